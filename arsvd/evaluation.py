@@ -1,0 +1,289 @@
+"""Measure a model at many rank tuples without building a model for each.
+
+The spectra are nested: rank r of a layer uses the first r columns of one matrix U and the first r rows of
+one matrix U^T W. A model that is a chain of modules (`nn.Sequential`, at any depth of nesting) is walked as
+a tree: rank tuples with equal first ranks share the activations up to the first layer in which they differ,
+and the ranks tried below one node share one product with U^T W.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from arsvd.layers import linear_layers, replace_layer
+from arsvd.planning import Plan
+from arsvd.spectrum import Spectra, Spectrum
+
+RankTuple = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a classifier reaches on labelled data.
+
+    Attributes:
+        accuracy: share of rows classified right, in [0, 1].
+        macro_f1: mean of the classes' F1 scores, in [0, 1]; a class without rows and predictions counts 0.
+        loss: mean cross-entropy in nats.
+    """
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A trained model at one rank per layer.
+
+    Attributes:
+        ranks: one per layer; None where a layer stays dense.
+        params: numbers stored.
+        macs: multiplications of one input row in the linear layers.
+        accuracy: on validation, in [0, 1].
+        macro_f1: on validation, in [0, 1].
+        loss: mean cross-entropy on validation, in nats.
+        family: the rule or step that gave the ranks: "dense", "energy", "budget", "recovered", …
+        basis: "weight" or "activation"; None for the dense model.
+        threshold: the rule's number; None where it has none.
+    """
+
+    ranks: RankTuple
+    params: int
+    macs: int
+    accuracy: float
+    macro_f1: float
+    loss: float
+    family: str
+    basis: str | None
+    threshold: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the point as JSON-able values."""
+        return {**asdict(self), "ranks": list(self.ranks)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "OperatingPoint":
+        """Rebuild a point from `to_dict`.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise ValueError(f"an operating point has the fields {sorted(names)}, got {sorted(values)}")
+        return cls(**{**values, "ranks": tuple(values["ranks"])})
+
+
+def measure(logits: Tensor, labels: Tensor) -> Metrics:
+    """Compare logits with labels.
+
+    Args:
+        logits: (rows, classes).
+        labels: (rows,) int64.
+
+    Raises:
+        ValueError: there are no rows or a label is not a class.
+    """
+    classes = logits.shape[1]
+    if len(labels) == 0 or len(labels) != len(logits):
+        raise ValueError(f"{len(logits)} rows of logits and {len(labels)} labels cannot be compared")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(
+            f"labels must be in 0 … {classes - 1}, got {int(labels.min())} … {int(labels.max())}"
+        )
+    predicted = logits.argmax(1)
+    confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes).double()
+    confusion = confusion.reshape(classes, classes)
+    right, total = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
+    f1 = torch.where(total > 0, 2 * right / total.clamp_min(1), 0.0)
+    return Metrics(
+        accuracy=float(right.sum()) / len(labels),
+        macro_f1=float(f1.mean()),
+        loss=float(F.cross_entropy(logits.float(), labels)),
+    )
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 4096) -> Metrics:
+    """Measure a model as it is, in evaluation mode.
+
+    Args:
+        model: maps (rows, …) to (rows, classes).
+        inputs: (rows, …).
+        labels: (rows,) int64.
+        batch_size: rows a forward pass takes.
+    """
+    training = model.training
+    model.eval()
+    try:
+        return measure(torch.cat([model(batch) for batch in inputs.split(batch_size)]), labels)
+    finally:
+        model.train(training)
+
+
+class Evaluator:
+    """Measures one model at many rank tuples, each at most once.
+
+    Args:
+        model: the model that the spectra come from; it is not changed.
+        spectra: its spectra.
+        inputs: (rows, …), what the model takes.
+        labels: (rows,) int64.
+        batch_size: rows walked at a time.
+    """
+
+    def __init__(
+        self, model: nn.Module, spectra: Spectra, inputs: Tensor, labels: Tensor, batch_size: int = 8192
+    ) -> None:
+        self.spectra = spectra
+        self._labels = labels
+        self._batches = inputs.split(batch_size)
+        self._stages = _stages(copy.deepcopy(model).eval(), spectra)
+        self._known: dict[RankTuple, Metrics] = {}
+
+    @property
+    def evaluated(self) -> int:
+        """How many distinct rank tuples were measured so far."""
+        return len(self._known)
+
+    @torch.no_grad()
+    def metrics(self, ranks: Iterable[RankTuple]) -> dict[RankTuple, Metrics]:
+        """Measure rank tuples, those measured before from memory.
+
+        Args:
+            ranks: one rank per layer each; None where a layer stays dense.
+        """
+        wanted = list(dict.fromkeys(ranks))
+        new = [key for key in wanted if key not in self._known]
+        parts: dict[RankTuple, list[Tensor]] = {key: [] for key in new}
+        if new:
+            for batch in self._batches:
+                for key, logits in _walk(self._stages, 0, batch, new):
+                    parts[key].append(logits)
+        for key, pieces in parts.items():
+            self._known[key] = measure(torch.cat(pieces), self._labels)
+        return {key: self._known[key] for key in wanted}
+
+    def points(self, plans: Sequence[Plan]) -> list[OperatingPoint]:
+        """Measure plans; of plans with equal ranks the first one names the point.
+
+        Returns:
+            One operating point a distinct rank tuple, in the order of the plans.
+        """
+        distinct = {plan.ranks: plan for plan in reversed(plans)}
+        measured = self.metrics(distinct)
+        return [operating_point(distinct[ranks], measured[ranks]) for ranks in reversed(distinct)]
+
+
+def operating_point(plan: Plan, metrics: Metrics) -> OperatingPoint:
+    """Join a plan and what was measured there."""
+    dense = all(rank is None for rank in plan.ranks)
+    return OperatingPoint(
+        ranks=plan.ranks,
+        params=plan.params,
+        macs=plan.macs,
+        accuracy=metrics.accuracy,
+        macro_f1=metrics.macro_f1,
+        loss=metrics.loss,
+        family="dense" if dense else plan.family,
+        basis=None if dense else plan.basis,
+        threshold=None if dense else plan.threshold,
+    )
+
+
+class _Truncated(nn.Module):
+    """A linear layer at whichever rank is asked for."""
+
+    def __init__(self, layer: nn.Linear, spectrum: Spectrum) -> None:
+        super().__init__()
+        weight = layer.weight.detach()
+        exact = weight.double()
+        self.dense, self.bias = weight, layer.bias
+        self.left = spectrum.vectors.to(weight.dtype)
+        self.right = (spectrum.vectors.T @ exact).to(weight.dtype)
+        # the mean's part along each component, and the whole of it: b_r = b + mean - U_r (U_r^T mean)
+        self.mean, self.along = spectrum.mean, spectrum.vectors.T @ spectrum.mean
+        self.vectors = spectrum.vectors
+        self.biased = spectrum.biased_when_truncated
+        self.rank: int | None = None
+
+    def bias_at(self, rank: int) -> Tensor | None:
+        if not self.biased:
+            return None
+        lost = self.mean - self.vectors[:, :rank] @ self.along[:rank]
+        return (lost if self.bias is None else lost + self.bias.double()).to(self.dense.dtype)
+
+    def outputs(self, x: Tensor, ranks: Sequence[int | None]) -> Iterable[tuple[int | None, Tensor]]:
+        """Yield the layer's outputs at each of several ranks, from one product with U^T W."""
+        largest = max((rank for rank in ranks if rank is not None), default=0)
+        reduced = F.linear(x, self.right[:largest]) if largest else None
+        for rank in ranks:
+            if rank is None or reduced is None:
+                yield rank, F.linear(x, self.dense, self.bias)
+            else:
+                yield rank, F.linear(reduced[..., :rank], self.left[:, :rank], self.bias_at(rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return next(iter(self.outputs(x, [self.rank])))[1]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A piece of a chain: fixed modules, then layers whose ranks vary (one, or all of a model that is no chain)."""
+
+    before: nn.Module
+    varying: tuple[_Truncated, ...]
+    last: bool
+
+
+def _stages(model: nn.Module, spectra: Spectra) -> list[_Stage]:
+    """Cut a model into stages, one per varying layer where it is a chain, and one for all otherwise."""
+    layers = linear_layers(model, [spectrum.name for spectrum in spectra])
+    root = nn.Sequential(model)  # so that a model that is one linear layer has a parent as well
+    varying = []
+    for spectrum in spectra:
+        truncated = _Truncated(layers[spectrum.name], spectrum)
+        replace_layer(root, layers[spectrum.name], truncated)
+        varying.append(truncated)
+    chain = _flatten(root)
+    if [module for module in chain if isinstance(module, _Truncated)] != varying:
+        return [_Stage(root, tuple(varying), last=True)]
+    stages, before = [], nn.Sequential()
+    for module in chain:
+        if isinstance(module, _Truncated):
+            stages.append(_Stage(before, (module,), last=False))
+            before = nn.Sequential()
+        else:
+            before.append(module)
+    return [*stages, _Stage(before, (), last=True)]
+
+
+def _flatten(module: nn.Module) -> list[nn.Module]:
+    # a subclass with a forward of its own is not a chain, whatever it inherits
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        return [leaf for child in module for leaf in _flatten(child)]
+    return [module]
+
+
+def _walk(
+    stages: list[_Stage], depth: int, x: Tensor, wanted: list[RankTuple]
+) -> Iterable[tuple[RankTuple, Tensor]]:
+    """Yield the logits of every wanted rank tuple; all of them agree in the ranks before `depth`."""
+    stage = stages[depth]
+    if stage.last:
+        for ranks in wanted:
+            for layer, rank in zip(stage.varying, ranks, strict=bool(stage.varying)):
+                layer.rank = rank
+            yield ranks, stage.before(x)
+        return
+    groups: dict[int | None, list[RankTuple]] = {}
+    for ranks in wanted:
+        groups.setdefault(ranks[depth], []).append(ranks)
+    for rank, outputs in stage.varying[0].outputs(stage.before(x), list(groups)):
+        yield from _walk(stages, depth + 1, outputs, groups[rank])

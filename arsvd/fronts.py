@@ -1,0 +1,101 @@
+"""The front of one trained model: the operating points that no other one beats."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from torch import Tensor, nn
+
+from arsvd.evaluation import Evaluator, OperatingPoint
+from arsvd.pareto import hypervolume, non_dominated
+from arsvd.planning import plan
+from arsvd.rules import Budget, Energy, Fixed, RankRule, Ranks
+from arsvd.spectrum import Spectra
+
+ENERGY_RANGES = {"weight": (0.3, 0.999), "activation": (0.9, 0.9999)}
+LARGEST_RATIO = 100.0
+
+
+def thresholds(low: float, high: float, points: int) -> list[float]:
+    """Space energy thresholds uniformly in -log(1 - tau), where the ranks change.
+
+    Args:
+        low: the smallest, in (0, 1).
+        high: the largest, in (low, 1).
+        points: how many, at least 1.
+    """
+    dropped = np.geomspace(1.0 - low, 1.0 - high, points)
+    return [float(1.0 - share) for share in dropped]
+
+
+def energy_grid(spectra: Spectra, points: int = 48) -> list[RankRule]:
+    """Make one global threshold per rule, over the range that the basis needs."""
+    return [Energy(threshold) for threshold in thresholds(*ENERGY_RANGES[spectra.basis], points)]
+
+
+def fixed_grid(points: int = 48) -> list[RankRule]:
+    """Make fixed-rank rules with fractions from 1/200 to 1, spaced evenly in log."""
+    return [Fixed(float(fraction)) for fraction in np.geomspace(0.005, 1.0, points)]
+
+
+def budget_grid(spectra: Spectra, points: int = 48, weights: tuple[float, ...] | None = None) -> list[RankRule]:
+    """Make parameter budgets from the smallest model that ranks allow to the dense one, evenly in log."""
+    smallest = spectra.params([s.worthwhile(1) for s in spectra])
+    sizes = np.geomspace(smallest, max(smallest, spectra.params(spectra.dense)), points)
+    return [Budget(params=math.ceil(size), weights=weights) for size in sizes]
+
+
+def pareto(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
+    """Keep the points that no other one beats in both accuracy and parameters, by ascending size."""
+    listed = sorted(points, key=lambda point: (point.params, -point.accuracy))
+    keep = non_dominated([(point.params, -point.accuracy) for point in listed])
+    return tuple(point for point, kept in zip(listed, keep, strict=True) if kept)
+
+
+def front_hypervolume(points: Iterable[tuple[int, float]], reference_params: int) -> float:
+    """Measure a front: the mean, over compression ratios from 1 to 100, of the best accuracy there.
+
+    It is the hypervolume of (log ratio, accuracy) up to the corner (ratio 1, accuracy 0), with ratios
+    counted up to 100 and the ratio axis scaled to [0, 1]: 1.0 would be a perfect model 100 times smaller
+    than the reference. A ratio that no point reaches counts as accuracy 0.
+
+    Args:
+        points: (params, accuracy) of each point.
+        reference_params: numbers stored by the reference model.
+
+    Returns:
+        A number in [0, 1].
+    """
+    span = math.log(LARGEST_RATIO)
+    boxes = [
+        (-min(1.0, math.log(reference_params / params) / span), -accuracy)
+        for params, accuracy in points
+        if params < reference_params
+    ]
+    return hypervolume(boxes, (0.0, 0.0))
+
+
+def front(
+    model: nn.Module,
+    spectra: Spectra,
+    validation: tuple[Tensor, Tensor],
+    rules: Sequence[RankRule] | None = None,
+) -> tuple[OperatingPoint, ...]:
+    """Find the non-dominated operating points of a trained model.
+
+    Args:
+        model: maps (rows, …) to (rows, classes); it is not changed.
+        spectra: its spectra.
+        validation: inputs (rows, …) and labels (rows,), held out of training.
+        rules: the rank rules whose points compete; by default 48 global thresholds and 48 budgets. The
+            dense model always competes.
+
+    Returns:
+        Points by ascending number of parameters, and so by ascending accuracy.
+
+    Raises:
+        ValueError: a label is not one of the model's classes, or a rule does not apply.
+    """
+    chosen = [*energy_grid(spectra), *budget_grid(spectra)] if rules is None else rules
+    plans = [plan(spectra, rule) for rule in (Ranks(spectra.dense), *chosen)]
+    return pareto(Evaluator(model, spectra, *validation).points(plans))

@@ -1,0 +1,64 @@
+"""A linear layer kept as two factors."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LowRankLinear(nn.Module):
+    """y = left (right x) + bias, with `left` of shape (out, rank) and `right` of shape (rank, in).
+
+    Args:
+        in_features: inputs a row.
+        rank: inner dimension, at least 1.
+        out_features: outputs a row.
+        bias: whether a bias is added.
+        device: where the factors live.
+        dtype: the factors' dtype.
+
+    Raises:
+        ValueError: a dimension is below 1.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        rank: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if min(in_features, rank, out_features) < 1:
+            raise ValueError(
+                f"a low-rank layer needs dimensions of at least 1, got {in_features} -> {rank} -> {out_features}"
+            )
+        self.in_features, self.rank, self.out_features = in_features, rank, out_features
+        self.right = nn.Parameter(torch.empty(rank, in_features, device=device, dtype=dtype))
+        self.left = nn.Parameter(torch.empty(out_features, rank, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw both factors so that their product is scaled as `nn.Linear` scales its weight."""
+        nn.init.kaiming_uniform_(self.right, a=math.sqrt(5))
+        with torch.no_grad():  # in float32 first: orthogonalisation has no half-precision kernels
+            self.left.copy_(nn.init.orthogonal_(torch.empty(self.left.shape)))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """The product of the factors, (out, in): what code that reads `linear.weight` expects to find."""
+        return self.left @ self.right
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        return F.linear(F.linear(x, self.right), self.left, self.bias)
+
+    def extra_repr(self) -> str:
+        """Describe the shape in `print(model)`."""
+        return f"in_features={self.in_features}, rank={self.rank}, out_features={self.out_features}"

@@ -1,0 +1,125 @@
+"""Pareto sets and hypervolume. Every objective is minimised here; negate what is to be maximised."""
+
+import bisect
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
+    """Say which points no other point beats.
+
+    Point a beats point b where a is no worse in every objective and better in at least one. Of equal
+    points only the first is kept, so that the result holds each trade-off once.
+
+    Args:
+        points: (points, objectives), all minimised, finite.
+
+    Returns:
+        One flag a point, in the order given.
+
+    Raises:
+        ValueError: a value is NaN: it compares false with everything and would never be dominated.
+    """
+    if len(points) == 0:
+        return []
+    values = _finite(points)
+    order = np.lexsort(values.T[::-1])  # by the first objective, ties by the next ones; stable
+    if values.shape[1] == 2:
+        return _non_dominated_plane(values, order)
+    keep = [False] * len(values)
+    kept: list[int] = []
+    for index in order:
+        # In lexicographic order no later point can dominate an earlier one, so kept points stay kept.
+        # <= in every objective covers equal points as well: the first one wins.
+        if not kept or not bool(np.any(np.all(values[kept] <= values[index], axis=1))):
+            kept.append(int(index))
+            keep[int(index)] = True
+    return keep
+
+
+def _non_dominated_plane(values: np.ndarray, order: np.ndarray) -> list[bool]:
+    keep = [False] * len(values)
+    lowest = np.inf
+    for index in order:
+        # strict: an equal second objective at a larger or equal first one is beaten
+        if values[index, 1] < lowest:
+            lowest = values[index, 1]
+            keep[int(index)] = True
+    return keep
+
+
+def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """Measure the region that the points dominate, up to a reference point.
+
+    Args:
+        points: (points, objectives), all minimised.
+        reference: (objectives,), the worst corner. Points that do not lie strictly below it in every
+            objective add nothing.
+
+    Returns:
+        The Lebesgue measure of the union of the boxes [point, reference].
+
+    Source:
+        Zitzler and Thiele 1998. Two objectives are swept in sorted order; more are sliced along the
+        last objective (Knowles 2002), exponential in the number of objectives and fit for a handful.
+    """
+    corner = np.asarray(reference, dtype=np.float64)
+    if len(points) == 0:
+        return 0.0
+    values = _finite(points)
+    if values.shape[1] != corner.shape[0]:
+        raise ValueError(f"points have {values.shape[1]} objectives and the reference has {corner.shape[0]}")
+    values = values[np.all(values < corner, axis=1)]
+    return _sliced(values, corner)
+
+
+def _sliced(values: np.ndarray, corner: np.ndarray) -> float:
+    if len(values) == 0:
+        return 0.0
+    if len(corner) == 1:
+        return float(corner[0] - values[:, 0].min())
+    if len(corner) == 2:
+        return _staircase(values, corner)
+    order = np.argsort(values[:, -1], kind="stable")
+    values = values[order]
+    levels = np.append(values[:, -1], corner[-1])
+    total = 0.0
+    for count in range(1, len(values) + 1):
+        thickness = levels[count] - levels[count - 1]
+        if thickness > 0:
+            total += float(thickness) * _sliced(values[:count, :-1], corner[:-1])
+    return total
+
+
+def _staircase(values: np.ndarray, corner: np.ndarray) -> float:
+    total, ceiling = 0.0, float(corner[1])
+    for first, second in values[np.lexsort((values[:, 1], values[:, 0]))]:
+        if second < ceiling:
+            total += (float(corner[0]) - float(first)) * (ceiling - float(second))
+            ceiling = float(second)
+    return total
+
+
+def staircase_value(sizes: Sequence[float], values: Sequence[float], limit: float) -> float | None:
+    """Return the best value among the entries whose size is at most the limit.
+
+    Args:
+        sizes: ascending sizes of a front's points.
+        values: the points' values, ascending with the size as on any front.
+        limit: the largest size allowed.
+
+    Returns:
+        The value of the largest point that fits, or None where none does.
+    """
+    position = bisect.bisect_right(sizes, limit)
+    return values[position - 1] if position else None
+
+
+def _finite(points: Sequence[Sequence[float]]) -> np.ndarray:
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"points must be a list of equally long rows, got an array of shape {values.shape}")
+    if np.isnan(values).any():
+        raise ValueError(f"point {int(np.isnan(values).any(axis=1).argmax())} holds NaN")
+    return values

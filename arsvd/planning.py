@@ -1,0 +1,122 @@
+"""A plan: one rank per layer, and what it costs."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from arsvd.rules.base import RankRule
+from arsvd.spectrum import Spectra
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What becomes of one layer.
+
+    Attributes:
+        name: the layer's path in its model.
+        out_features: rows of its weight.
+        in_features: columns of its weight.
+        rank: the inner dimension; None where the layer stays dense.
+        kept_energy: the share of its energy that the rank keeps, in [0, 1].
+        params: numbers stored.
+        macs: multiplications an input row.
+    """
+
+    name: str
+    out_features: int
+    in_features: int
+    rank: int | None
+    kept_energy: float
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One rank per layer of a model.
+
+    Attributes:
+        basis: the basis of the spectra that it was made from.
+        family: the rule that chose the ranks.
+        threshold: the rule's number; None where it has none.
+        layers: one entry a layer.
+        params: numbers stored by the whole compressed model.
+        macs: multiplications of one input row in the planned layers.
+        dense_params: numbers stored by the whole model as it is.
+        dense_macs: multiplications of one input row in the planned layers as they are.
+    """
+
+    basis: str
+    family: str
+    threshold: float | None
+    layers: tuple[LayerPlan, ...]
+    params: int
+    macs: int
+    dense_params: int
+    dense_macs: int
+
+    @property
+    def ranks(self) -> tuple[int | None, ...]:
+        """One rank per layer; None where a layer stays dense."""
+        return tuple(layer.rank for layer in self.layers)
+
+    @property
+    def ratio(self) -> float:
+        """How many times fewer numbers the compressed model stores."""
+        return self.dense_params / self.params
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-able values."""
+        return {"version": PLAN_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Plan":
+        """Rebuild a plan from `to_dict`.
+
+        Raises:
+            ValueError: the values are of another version or are not a plan.
+        """
+        if values.get("version") != PLAN_VERSION:
+            raise ValueError(f"a plan of version {PLAN_VERSION} is needed, got version {values.get('version')!r}")
+        fields = {key: value for key, value in values.items() if key != "version"}
+        try:
+            layers = tuple(LayerPlan(**layer) for layer in fields.pop("layers"))
+            return cls(layers=layers, **fields)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"these values are not a plan: {error}") from error
+
+
+def plan(spectra: Spectra, rule: RankRule) -> Plan:
+    """Choose one rank per layer.
+
+    A layer whose factors would hold no fewer numbers than its weight stays dense (break-even guard).
+
+    Args:
+        spectra: from `arsvd.spectra`.
+        rule: a rank rule, such as `arsvd.Energy(0.98)`.
+
+    Returns:
+        The ranks with their sizes and kept energies.
+
+    Raises:
+        ValueError: the rule cannot be applied or satisfied.
+    """
+    guarded = [
+        rank if rank is None else spectrum.worthwhile(rank)
+        for spectrum, rank in zip(spectra, rule.ranks(spectra), strict=True)
+    ]
+    layers = tuple(
+        LayerPlan(s.name, s.out_features, s.in_features, rank, s.kept(rank), s.params(rank), s.macs(rank))
+        for s, rank in zip(spectra, guarded, strict=True)
+    )
+    return Plan(
+        basis=spectra.basis,
+        family=rule.family,
+        threshold=rule.threshold,
+        layers=layers,
+        params=spectra.params(guarded),
+        macs=spectra.macs(guarded),
+        dense_params=spectra.params(spectra.dense),
+        dense_macs=spectra.macs(spectra.dense),
+    )

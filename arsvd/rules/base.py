@@ -1,0 +1,58 @@
+"""What every rank rule promises."""
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from arsvd.spectrum import Spectra
+
+
+class RankRule(Protocol):
+    """Turns spectra into one rank per layer.
+
+    A rule is a frozen dataclass without state: the same spectra give the same ranks. It never looks at
+    labels. The ranks that it returns lie in [1, full rank]; `None` leaves a layer dense. The break-even
+    guard is not a rule's business: `plan` applies it.
+
+    Attributes:
+        family: the rule's name in tables.
+    """
+
+    family: ClassVar[str]
+
+    @property
+    def threshold(self) -> float | None:
+        """The rule's one number, for tables; None where it has none."""
+        ...
+
+    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+        """Choose one rank per layer.
+
+        Raises:
+            ValueError: the rule does not apply to this basis, or nothing satisfies it.
+        """
+        ...
+
+
+def smallest_rank(parts: Tensor, threshold: float) -> int:
+    """Return the smallest r with sum(parts[:r]) >= threshold * sum(parts).
+
+    Args:
+        parts: (k,) non-negative, on the CPU.
+        threshold: in (0, 1].
+
+    Returns:
+        A rank of at least 1: a layer of zeros keeps one zero component, since a rank of 0 is no layer.
+    """
+    sums = np.cumsum(parts.numpy())
+    # Compared with the last running sum, not with a total added in another order, and never by more than
+    # the positive parts there are: otherwise rounding at a threshold of 1 could ask for components of zero.
+    # 'left' is the non-strict comparison: a sum equal to the threshold suffices.
+    return min(int(np.searchsorted(sums, threshold * sums[-1], side="left")) + 1, len(sums))
+
+
+def check_threshold(rule: str, threshold: float) -> None:
+    """Refuse a threshold outside (0, 1]."""
+    if not 0.0 < threshold <= 1.0:  # written so that NaN is refused
+        raise ValueError(f"the threshold of the {rule} rule must be in (0, 1], got {threshold}")

@@ -1,0 +1,154 @@
+"""The best allocation of a budget of parameters or multiplications over the layers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from arsvd.spectrum import Spectra, Spectrum
+
+Curve = tuple[np.ndarray, np.ndarray]  # sizes and errors at the ranks 1, 2, …, the last one the dense layer
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The ranks with the least total error among those that fit a size.
+
+    Minimises sum_l w_l err_l(r_l) with err_l(r) = 1 - kept energy, subject to the model's size. The steps
+    between the corners of each layer's lower convex hull are taken in the order of error saved per number
+    stored: that is the whole path of Lagrangian solutions r_l(lambda), without a bisection. What then
+    remains of the budget is filled greedily, so that the size comes as close to the budget as whole ranks
+    allow.
+
+    Args:
+        params: the largest number of stored numbers, or
+        macs: the largest number of multiplications an input row.
+        weights: (layers,) the importance of each layer's error; equal when None.
+
+    Raises:
+        ValueError: not exactly one of params and macs is given, it is below 1, or a weight is negative.
+
+    Source:
+        Everett 1963 and Shoham and Gersho 1988 (Lagrangian allocation over convex hulls).
+    """
+
+    params: int | None = None
+    macs: int | None = None
+    weights: tuple[float, ...] | None = None
+    family: ClassVar[str] = "budget"
+    threshold: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        if (self.params is None) == (self.macs is None):
+            raise ValueError(f"a budget is either params or macs, got params={self.params} and macs={self.macs}")
+        if self._limit < 1:
+            raise ValueError(f"a budget must be at least 1, got {self._limit}")
+        if self.weights is not None and not all(weight >= 0 for weight in self.weights):
+            raise ValueError(f"layer weights must not be negative, got {self.weights}")
+
+    @property
+    def _limit(self) -> int:
+        return self.params if self.params is not None else self.macs or 0
+
+    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+        """Choose one rank per layer.
+
+        Raises:
+            ValueError: the budget is below the model with rank 1 everywhere, or there is not one weight a layer.
+        """
+        count = self.params is not None
+        curves = _curves(spectra, self.weights, Spectrum.params if count else Spectrum.macs)
+        spare = self._limit - (spectra.other_params if count else 0)
+        smallest = sum(int(sizes[0]) for sizes, _ in curves)
+        if smallest > spare:
+            unit = "parameters" if count else "multiplications"
+            raise ValueError(
+                f"a budget of {self._limit} {unit} cannot be met: "
+                f"the smallest that is reachable has {smallest + self._limit - spare}"
+            )
+        return _as_ranks(_fill(curves, _follow(curves, spare - smallest), spare), curves)
+
+
+def _curves(
+    spectra: Spectra, weights: Sequence[float] | None, size: Callable[[Spectrum, int | None], int]
+) -> list[Curve]:
+    """List each layer's sizes and weighted errors up to break-even; the last entry is the dense layer."""
+    if weights is not None and len(weights) != len(spectra):
+        raise ValueError(f"{len(weights)} weights were given for {len(spectra)} layers")
+    curves = []
+    for layer, spectrum in enumerate(spectra):
+        weight = 1.0 if weights is None else weights[layer]
+        # both sizes must fall, or a truncated layer could be larger than the dense one in the other count
+        useful = [r for r in range(1, spectrum.full_rank + 1) if spectrum.worthwhile(r) is not None]
+        useful = [r for r in useful if size(spectrum, r) < size(spectrum, None)]
+        kept = np.cumsum(spectrum.energy.numpy())
+        total = kept[-1] if kept[-1] > 0 else 1.0
+        errors = [weight * float(1.0 - kept[r - 1] / total) if kept[-1] > 0 else 0.0 for r in useful]
+        curves.append((np.array([size(spectrum, r) for r in [*useful, None]]), np.array([*errors, 0.0])))
+    return curves
+
+
+def _hull(curve: Curve) -> list[int]:
+    """Return the indices of the lower convex hull of error over size, from the smallest size on."""
+    sizes, errors = curve
+    corners: list[int] = []
+    for index in range(len(sizes)):
+        # drop a corner that lies on or above the line from the one before it to the new point
+        while len(corners) >= 2:
+            a, b = corners[-2], corners[-1]
+            if (errors[b] - errors[a]) * (sizes[index] - sizes[a]) >= (errors[index] - errors[a]) * (
+                sizes[b] - sizes[a]
+            ):
+                corners.pop()
+            else:
+                break
+        corners.append(index)
+    return corners
+
+
+def _follow(curves: list[Curve], spare: int) -> list[int]:
+    """Take hull steps by slope until the next one does not fit; return an index into each curve."""
+    steps = []
+    for layer, (sizes, errors) in enumerate(curves):
+        hull = _hull(curves[layer])
+        for a, b in zip(hull, hull[1:], strict=False):
+            cost = int(sizes[b] - sizes[a])
+            steps.append(((errors[b] - errors[a]) / cost, layer, b, cost))
+    chosen = [0] * len(curves)
+    for slope, layer, target, cost in sorted(steps):
+        # slopes of one layer ascend along its hull, so its steps come in order; stop at the first that
+        # does not fit, as the Lagrangian does, and leave the remainder to _fill
+        if slope >= 0 or cost > spare:
+            break
+        chosen[layer] = target
+        spare -= cost
+    return chosen
+
+
+def _fill(curves: list[Curve], chosen: list[int], limit: int) -> list[int]:
+    """Spend what is left: raise the rank that saves the most error per number stored while one fits."""
+    spare = limit - sum(int(sizes[i]) for (sizes, _), i in zip(curves, chosen, strict=True))
+    while True:
+        best: tuple[float, int, int, int] | None = None
+        for layer, (sizes, errors) in enumerate(curves):
+            here = chosen[layer]
+            costs = sizes[here + 1 :] - sizes[here]
+            gains = errors[here] - errors[here + 1 :]
+            fits = np.flatnonzero((costs <= spare) & (gains > 0))
+            if len(fits):
+                rates = gains[fits] / costs[fits]
+                step = int(fits[rates.argmax()])
+                candidate = (float(rates.max()), layer, here + 1 + step, int(costs[step]))
+                best = candidate if best is None or candidate > best else best
+        if best is None:
+            return chosen
+        _, layer, target, cost = best
+        chosen[layer] = target
+        spare -= cost
+
+
+def _as_ranks(chosen: list[int], curves: list[Curve]) -> tuple[int | None, ...]:
+    return tuple(
+        None if index == len(sizes) - 1 else index + 1 for index, (sizes, _) in zip(chosen, curves, strict=True)
+    )

@@ -1,0 +1,47 @@
+"""The entropy rule of the ARSVD paper's second version."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from arsvd.rules.base import check_threshold, smallest_rank
+from arsvd.spectrum import Spectra
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """The smallest rank that keeps a share of each layer's spectral entropy.
+
+    With p_i = sigma_i / sum sigma: the smallest r with -sum_{i<=r} p_i log p_i >= tau times the whole sum.
+
+    Args:
+        threshold: tau in (0, 1].
+
+    Raises:
+        ValueError: the threshold is outside (0, 1].
+
+    Source:
+        arXiv 2504.20078 v2. Defined on singular values, hence for the weight basis only.
+    """
+
+    threshold: float
+    family: ClassVar[str] = "entropy"
+
+    def __post_init__(self) -> None:
+        check_threshold(self.family, self.threshold)
+
+    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+        """Choose one rank per layer.
+
+        Raises:
+            ValueError: the spectra are not in the weight basis.
+        """
+        if spectra.basis != "weight":
+            raise ValueError(f"the entropy rule needs spectra in the weight basis, got the {spectra.basis} basis")
+        chosen = []
+        for spectrum in spectra:
+            sigma = spectrum.energy.sqrt()
+            share = sigma / sigma.sum().clamp_min(torch.finfo(torch.float64).tiny)
+            chosen.append(smallest_rank(-torch.xlogy(share, share), self.threshold))
+        return tuple(chosen)

@@ -1,0 +1,221 @@
+"""Several MLPs in one set of tensors with a leading members dimension.
+
+Every layer of a member is a product of one or more factors: one for a dense layer, N for LoRITa training
+(arXiv 2405.03089), two for a compressed layer that is fine-tuned. Members of one pack agree in the number
+of layers and in the number of factors of each layer; their widths may differ. Narrower members are padded
+with zeros: a padded unit has zero weights in and out, so its activation and all gradients that pass through
+it are zero, and neither AdamW nor weight decay moves a zero with a zero gradient.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from arsvd.lowrank import LowRankLinear
+from arsvd.mlp import MLP
+
+# One entry a layer: the features from the layer's input over its inner dimensions to its output.
+Architecture = tuple[tuple[int, ...], ...]
+
+
+def dense_architecture(widths: Sequence[int], factors: int = 1) -> Architecture:
+    """Describe an MLP whose every weight is a product of `factors` linear factors.
+
+    Args:
+        widths: features from the input to the output.
+        factors: LoRITa depth, at least 1; 1 is the plain layer. Inner dimensions are min(in, out), so the
+            product can have full rank.
+
+    Raises:
+        ValueError: fewer than two widths or a factor count below 1.
+    """
+    if len(widths) < 2 or min(widths) < 1 or factors < 1:
+        raise ValueError(
+            f"an MLP needs two or more widths of at least 1 and one factor or more, got {widths}, {factors}"
+        )
+    return tuple((a, *([min(a, b)] * (factors - 1)), b) for a, b in zip(widths, widths[1:], strict=False))
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """Describe an MLP, dense or compressed.
+
+    Raises:
+        ValueError: the model is not a chain of linear layers and ReLUs.
+    """
+    layers: list[tuple[int, ...]] = []
+    for module in _linears(model):
+        if isinstance(module, LowRankLinear):
+            layers.append((module.in_features, module.rank, module.out_features))
+        else:
+            layers.append((module.in_features, module.out_features))
+    return tuple(layers)
+
+
+def _linears(model: nn.Module) -> list[nn.Linear | LowRankLinear]:
+    if not isinstance(model, MLP):
+        raise ValueError(f"packs train MLPs, got a {type(model).__name__}")
+    return [module for module in model if isinstance(module, nn.Linear | LowRankLinear)]
+
+
+class Pack:
+    """Members' weights, stacked.
+
+    Attributes:
+        architectures: one a member.
+        weights: per layer, per factor: (members, in, out), padded with zeros.
+        biases: per layer: (members, 1, out), padded with zeros.
+
+    Raises:
+        ValueError: there is no member, or members differ in their layers or in their factors.
+    """
+
+    def __init__(self, architectures: Sequence[Architecture], device: torch.device, dtype: torch.dtype) -> None:
+        kinds = {structure(architecture) for architecture in architectures}
+        if len(kinds) != 1:
+            raise ValueError(
+                f"members of one pack must agree in layers and factors per layer, got {sorted(kinds)}"
+            )
+        self.architectures = tuple(architectures)
+        self.weights: list[list[Tensor]] = []
+        self.biases: list[Tensor] = []
+        members = len(architectures)
+        for layer in range(len(architectures[0])):
+            sizes = [
+                max(architecture[layer][position] for architecture in architectures)
+                for position in range(len(architectures[0][layer]))
+            ]
+            self.weights.append(
+                [
+                    torch.zeros(members, a, b, device=device, dtype=dtype)
+                    for a, b in zip(sizes, sizes[1:], strict=False)
+                ]
+            )
+            self.biases.append(torch.zeros(members, 1, sizes[-1], device=device, dtype=dtype))
+
+    @classmethod
+    def from_seeds(
+        cls,
+        architectures: Sequence[Architecture],
+        seeds: Sequence[int],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "Pack":
+        """Draw new members, each from its own seed, whatever else is in the pack.
+
+        The first factor is drawn as `nn.Linear` draws its weight; further LoRITa factors are orthogonal,
+        so the product is scaled like a plain layer's.
+        """
+        pack = cls(architectures, torch.device(device), dtype)
+        for member, (architecture, seed) in enumerate(zip(architectures, seeds, strict=True)):
+            generator = torch.Generator().manual_seed(seed)
+            for layer, dims in enumerate(architecture):
+                bound = 1 / math.sqrt(dims[0])
+                for factor, (a, b) in enumerate(zip(dims, dims[1:], strict=False)):
+                    drawn = torch.empty(a, b)
+                    if factor == 0:
+                        drawn.uniform_(-bound, bound, generator=generator)
+                    else:
+                        nn.init.orthogonal_(drawn, generator=generator)
+                    pack.weights[layer][factor][member, :a, :b] = drawn
+                bias = torch.empty(dims[-1]).uniform_(-bound, bound, generator=generator)
+                pack.biases[layer][member, 0, : dims[-1]] = bias
+        return pack
+
+    @classmethod
+    def from_models(
+        cls,
+        models: Sequence[nn.Module],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "Pack":
+        """Take the weights of MLPs, dense or compressed; the models are not changed."""
+        pack = cls([architecture_of(model) for model in models], torch.device(device), dtype)
+        with torch.no_grad():
+            for member, model in enumerate(models):
+                for layer, module in enumerate(_linears(model)):
+                    parts = [module.right, module.left] if isinstance(module, LowRankLinear) else [module.weight]
+                    for factor, part in enumerate(parts):
+                        pack.weights[layer][factor][member, : part.shape[1], : part.shape[0]] = part.T
+                    if module.bias is not None:
+                        pack.biases[layer][member, 0, : len(module.bias)] = module.bias
+        return pack
+
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(self.architectures)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All weights, layer by layer, then all biases."""
+        return [weight for factors in self.weights for weight in factors] + self.biases
+
+    @property
+    def hidden_widths(self) -> list[list[int]]:
+        """Per hidden layer: each member's own width, without padding."""
+        return [[a[layer][-1] for a in self.architectures] for layer in range(len(self.architectures[0]) - 1)]
+
+    def forward(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+        """Map (members, batch, features) to logits (members, batch, classes).
+
+        Args:
+            x: inputs; a members dimension of 1 is shared by all.
+            masks: per hidden layer a dropout mask (members, batch, width) to multiply with; none when None.
+        """
+        x = x.expand(self.members, -1, -1)
+        for layer, factors in enumerate(self.weights):
+            for weight in factors[:-1]:
+                x = torch.bmm(x, weight)
+            x = torch.baddbmm(self.biases[layer], x, factors[-1])
+            if layer < len(self.weights) - 1:
+                x = torch.relu(x)
+                if masks is not None:
+                    x = x * masks[layer]
+        return x
+
+    def model(self, member: int, merge: bool) -> MLP:
+        """Take one member out, without its padding.
+
+        Args:
+            member: its position.
+            merge: whether each layer's factors are multiplied out to one dense weight (LoRITa); otherwise
+                layers of two factors become `LowRankLinear`.
+
+        Returns:
+            An MLP in float32 on the CPU, in evaluation mode, independent of the pack.
+
+        Raises:
+            ValueError: layers of three or more factors are not to be merged.
+        """
+        architecture = self.architectures[member]
+        model = MLP([dims[0] for dims in architecture] + [architecture[-1][-1]])
+        with torch.no_grad():
+            for layer, dims in enumerate(architecture):
+                parts = [
+                    factor[member, :a, :b].detach().cpu()
+                    for factor, a, b in zip(self.weights[layer], dims, dims[1:], strict=False)
+                ]
+                bias = self.biases[layer][member, 0, : dims[-1]].detach().cpu()
+                name = f"linear{layer + 1}"
+                if merge or len(parts) == 1:
+                    linear = getattr(model, name)
+                    product = torch.linalg.multi_dot([p.double() for p in parts]) if len(parts) > 1 else parts[0]
+                    linear.weight.copy_(product.T)
+                    linear.bias.copy_(bias)
+                elif len(parts) == 2:
+                    low_rank = LowRankLinear(*dims)
+                    low_rank.right.copy_(parts[0].T)
+                    low_rank.left.copy_(parts[1].T)
+                    if low_rank.bias is not None:
+                        low_rank.bias.copy_(bias)
+                    setattr(model, name, low_rank)
+                else:
+                    raise ValueError(f"layer {name} has {len(parts)} factors; only pairs can stay unmerged")
+        return model.eval()
+
+
+def structure(architecture: Architecture) -> tuple[int, ...]:
+    """Return what members of one pack must agree in: the number of factors of each layer."""
+    return tuple(len(dims) - 1 for dims in architecture)
