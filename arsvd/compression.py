@@ -91,7 +91,10 @@ def _check_match(model: nn.Module, spectra: Spectra, plan: Plan) -> None:
         (s.name, s.out_features, s.in_features) for s in spectra
     ]:
         raise ValueError(
-            f"the plan is for layers {[p.name for p in plan.layers]}, the spectra for {[s.name for s in spectra]}"
+            f"the plan is for layers {[p.name for p in plan.layers]}, "
+            f"the spectra for {[s.name for s in spectra]}"
         )
     if plan.basis != spectra.basis:
-        raise ValueError(f"the plan is in the {plan.basis} basis, the spectra are in the {spectra.basis} basis")
+        raise ValueError(
+            f"the plan is in the {plan.basis} basis, the spectra are in the {spectra.basis} basis"
+        )

@@ -235,7 +235,7 @@ class _Truncated(nn.Module):
 
 @dataclass(frozen=True)
 class _Stage:
-    """A piece of a chain: fixed modules, then layers whose ranks vary (one, or all of a model that is no chain)."""
+    """A piece of a chain: fixed modules, then the layer whose rank varies (all of them in other models)."""
 
     before: nn.Module
     varying: tuple[_Truncated, ...]

@@ -38,7 +38,9 @@ def fixed_grid(points: int = 48) -> list[RankRule]:
     return [Fixed(float(fraction)) for fraction in np.geomspace(0.005, 1.0, points)]
 
 
-def budget_grid(spectra: Spectra, points: int = 48, weights: tuple[float, ...] | None = None) -> list[RankRule]:
+def budget_grid(
+    spectra: Spectra, points: int = 48, weights: tuple[float, ...] | None = None
+) -> list[RankRule]:
     """Make parameter budgets from the smallest model that ranks allow to the dense one, evenly in log."""
     smallest = spectra.params([s.worthwhile(1) for s in spectra])
     sizes = np.geomspace(smallest, max(smallest, spectra.params(spectra.dense)), points)

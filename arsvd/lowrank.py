@@ -34,7 +34,8 @@ class LowRankLinear(nn.Module):
         super().__init__()
         if min(in_features, rank, out_features) < 1:
             raise ValueError(
-                f"a low-rank layer needs dimensions of at least 1, got {in_features} -> {rank} -> {out_features}"
+                f"a low-rank layer needs dimensions of at least 1, "
+                f"got {in_features} -> {rank} -> {out_features}"
             )
         self.in_features, self.rank, self.out_features = in_features, rank, out_features
         self.right = nn.Parameter(torch.empty(rank, in_features, device=device, dtype=dtype))

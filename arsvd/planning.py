@@ -78,7 +78,9 @@ class Plan:
             ValueError: the values are of another version or are not a plan.
         """
         if values.get("version") != PLAN_VERSION:
-            raise ValueError(f"a plan of version {PLAN_VERSION} is needed, got version {values.get('version')!r}")
+            raise ValueError(
+                f"a plan of version {PLAN_VERSION} is needed, got version {values.get('version')!r}"
+            )
         fields = {key: value for key, value in values.items() if key != "version"}
         try:
             layers = tuple(LayerPlan(**layer) for layer in fields.pop("layers"))

@@ -184,10 +184,14 @@ def _open(path: str | os.PathLike[str]) -> Any:
 
 def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> dict[str, Any]:
     if not metadata or HEADER not in metadata:
-        raise ValueError(f"{path} is a safetensors file that this library did not write: its header is missing")
+        raise ValueError(
+            f"{path} is a safetensors file that this library did not write: its header is missing"
+        )
     header: dict[str, Any] = json.loads(metadata[HEADER])
     if header.get("version") != FORMAT_VERSION:
-        raise ValueError(f"{path} is of format {header.get('version')}; this release reads format {FORMAT_VERSION}")
+        raise ValueError(
+            f"{path} is of format {header.get('version')}; this release reads format {FORMAT_VERSION}"
+        )
     return header
 
 
@@ -224,8 +228,12 @@ def _make_low_rank(model: nn.Module, shapes: dict[str, list[int]], path: str | o
     modules = dict(model.named_modules())
     for name, (in_features, rank, out_features) in shapes.items():
         old = modules.get(name)
-        if not isinstance(old, nn.Linear) or (old.in_features, old.out_features) != (in_features, out_features):
+        if not isinstance(old, nn.Linear) or (old.in_features, old.out_features) != (
+            in_features,
+            out_features,
+        ):
             raise ValueError(
-                f"{path} has a low-rank layer {name!r} of {in_features} -> {out_features}; the model has {old}"
+                f"{path} has a low-rank layer {name!r} of {in_features} -> {out_features}, "
+                f"the model has {old}"
             )
         replace_layer(model, old, LowRankLinear(in_features, rank, out_features))

@@ -214,7 +214,9 @@ def _output_moments(
 ) -> dict[str, tuple[int, Tensor, Tensor]]:
     """Run the model and sum z and z z^T of every layer's z = Wx (without bias), in float64."""
     counts = dict.fromkeys(layers, 0)
-    totals = {n: torch.zeros(m.out_features, dtype=torch.float64, device=m.weight.device) for n, m in layers.items()}
+    totals = {
+        n: torch.zeros(m.out_features, dtype=torch.float64, device=m.weight.device) for n, m in layers.items()
+    }
     seconds = {n: torch.outer(t, t) for n, t in totals.items()}
 
     def watch(name: str, layer: nn.Linear) -> torch.utils.hooks.RemovableHandle:
@@ -245,7 +247,8 @@ def _output_moments(
     silent = [name for name, count in counts.items() if count == 0]
     if silent:
         raise ValueError(
-            f"layers {silent} never ran on the calibration inputs; pass layers=[...] without them to leave them dense"
+            f"layers {silent} never ran on the calibration inputs; "
+            f"pass layers=[...] without them to leave them dense"
         )
     return {name: (counts[name], totals[name], seconds[name]) for name in layers}
 
@@ -254,7 +257,8 @@ def _batches(calibration: Tensor | Iterable[Tensor], batch_size: int) -> Iterato
     if isinstance(calibration, Tensor):
         if calibration.ndim < 1 or len(calibration) < 2:
             raise ValueError(
-                f"calibration needs at least 2 rows of inputs, got a tensor of shape {tuple(calibration.shape)}"
+                f"calibration needs at least 2 rows of inputs, "
+                f"got a tensor of shape {tuple(calibration.shape)}"
             )
         yield from calibration.split(batch_size)
     else:
@@ -266,5 +270,6 @@ def _run(model: nn.Module, batch: Tensor) -> None:
         model(batch)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"the model does not take calibration inputs of shape {tuple(batch.shape)} and {batch.dtype}: {error}"
+            f"the model does not take calibration inputs of shape {tuple(batch.shape)} "
+            f"and {batch.dtype}: {error}"
         ) from error

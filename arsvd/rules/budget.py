@@ -1,5 +1,6 @@
 """The best allocation of a budget of parameters or multiplications over the layers."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,7 +42,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.params is None) == (self.macs is None):
-            raise ValueError(f"a budget is either params or macs, got params={self.params} and macs={self.macs}")
+            raise ValueError(
+                f"a budget is either params or macs, got params={self.params} and macs={self.macs}"
+            )
         if self._limit < 1:
             raise ValueError(f"a budget must be at least 1, got {self._limit}")
         if self.weights is not None and not all(weight >= 0 for weight in self.weights):
@@ -55,7 +58,8 @@ class Budget:
         """Choose one rank per layer.
 
         Raises:
-            ValueError: the budget is below the model with rank 1 everywhere, or there is not one weight a layer.
+            ValueError: the budget is below the model with rank 1 everywhere, or the weights are not one a
+                layer.
         """
         count = self.params is not None
         curves = _curves(spectra, self.weights, Spectrum.params if count else Spectrum.macs)
@@ -112,7 +116,7 @@ def _follow(curves: list[Curve], spare: int) -> list[int]:
     steps = []
     for layer, (sizes, errors) in enumerate(curves):
         hull = _hull(curves[layer])
-        for a, b in zip(hull, hull[1:], strict=False):
+        for a, b in itertools.pairwise(hull):
             cost = int(sizes[b] - sizes[a])
             steps.append(((errors[b] - errors[a]) / cost, layer, b, cost))
     chosen = [0] * len(curves)
@@ -150,5 +154,6 @@ def _fill(curves: list[Curve], chosen: list[int], limit: int) -> list[int]:
 
 def _as_ranks(chosen: list[int], curves: list[Curve]) -> tuple[int | None, ...]:
     return tuple(
-        None if index == len(sizes) - 1 else index + 1 for index, (sizes, _) in zip(chosen, curves, strict=True)
+        None if index == len(sizes) - 1 else index + 1
+        for index, (sizes, _) in zip(chosen, curves, strict=True)
     )

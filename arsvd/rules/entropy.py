@@ -38,7 +38,9 @@ class Entropy:
             ValueError: the spectra are not in the weight basis.
         """
         if spectra.basis != "weight":
-            raise ValueError(f"the entropy rule needs spectra in the weight basis, got the {spectra.basis} basis")
+            raise ValueError(
+                f"the entropy rule needs spectra in the weight basis, got the {spectra.basis} basis"
+            )
         chosen = []
         for spectrum in spectra:
             sigma = spectrum.energy.sqrt()

@@ -29,5 +29,7 @@ class Ranks:
             raise ValueError(f"{len(self.chosen)} ranks were given for {len(spectra)} layers")
         for spectrum, rank in zip(spectra, self.chosen, strict=True):
             if rank is not None and not 1 <= rank <= spectrum.full_rank:
-                raise ValueError(f"layer {spectrum.name!r} takes ranks from 1 to {spectrum.full_rank}, got {rank}")
+                raise ValueError(
+                    f"layer {spectrum.name!r} takes ranks from 1 to {spectrum.full_rank}, got {rank}"
+                )
         return self.chosen

@@ -1,8 +1,9 @@
 """Train packs of MLPs: many members in one set of tensors, through one loop."""
 
 from arsvd.training.hyperparameters import Hyperparameters
-from arsvd.training.loop import TrainingResult, train
-from arsvd.training.pack import Architecture, Pack, architecture_of, dense_architecture
+from arsvd.training.loop import TrainingResult, pack_logits, train
+from arsvd.training.pack import Architecture, Pack, architecture_of, dense_architecture, structure
+from arsvd.training.sampling import normalized
 
 __all__ = [
     "Architecture",
@@ -11,5 +12,8 @@ __all__ = [
     "TrainingResult",
     "architecture_of",
     "dense_architecture",
+    "normalized",
+    "pack_logits",
+    "structure",
     "train",
 ]

@@ -7,6 +7,7 @@ with zeros: a padded unit has zero weights in and out, so its activation and all
 it are zero, and neither AdamW nor weight decay moves a zero with a zero gradient.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ def dense_architecture(widths: Sequence[int], factors: int = 1) -> Architecture:
         raise ValueError(
             f"an MLP needs two or more widths of at least 1 and one factor or more, got {widths}, {factors}"
         )
-    return tuple((a, *([min(a, b)] * (factors - 1)), b) for a, b in zip(widths, widths[1:], strict=False))
+    return tuple((a, *([min(a, b)] * (factors - 1)), b) for a, b in itertools.pairwise(widths))
 
 
 def architecture_of(model: nn.Module) -> Architecture:
@@ -71,7 +72,9 @@ class Pack:
         ValueError: there is no member, or members differ in their layers or in their factors.
     """
 
-    def __init__(self, architectures: Sequence[Architecture], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, architectures: Sequence[Architecture], device: torch.device, dtype: torch.dtype
+    ) -> None:
         kinds = {structure(architecture) for architecture in architectures}
         if len(kinds) != 1:
             raise ValueError(
@@ -89,7 +92,7 @@ class Pack:
             self.weights.append(
                 [
                     torch.zeros(members, a, b, device=device, dtype=dtype)
-                    for a, b in zip(sizes, sizes[1:], strict=False)
+                    for a, b in itertools.pairwise(sizes)
                 ]
             )
             self.biases.append(torch.zeros(members, 1, sizes[-1], device=device, dtype=dtype))
@@ -112,7 +115,7 @@ class Pack:
             generator = torch.Generator().manual_seed(seed)
             for layer, dims in enumerate(architecture):
                 bound = 1 / math.sqrt(dims[0])
-                for factor, (a, b) in enumerate(zip(dims, dims[1:], strict=False)):
+                for factor, (a, b) in enumerate(itertools.pairwise(dims)):
                     drawn = torch.empty(a, b)
                     if factor == 0:
                         drawn.uniform_(-bound, bound, generator=generator)
@@ -135,7 +138,9 @@ class Pack:
         with torch.no_grad():
             for member, model in enumerate(models):
                 for layer, module in enumerate(_linears(model)):
-                    parts = [module.right, module.left] if isinstance(module, LowRankLinear) else [module.weight]
+                    parts = (
+                        [module.right, module.left] if isinstance(module, LowRankLinear) else [module.weight]
+                    )
                     for factor, part in enumerate(parts):
                         pack.weights[layer][factor][member, : part.shape[1], : part.shape[0]] = part.T
                     if module.bias is not None:
@@ -201,11 +206,13 @@ class Pack:
                 name = f"linear{layer + 1}"
                 if merge or len(parts) == 1:
                     linear = getattr(model, name)
-                    product = torch.linalg.multi_dot([p.double() for p in parts]) if len(parts) > 1 else parts[0]
+                    product = (
+                        torch.linalg.multi_dot([p.double() for p in parts]) if len(parts) > 1 else parts[0]
+                    )
                     linear.weight.copy_(product.T)
                     linear.bias.copy_(bias)
                 elif len(parts) == 2:
-                    low_rank = LowRankLinear(*dims)
+                    low_rank = LowRankLinear(dims[0], dims[1], dims[2])
                     low_rank.right.copy_(parts[0].T)
                     low_rank.left.copy_(parts[1].T)
                     if low_rank.bias is not None:

@@ -123,3 +123,19 @@ class Dropout:
                     mask[member, :, :width] = kept.div_(1 - rate)
             masks.append(mask)
         return masks
+
+
+def normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Turn bytes into what a network without its own normalisation takes.
+
+    Args:
+        images: (samples, channels, height, width) uint8.
+        mean: (channels,) of pixels in [0, 1].
+        std: (channels,).
+
+    Returns:
+        (samples, features) float32.
+    """
+    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    everything = torch.arange(len(images), device=images.device)[None]
+    return Batches(images, labels, mean, std, [0], 1, False).inputs(everything)[0]

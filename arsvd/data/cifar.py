@@ -1,0 +1,194 @@
+"""CIFAR-10 and CIFAR-100, from the binary files that their authors publish.
+
+torchvision reads the authors' pickled files. This project reads no pickles: loading one can run any code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from arsvd.data.dataset import DataError, Source, Split
+from arsvd.data.download import install, staging
+from arsvd.data.roots import fetch_command
+
+SHAPE = (3, 32, 32)
+PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One of the two published layouts.
+
+    A record is `label_bytes` labels, of which the last is the class, then 3,072 pixels: the red, green and
+    blue planes, each row by row. Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
+    """
+
+    name: str
+    url: str
+    md5: str
+    folder: str
+    pickled: str
+    train: tuple[str, ...]
+    test: str
+    names: str
+    label_bytes: int
+    classes: int
+
+    @property
+    def record(self) -> int:
+        """Bytes in one record."""
+        return self.label_bytes + PIXELS
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that is read."""
+        return (*self.train, self.test, self.names)
+
+
+CIFAR10 = Layout(
+    name="cifar10",
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    md5="c32a1d4ab5d03f1284b67883e8d87530",
+    folder="cifar-10-batches-bin",
+    pickled="cifar-10-batches-py",
+    train=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+    test="test_batch.bin",
+    names="batches.meta.txt",
+    label_bytes=1,
+    classes=10,
+)
+CIFAR100 = Layout(
+    name="cifar100",
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    md5="03b5dce01913d631647c71ecec9e9cb8",
+    folder="cifar-100-binary",
+    pickled="cifar-100-python",
+    train=("train.bin",),
+    test="test.bin",
+    names="fine_label_names.txt",
+    label_bytes=2,
+    classes=100,
+)
+
+
+def read(root: Path, layout: Layout) -> Source:
+    """Read CIFAR-10, or CIFAR-100 with its fine labels.
+
+    Raises:
+        DataError: A file that is missing, truncated or not of this layout; all faults at once.
+    """
+    folder = root / layout.folder
+    missing = [name for name in layout.files if not (folder / name).is_file()]
+    if missing:
+        faults = [f"{name}: is missing" for name in missing]
+        _refuse(root, layout, ["the directory is missing"] if not folder.is_dir() else faults)
+    faults = []
+    parts: dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]] = {}
+    for name in (*layout.train, layout.test):
+        try:
+            parts[name] = _records(folder / name, layout)
+        except (OSError, DataError) as fault:
+            faults.append(f"{name}: {fault}")
+    classes: tuple[str, ...] = ()
+    try:
+        classes = _class_names(folder / layout.names, layout)
+    except (OSError, DataError) as fault:
+        faults.append(f"{layout.names}: {fault}")
+    _refuse(root, layout, faults)
+    train, test = (
+        Split(
+            torch.from_numpy(np.concatenate([parts[name][0] for name in names])),
+            torch.from_numpy(np.concatenate([parts[name][1] for name in names])),
+        )
+        for names in (layout.train, (layout.test,))
+    )
+    return Source(classes, train, test)
+
+
+def fetch(root: Path, layout: Layout) -> Path:
+    """Download the binary version, unless it is there and whole.
+
+    Returns:
+        The directory of the files.
+
+    Raises:
+        DataError: A failed download, with its cause.
+    """
+    from torchvision.datasets.utils import download_url
+
+    target = root / layout.folder
+    try:
+        read(root, layout)
+    except DataError:
+        with staging(layout.name, root, target) as stage:
+            download_url(layout.url, stage, "archive.tar.gz", layout.md5)
+            _unpack(stage / "archive.tar.gz", stage, layout)
+            read(stage, layout)
+            install([stage / layout.folder / name for name in layout.files], target)
+    return target
+
+
+def _unpack(archive: Path, stage: Path, layout: Layout) -> None:
+    """Write the wanted files alone, at paths that the archive has no say in."""
+    (stage / layout.folder).mkdir()
+    with tarfile.open(archive, "r:gz") as tar:
+        for name in layout.files:
+            member = tar.extractfile(f"{layout.folder}/{name}")
+            if member is None:
+                raise tarfile.TarError(f"{layout.folder}/{name} is not a file in {layout.url}")
+            with member, (stage / layout.folder / name).open("wb") as copy:
+                shutil.copyfileobj(member, copy)
+
+
+def _records(path: Path, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    got = path.stat().st_size
+    if got == 0:
+        raise DataError("is empty")
+    if got % layout.record:
+        raise DataError(
+            f"is truncated or not of {layout.name}: {got} bytes, expected a multiple of {layout.record} "
+            f"({layout.label_bytes} of labels and {PIXELS} of pixels)"
+        )
+    records = np.fromfile(path, dtype=np.uint8).reshape(-1, layout.record)
+    labels = records[:, layout.label_bytes - 1].astype(np.int64)
+    if int(labels.max()) >= layout.classes:
+        raise DataError(f"holds the label {labels.max()}; labels are 0 to {layout.classes - 1}")
+    return records[:, layout.label_bytes :].reshape(-1, *SHAPE), labels
+
+
+def _class_names(path: Path, layout: Layout) -> tuple[str, ...]:
+    # The published file of CIFAR-10 ends with an empty line.
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) != layout.classes:
+        raise DataError(f"holds {len(names)} class names, expected {layout.classes}, one a line")
+    return names
+
+
+def _refuse(root: Path, layout: Layout, faults: list[str]) -> None:
+    if not faults:
+        return
+    lines = "".join(f"\n  {fault}" for fault in faults)
+    hints = ""
+    if (root / layout.pickled).is_dir():
+        hints += (
+            f"\n{root / layout.pickled} is a pickle and is not read, because a pickle can run any code; "
+            "the command below fetches the binary version."
+        )
+    images = root / layout.name
+    if (images / "train").is_dir() and (images / "test").is_dir():
+        hints += (
+            f"\n{images} is an image folder, which can be used instead: "
+            f"dataset.name=imagefolder dataset.path={images}"
+        )
+    raise DataError(
+        f"{layout.name} cannot be read from {root / layout.folder}:{lines}{hints}\n"
+        f"Fetch it with {fetch_command(layout.name, root)}."
+    )

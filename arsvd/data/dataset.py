@@ -1,0 +1,211 @@
+"""The data set that every other part works on: three splits of uint8 images, and what is known of them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SPLITS = ("train", "validation", "test")
+
+
+class DataError(ValueError):
+    """Data that is missing, broken or asked for wrongly. The message says what, where, and what mends it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Args:
+        images: uint8 `(samples, channels, height, width)`.
+        labels: int64 `(samples,)`, indices into the data set's classes.
+
+    Raises:
+        DataError: A tensor of another type or shape, or another number of labels than images.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise DataError(
+                "images must be uint8 (samples, channels, height, width), "
+                f"got {self.images.dtype} {tuple(self.images.shape)}"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise DataError(
+                f"labels must be int64 (samples,), got {self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+        if len(self.images) != len(self.labels):
+            raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Split:
+        """The samples at `indices`, in that order, copied."""
+        chosen = torch.from_numpy(indices)
+        return Split(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a source holds before validation images are taken out of its training split."""
+
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set, split and described.
+
+    Args:
+        name: Name of the source, one of `arsvd.data.NAMES`.
+        classes: One name per label.
+        train: Split that fits weights.
+        validation: Split that every choice is made on; held out of the source's training images.
+        test: Split that is measured once, for the members of the final front.
+        mean: Per channel, of pixels in [0, 1], over `train` only.
+        std: As `mean`; 1.0 for a channel of one constant value.
+        hash: `content_hash` of the classes and splits.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    hash: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(channels, height, width)` of one image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def features(self) -> int:
+        """Numbers in one image: channels × height × width."""
+        channels, height, width = self.shape
+        return channels * height * width
+
+    @property
+    def colour(self) -> bool:
+        """Whether the images have three channels."""
+        return self.shape[0] == 3
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The data set with every split on a device; the same tensors where they are there already."""
+        train, validation, test = (
+            Split(split.images.to(device), split.labels.to(device))
+            for split in (self.train, self.validation, self.test)
+        )
+        return replace(self, train=train, validation=validation, test=test)
+
+    def to_numpy(self) -> dict[str, Any]:
+        """The data set as numpy arrays, which share memory with its tensors, and plain values.
+
+        Returns:
+            `<split>_images` and `<split>_labels` for train, validation and test; the other fields by name.
+        """
+        values: dict[str, Any] = {
+            "name": self.name,
+            "classes": self.classes,
+            "mean": self.mean,
+            "std": self.std,
+            "hash": self.hash,
+        }
+        for name in SPLITS:
+            split: Split = getattr(self, name)
+            values[f"{name}_images"] = split.images.numpy()
+            values[f"{name}_labels"] = split.labels.numpy()
+        return values
+
+    @classmethod
+    def from_numpy(cls, values: Mapping[str, Any]) -> Dataset:
+        """The data set that `to_numpy` described. Arrays are not copied.
+
+        An object store hands out read-only arrays. The tensors made from them must then only be read.
+        """
+        splits = {
+            name: Split(_share(values[f"{name}_images"]), _share(values[f"{name}_labels"])) for name in SPLITS
+        }
+        return cls(
+            name=str(values["name"]),
+            classes=tuple(values["classes"]),
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+            hash=str(values["hash"]),
+            **splits,
+        )
+
+
+def describe(name: str, classes: tuple[str, ...], train: Split, validation: Split, test: Split) -> Dataset:
+    """Build a data set from its splits: measure mean and deviation on `train`, and hash the content."""
+    mean, std = channel_statistics(train.images)
+    return Dataset(
+        name=name,
+        classes=classes,
+        train=train,
+        validation=validation,
+        test=test,
+        mean=mean,
+        std=std,
+        hash=content_hash(classes, (train, validation, test)),
+    )
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation per channel, of pixels in [0, 1].
+
+    Both come from counts of the 256 pixel values, so they do not depend on the order of summation.
+
+    Args:
+        images: uint8 `(samples, channels, height, width)`.
+
+    Returns:
+        Means and deviations, one a channel. A constant channel has deviation 1.0, so that it can divide.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means: list[float] = []
+    deviations: list[float] = []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
+        mean = share @ values
+        deviation = float((share @ (values - mean) ** 2).sqrt())
+        means.append(float(mean))
+        # Not "> 0": the mean of a constant channel is rounded, which leaves a deviation of about 1e-17.
+        deviations.append(deviation if deviation > 1e-9 else 1.0)
+    return tuple(means), tuple(deviations)
+
+
+def content_hash(classes: tuple[str, ...], splits: tuple[Split, ...]) -> str:
+    """SHA-256, in hex, of everything that can change a result: class names, pixels, labels, their order."""
+    digest = hashlib.sha256(b"arsvd data 1\n")
+    digest.update("\0".join(classes).encode("utf-8", "surrogateescape"))
+    for split in splits:
+        # The shape goes first: two splits that are cut at another sample must not give the same bytes.
+        digest.update(f"\n{tuple(split.images.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(split.images.numpy()).data)
+        digest.update(np.ascontiguousarray(split.labels.numpy(), dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def _share(array: NDArray[Any]) -> Tensor:
+    with warnings.catch_warnings():
+        # torch warns that a tensor could write to a read-only array. Nothing here writes to a data set.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(array)

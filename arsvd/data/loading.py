@@ -1,0 +1,104 @@
+"""The data sets by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from arsvd.data import cifar, digits, imagefolder, mnist
+from arsvd.data.dataset import DataError, Dataset, Source, describe
+from arsvd.data.roots import data_root
+from arsvd.data.splitting import hold_out
+
+_READERS: dict[str, Callable[[Path], Source]] = {
+    "digits": lambda root: digits.read(),
+    "mnist": mnist.read,
+    "cifar10": lambda root: cifar.read(root, cifar.CIFAR10),
+    "cifar100": lambda root: cifar.read(root, cifar.CIFAR100),
+}
+_FETCHERS: dict[str, Callable[[Path], Path]] = {
+    "digits": lambda root: digits.fetch(),
+    "mnist": mnist.fetch,
+    "cifar10": lambda root: cifar.fetch(root, cifar.CIFAR10),
+    "cifar100": lambda root: cifar.fetch(root, cifar.CIFAR100),
+}
+
+NAMES: tuple[str, ...] = (*_READERS, "imagefolder")
+
+
+def load(
+    name: str,
+    *,
+    root: Path | str | None = None,
+    path: Path | str | None = None,
+    validation: int | float,
+    seed: int = 0,
+    size: tuple[int, int] | int | None = None,
+    test: float = 0.2,
+) -> Dataset:
+    """Load a data set, hold out its validation split, and measure it.
+
+    Args:
+        name: One of `NAMES`.
+        root: Data directory; None as in `data_root`.
+        path: The directory of images; `imagefolder` only, which needs it.
+        validation: Held out of the training split, stratified: an int counts images, a float in (0, 1) is a
+            share.
+        seed: Chooses the validation images, the same on every platform. It never moves a test image.
+        size: `(height, width)` in pixels or one number for both; `imagefolder` only.
+        test: Share that `imagefolder` holds out as the test split where the directory has none. Every other
+            source has a fixed test split.
+
+    Raises:
+        DataError: An unknown name, data that is missing or broken, or a split that cannot be made.
+    """
+    _require_known(name)
+    try:
+        if name == "imagefolder":
+            source = imagefolder.read(path, size, test)
+        else:
+            _refuse_folder_options(name, path=path, size=size)
+            source = _READERS[name](data_root(root))
+    except OSError as fault:
+        raise DataError(f"{name} cannot be read: {fault}") from fault
+    train, held = hold_out(source.train, validation, seed, classes=source.classes, option="validation")
+    return describe(name, source.classes, train, held, source.test)
+
+
+def fetch(name: str, *, root: Path | str | None = None) -> Path:
+    """Download a data set, unless it is there and whole.
+
+    Args:
+        name: One of `NAMES`.
+        root: Data directory; None as in `data_root`.
+
+    Returns:
+        The directory of its files.
+
+    Raises:
+        DataError: An unknown name, or a failed download with its cause. No half-written file is left.
+    """
+    _require_known(name)
+    if name == "imagefolder":
+        raise DataError(
+            "imagefolder is not fetched: it reads your own directory, given as dataset.path=DIR. "
+            f"{imagefolder.EXPECTED}"
+        )
+    return _FETCHERS[name](data_root(root))
+
+
+def _refuse_folder_options(name: str, **options: object) -> None:
+    for option, value in options.items():
+        if value is not None:
+            raise DataError(
+                f"dataset.{option}={value} is for imagefolder; {name} takes none. "
+                "Remove it, or give dataset.name=imagefolder."
+            )
+
+
+def _require_known(name: str) -> None:
+    if name not in NAMES:
+        near = difflib.get_close_matches(str(name).lower(), NAMES, n=1, cutoff=0.5)
+        guess = f"; did you mean {near[0]!r}?" if near else "."
+        raise DataError(f"unknown data set {name!r}{guess} The data sets are {', '.join(NAMES)}.")

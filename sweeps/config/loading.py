@@ -1,0 +1,142 @@
+"""Sweep files and overrides into a `SweepConfig`, and back into text."""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from sweeps.config.checking import known_keys, parse_config, unknown_key
+from sweeps.config.faults import ConfigError, did_you_mean, listed, printable, shown
+from sweeps.config.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform
+from sweeps.config.schema import SweepConfig
+from sweeps.config.yaml_text import YamlTextError, read_yaml, write_yaml
+
+MOST_BYTES = 1_000_000
+_SUFFIX = ".yaml"
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """Read a sweep file, apply overrides and check the result.
+
+    Args:
+        source: A file, or the name of a bundled one; `./mnist` is a file even where `mnist` is bundled.
+        overrides: `section.key=value` each, the value in YAML: `search.trials=16`. Of two for the same
+            key the later one holds.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds faults; it carries every one of them.
+    """
+    label, data = _read(source)
+    mapping, faults = _mapping(label, data)
+    for override in overrides:
+        faults += _apply(mapping, override)
+    return parse_config(mapping, label + (" with its overrides" if overrides else ""), faults)
+
+
+def bundled_configs() -> tuple[str, ...]:
+    """The names of the sweep files that come with the package."""
+    folder = resources.files("sweeps") / "configs"
+    names = [entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIX)]
+    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names))
+
+
+def dump_config(config: SweepConfig) -> str:
+    """Write a configuration as a sweep file that loads back to an equal one, defaults written out."""
+    return write_yaml(_plain(config))
+
+
+def config_to_params(config: SweepConfig) -> dict[str, str]:
+    """Flatten a configuration for logging: dotted keys, values as an override would have them."""
+    params: dict[str, str] = {}
+
+    def walk(section: dict[str, Any], model: BaseModel, prefix: str) -> None:
+        for name, value in section.items():
+            nested = getattr(model, name)
+            if isinstance(nested, BaseModel):
+                walk(value, nested, f"{prefix}{name}.")
+            else:
+                params[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+
+    walk(_plain(config), config, "")
+    return params
+
+
+def _plain(section: BaseModel) -> dict[str, Any]:
+    """A section as the sweep file has it; keys that are left out or None stay out."""
+    result: dict[str, Any] = {}
+    for name in sorted(type(section).model_fields, key=lambda field: field != "name"):  # the name comes first
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            result[name] = _plain(value)
+        elif isinstance(value, Choice | Uniform | LogUniform | IntRange | EnergyRange):
+            result[name] = value.written()
+        elif value is not None:
+            result[name] = list(value) if isinstance(value, tuple) else value
+    return result
+
+
+def _read(source: str | Path) -> tuple[str, bytes]:
+    """The bytes of a file or of a bundled one, and what to call it in an error."""
+    label = f"sweep file '{printable(str(source))}'"
+    if str(source) in bundled_configs():
+        return label, (resources.files("sweeps") / "configs" / f"{source}{_SUFFIX}").read_bytes()
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            return label, file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        names = bundled_configs()
+        hint = did_you_mean(path.stem, names)
+        fault = f"there is no such file, and the bundled ones are {listed(names, 'and')}{hint}"
+    except IsADirectoryError:
+        fault = "it is a folder, must be a file"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        fault = f"it cannot be read: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(label, [fault])
+
+
+def _mapping(label: str, data: bytes) -> tuple[dict[str, Any], list[str]]:
+    if len(data) > MOST_BYTES:
+        raise ConfigError(label, [f"it is larger than {MOST_BYTES // 1_000_000} MB, which no sweep file is"])
+    try:
+        value, faults = read_yaml(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(label, [f"it is not UTF-8 text: byte {error.start} fits no character"]) from None
+    except YamlTextError as error:
+        raise ConfigError(label, [str(error)]) from None
+    if value is None:
+        raise ConfigError(label, ["it is empty; it needs the keys dataset, model, training and search"])
+    if not isinstance(value, dict):
+        raise ConfigError(label, [f"got {shown(value)}, must be a mapping such as dataset: {{name: mnist}}"])
+    return value, faults
+
+
+def _apply(mapping: dict[str, Any], override: str) -> list[str]:
+    """Set one override in the mapping; its faults where it cannot be."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals:
+        return [f"the override {shown(override)} has no =, must be section.key=value"]
+    # parts of a searched form, such as training.lr.uniform, are left to the checks of their key
+    leaves = [known for known, section in known_keys().items() if section is None]
+    if key not in known_keys() and not any(key.startswith(f"{known}.") for known in leaves):
+        return [unknown_key(key)]
+    try:
+        value, faults = read_yaml(text.strip())
+    except YamlTextError as error:
+        return [f"{key}: got {shown(text)}, which cannot be read: {error}"]
+    *parents, leaf = key.split(".")
+    target = mapping
+    for depth, parent in enumerate(parents, start=1):
+        if target.get(parent) is None:
+            target[parent] = {}
+        if not isinstance(target[parent], dict):
+            owner = ".".join(parents[:depth])
+            value = shown(target[parent])
+            return [*faults, f"{key}: {owner} is {value}, so it has no {leaf}; set {owner} itself"]
+        target = target[parent]
+    target[leaf] = value
+    return [f"{key}: {fault}" for fault in faults]

@@ -1,0 +1,148 @@
+"""One training configuration, and the key that its record is filed under."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+KEY_DIGITS = 20
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """Everything that decides how one member is trained, compressed and fine-tuned.
+
+    Args:
+        hidden: (layers,) widths of the hidden layers.
+        factors: Linear factors that each weight is trained as; 1 is plain training.
+        dropout: Share of hidden units dropped.
+        epochs: Passes over the training images.
+        batch_size: Images a step.
+        lr: Peak learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        label_smoothing: Share of each label spread over all classes.
+        schedule: `onecycle` or `cosine`.
+        flip: Mirror images at random; None does so for colour images.
+        basis: Basis of the asked point, `weight` or `activation`.
+        rule: Rank rule of the asked point, `energy` or `entropy`.
+        energy: Threshold of the asked point, in (0, 1].
+        calibration: Most training images used for the activation basis.
+        finetune_epochs: Epochs of recovery; 0 for none.
+        finetune_points: Points of the member's front that are fine-tuned.
+        finetune_lr: Peak learning rate of recovery.
+        distillation_weight: Share of recovery's loss that comes from the dense member.
+        distillation_temperature: Temperature of the dense member's answers.
+        seed: Seed of weights, batches and dropout.
+    """
+
+    hidden: tuple[int, ...]
+    factors: int
+    dropout: float
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    label_smoothing: float
+    schedule: str
+    flip: bool | None
+    basis: str
+    rule: str
+    energy: float
+    calibration: int
+    finetune_epochs: int
+    finetune_points: int
+    finetune_lr: float
+    distillation_weight: float
+    distillation_temperature: float
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values by field name, as JSON has them: a whole float stays a float, widths are a list."""
+        values: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is float:
+                value = float(value)
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "MemberConfig":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: a field is unknown, missing or of the wrong type; every one is named.
+        """
+        known = {field.name: field.type for field in fields(cls)}
+        faults = [f"unknown field {name}" for name in values if name not in known]
+        checked: dict[str, Any] = {}
+        for name, kind in known.items():
+            if name not in values:
+                faults.append(f"missing field {name}")
+                continue
+            says, fits = _CHECKS[kind]
+            if not fits(values[name]):
+                faults.append(f"field {name} got {values[name]!r}, must be {says}")
+                continue
+            checked[name] = _final(kind, values[name])
+        if faults:
+            raise ValueError("not a member's configuration: " + "; ".join(faults))
+        return cls(**checked)
+
+    def key(self, data_hash: str) -> str:
+        """Name the member's record: equal for equal data, configuration and seed, else different.
+
+        The asked point (basis, rule, threshold) is part of it, since the record holds that point.
+
+        Args:
+            data_hash: The data set's content hash.
+
+        Returns:
+            20 hexadecimal digits.
+        """
+        content = {"data": data_hash, "member": self.to_dict()}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def member_seed(search_seed: int, number: int) -> int:
+    """Derive a member's seed, the same on every machine and in every run.
+
+    Args:
+        search_seed: The sweep's `search.seed`.
+        number: The member's Optuna trial number.
+
+    Returns:
+        A seed in [0, 2**31).
+    """
+    digest = hashlib.sha256(f"{search_seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_widths(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(_is_whole(width) for width in value)
+
+
+_CHECKS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", _is_whole),
+    float: ("a finite number", _is_number),
+    str: ("text", lambda value: isinstance(value, str)),
+    bool | None: ("true, false or null", lambda value: value is None or isinstance(value, bool)),
+    tuple[int, ...]: ("a list of whole numbers", _is_widths),
+}
+
+
+def _final(kind: Any, value: Any) -> Any:
+    if kind is float:
+        return float(value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,220 @@
+"""The sweep file's sections and keys: what each may be, and what it is when left out."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator
+
+from sweeps.config.faults import FaultError
+from sweeps.config.forms import DEFAULT_POINTS, Choice, EnergyRange, IntRange, LogUniform, Searchable, Uniform
+from sweeps.config.values import (
+    SEED_LIMIT,
+    AutoOr,
+    DistinctNames,
+    Number,
+    OneOf,
+    OrNothing,
+    Portion,
+    Sides,
+    Text,
+    Whole,
+    Widths,
+)
+
+DATASETS = ("digits", "mnist", "cifar10", "cifar100", "imagefolder")
+BASES = ("weight", "activation")
+RULES = ("energy", "entropy")
+SCHEDULES = ("onecycle", "cosine")
+SAMPLERS = ("tpe", "nsga2", "random", "qmc")
+OBJECTIVES = ("accuracy", "macro_f1", "loss", "params", "macs")
+IMAGEFOLDER_TEST = 0.2
+
+SearchedNumber: TypeAlias = float | Choice[float] | Uniform | LogUniform
+SearchedWhole: TypeAlias = int | Choice[int] | IntRange
+SearchedName: TypeAlias = str | Choice[str]
+
+_name = Text(r"[a-z0-9][a-z0-9-]{0,63}", "up to 64 lower-case letters, digits and hyphens")
+_positive = Number(0, low_open=True)
+_share = Number(0, 1, high_open=True)
+_seed = Whole(0, SEED_LIMIT)
+_threshold = Number(0, 1, low_open=True)
+_counts = Searchable(Whole(1), ("choice", "int"))
+_shares = Searchable(_share, ("choice", "uniform"))
+_rates = Searchable(_positive, ("choice", "uniform", "loguniform"))
+
+
+class Section(BaseModel):
+    """A mapping of known keys; unknown ones are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetConfig(Section):
+    """The images, and how they are split. `path`, `size` and `test` belong to imagefolder only.
+
+    Attributes:
+        validation: A count of training images, or a fraction of them.
+        size: Side, or height and width, in pixels that images are resized to; None keeps their own size.
+        test: Fraction held out as the test split, for a folder that has none; None for other data sets.
+    """
+
+    name: Annotated[str, PlainValidator(OneOf(DATASETS))]
+    path: Annotated[str | None, PlainValidator(OrNothing(Text(r"(?s).+", "the path of a folder")))] = Field(
+        default=None, validate_default=True
+    )
+    validation: Annotated[int | float, PlainValidator(Portion())] = 0.1
+    seed: Annotated[int, PlainValidator(_seed)] = 0
+    size: Annotated[int | tuple[int, int] | None, PlainValidator(OrNothing(Sides()))] = None
+    test: Annotated[float | None, PlainValidator(OrNothing(Number(0, 1, low_open=True, high_open=True)))] = (
+        Field(default=None, validate_default=True)
+    )
+
+    @field_validator("path", "size", "test")
+    @classmethod
+    def _imagefolder_only(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.data.get("name")
+        if name is None:  # the name has a fault of its own
+            return value
+        if name != "imagefolder" and value is not None:
+            raise FaultError(f"is for the data set imagefolder only; remove it, since dataset.name is {name}")
+        if name == "imagefolder" and value is None and info.field_name == "path":
+            raise FaultError("missing, must be the path of a folder, since dataset.name is imagefolder")
+        if name == "imagefolder" and value is None and info.field_name == "test":
+            return IMAGEFOLDER_TEST
+        return value
+
+
+class ModelConfig(Section):
+    """The networks.
+
+    Attributes:
+        factors: How many linear factors each weight is trained as (LoRITa, arXiv 2405.03089); 1 is plain.
+        reference: Hidden widths of the dense model that compression is counted against.
+    """
+
+    hidden: Annotated[
+        tuple[int, ...] | Choice[tuple[int, ...]], PlainValidator(Searchable(Widths(), ("choice",)))
+    ]
+    factors: Annotated[SearchedWhole, PlainValidator(_counts)] = 1
+    dropout: Annotated[SearchedNumber, PlainValidator(_shares)] = 0.0
+    reference: Annotated[tuple[int, ...], PlainValidator(Widths())]
+
+
+class TrainingConfig(Section):
+    """How members are trained.
+
+    Attributes:
+        flip: Mirror images at random; auto does so for colour images.
+        seed: One seed for all members; None gives each its own, derived from `search.seed`.
+    """
+
+    epochs: Annotated[SearchedWhole, PlainValidator(_counts)]
+    batch_size: Annotated[int | Choice[int], PlainValidator(Searchable(Whole(1), ("choice",)))]
+    lr: Annotated[SearchedNumber, PlainValidator(_rates)]
+    weight_decay: Annotated[
+        SearchedNumber, PlainValidator(Searchable(Number(0), ("choice", "uniform", "loguniform")))
+    ]
+    label_smoothing: Annotated[SearchedNumber, PlainValidator(_shares)] = 0.0
+    schedule: Annotated[str, PlainValidator(OneOf(SCHEDULES))] = "onecycle"
+    flip: Annotated[bool | Literal["auto"], PlainValidator(OneOf[bool | str](("auto", True, False)))] = "auto"
+    seed: Annotated[int | None, PlainValidator(OrNothing(_seed))] = None
+
+
+class DistillationConfig(Section):
+    """How much fine-tuning listens to the dense member, and how soft its answers are."""
+
+    weight: Annotated[SearchedNumber, PlainValidator(Searchable(Number(0, 1), ("choice", "uniform")))] = 0.9
+    temperature: Annotated[SearchedNumber, PlainValidator(_rates)] = 2.0
+
+
+class CompressionConfig(Section):
+    """How trained members are compressed and fine-tuned.
+
+    Attributes:
+        energy: Thresholds to try: one, a choice, or a range that every member is evaluated over.
+        calibration: Most training images used for the activation basis.
+        finetune_epochs: 0 switches recovery off.
+        finetune_points: How many points of a member's front are fine-tuned.
+    """
+
+    basis: Annotated[SearchedName, PlainValidator(Searchable(OneOf(BASES), ("choice",)))] = "activation"
+    rule: Annotated[SearchedName, PlainValidator(Searchable(OneOf(RULES), ("choice",)))] = "energy"
+    energy: Annotated[
+        float | Choice[float] | EnergyRange, PlainValidator(Searchable(_threshold, ("choice", "range")))
+    ] = EnergyRange(0.3, 0.999, DEFAULT_POINTS)
+    calibration: Annotated[int, PlainValidator(Whole(2))] = 10_000
+    finetune_epochs: Annotated[int, PlainValidator(Whole(0))] = 0
+    finetune_points: Annotated[int, PlainValidator(Whole(1))] = 6
+    finetune_lr: Annotated[SearchedNumber, PlainValidator(_rates)] = 1e-3
+    distillation: DistillationConfig = DistillationConfig()
+
+    @field_validator("rule")
+    @classmethod
+    def _entropy_needs_weight(cls, rule: SearchedName, info: ValidationInfo) -> SearchedName:
+        if "basis" not in info.data:  # the basis has a fault of its own
+            return rule
+        if "entropy" in options(rule) and "weight" not in options(info.data["basis"]):
+            raise FaultError(
+                "got entropy, which works in the weight basis only; add weight to compression.basis"
+            )
+        return rule
+
+
+class SearchConfig(Section):
+    """What Optuna does.
+
+    Attributes:
+        objectives: What it optimises: accuracy and macro_f1 upwards, loss, params and macs downwards.
+        inject: Most further non-dominated points of a member that Optuna is told; 0 for none.
+    """
+
+    trials: Annotated[int, PlainValidator(Whole(1))]
+    sampler: Annotated[str, PlainValidator(OneOf(SAMPLERS))] = "tpe"
+    seed: Annotated[int, PlainValidator(_seed)] = 0
+    objectives: Annotated[tuple[str, ...], PlainValidator(DistinctNames(OBJECTIVES))] = ("accuracy", "params")
+    inject: Annotated[int, PlainValidator(Whole(0))] = 8
+
+
+class SelectConfig(Section):
+    """Which point is "best": fewest parameters within `max_drop` of the best dense accuracy on validation."""
+
+    max_drop: Annotated[float, PlainValidator(_share)] = 0.005
+
+
+class ResourcesConfig(Section):
+    """What one trial takes.
+
+    Attributes:
+        cpu: CPU cores.
+        gpu: GPUs, a fraction to share one; auto looks at the machine.
+        pack: Members trained together in one trial.
+        concurrent: Most trials at a time.
+    """
+
+    cpu: Annotated[float, PlainValidator(_positive)] = 1.0
+    gpu: Annotated[float | Literal["auto"], PlainValidator(AutoOr(Number(0)))] = "auto"
+    pack: Annotated[int | Literal["auto"], PlainValidator(AutoOr(Whole(1)))] = "auto"
+    concurrent: Annotated[int | Literal["auto"], PlainValidator(AutoOr(Whole(1)))] = "auto"
+
+
+class SweepConfig(Section):
+    """One whole sweep file, checked. `load_config` and `parse_config` make it, and name every fault."""
+
+    dataset: DatasetConfig
+    name: Annotated[str, PlainValidator(OrNothing(_name))] = Field(default=None, validate_default=True)
+    model: ModelConfig
+    training: TrainingConfig
+    compression: CompressionConfig = CompressionConfig()
+    search: SearchConfig
+    select: SelectConfig = SelectConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _named_after_dataset(cls, name: str | None, info: ValidationInfo) -> str:
+        dataset = info.data.get("dataset")
+        return name or (dataset.name if dataset else "")
+
+
+def options(value: Any) -> tuple[Any, ...]:
+    """Every value that a key can take: the options of a choice, else the one plain value."""
+    return value.options if isinstance(value, Choice) else (value,)

@@ -1,0 +1,117 @@
+"""The end of a sweep: test figures, models, aliases, report. It can be repeated; nothing is there twice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from mlflow import MlflowClient
+from torch import nn
+
+from arsvd import evaluate, whole
+from arsvd.data import Dataset
+from sweeps.config import SweepConfig, config_to_params
+from sweeps.ledger import Ledger, LedgerError, file_sha256
+from sweeps.progress import Progress
+from sweeps.records import Front, FrontPoint, MemberRecord, TestMetrics
+from sweeps.report import write_report
+from sweeps.tracking import LoggedVersion, ModelData, RegisteredVersion, SweepWriter, log_front, set_aliases
+from sweeps.trial.weights import MemberWeights, load_member
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the end of a sweep left.
+
+    Attributes:
+        front: with test figures.
+        versions: the front's models in the registry, in the front's order.
+        aliases: alias to version, over all sweeps of the data set.
+        page: the interactive report.
+    """
+
+    front: Front
+    versions: list[LoggedVersion]
+    aliases: dict[str, RegisteredVersion]
+    page: Path
+
+
+class Models:
+    """Rebuilds the models of a sweep's points from the ledger, whole: images in [0, 1] to logits.
+
+    Args:
+        ledger: the sweep's directory.
+        dataset: whose normalisation goes inside.
+        records: the members, for the hashes of their weights.
+    """
+
+    def __init__(self, ledger: Ledger, dataset: Dataset, records: Sequence[MemberRecord]) -> None:
+        self._ledger, self._dataset = ledger, dataset
+        self._hashes = {record.key: record.weights_sha256 for record in records}
+        self._member = lru_cache(maxsize=4)(self._load)  # points of one member are neighbours on a front
+
+    def build(self, entry: FrontPoint) -> nn.Module:
+        """Rebuild one model, in evaluation mode on the CPU.
+
+        Raises:
+            LedgerError: the weights are missing or not those that were filed.
+        """
+        return whole(self._member(entry.key).build(entry.point), self._dataset.mean, self._dataset.std).eval()
+
+    def _load(self, key: str) -> MemberWeights:
+        path = self._ledger.weights(key)
+        if not path.exists():
+            raise LedgerError(f"{path} is missing: the member's weights are gone")
+        if file_sha256(path) != self._hashes[key]:
+            raise LedgerError(f"{path} is damaged: its SHA-256 is not the one in the member's record")
+        return load_member(path)
+
+
+def finish(
+    ledger: Ledger,
+    dataset: Dataset,
+    front: Front,
+    records: Sequence[MemberRecord],
+    client: MlflowClient,
+    writer: SweepWriter,
+    config: SweepConfig,
+    progress: Progress,
+) -> Finished:
+    """Measure the final front on the test split, log and register its models, write the report.
+
+    Args:
+        ledger: the sweep's directory.
+        dataset: the data set.
+        front: the front, by validation alone.
+        records: all members.
+        client: the MLflow server.
+        writer: the sweep's runs, started.
+        config: the sweep file.
+        progress: what a person sees.
+    """
+    models = Models(ledger, dataset, records)
+    progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test)} test images")
+    front = with_test(front, models, dataset)
+    ledger.write_front(front)
+    paths = write_report(ledger.report, front, ledger.facts.id, dataset.name, config_to_params(config))
+    progress.note(f"logging and registering {len(front.points)} models")
+    data = ModelData(dataset.name, dataset.hash, dataset.classes, dataset.validation.images[:8])
+    versions = log_front(
+        client, writer.run_id, front, models.build, data, {record.key: record.config for record in records}
+    )
+    aliases = set_aliases(client, dataset.name, config.select.max_drop)
+    writer.finish("FINISHED", [ledger.path / "sweep.yaml", ledger.path / "front.json", *paths], front)
+    return Finished(front, versions, aliases, ledger.report / "front.html")
+
+
+def with_test(front: Front, models: Models, dataset: Dataset) -> Front:
+    """Measure every point of a final front on the test split, once."""
+    images = dataset.test.images.float() / 255
+    points = []
+    for entry in front.points:
+        with torch.no_grad():
+            metrics = evaluate(models.build(entry), images, dataset.test.labels)
+        points.append(entry.with_test(TestMetrics(metrics.accuracy, metrics.macro_f1, metrics.loss)))
+    best = None if front.best is None else points[front.points.index(front.best)]
+    return replace(front, points=tuple(points), best=best)

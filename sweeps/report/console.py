@@ -1,0 +1,185 @@
+"""What the commands print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from arsvd import Plan
+from sweeps.ledger import Ledger, LedgerError, SweepFacts, sweep_ids
+from sweeps.records import FAILED, Front
+from sweeps.report.table import baseline_table, front_table
+from sweeps.standing import standing_front
+
+if TYPE_CHECKING:
+    from sweeps.tracking import RegisteredVersion
+
+_PIPE_WIDTH = 120
+
+
+def print_front(console: Console, facts: SweepFacts, front: Front, final: bool) -> None:
+    """Print a sweep's front and, beside it, the baselines'.
+
+    Args:
+        console: where to.
+        facts: of the sweep.
+        front: its front.
+        final: whether the sweep has ended; until then there are no test figures.
+    """
+    state = "front" if final else "front so far (the sweep has not ended; no test figures)"
+    _say(console, f"{state} of {facts.id}")
+    _say(
+        console,
+        f"reference {front.reference_params:,} parameters; best dense member {front.dense_accuracy:.2%} "
+        f"of {front.validation_images:,} validation images",
+    )
+    _say(console, "")
+    if not front.points:
+        _say(console, "no member has finished yet")
+        return
+    width = console.width if console.is_terminal else _PIPE_WIDTH
+    console.width = width
+    console.print(front_table(front, width))
+    _say(console, "")
+    console.print(baseline_table(front))
+
+
+def print_outcome(
+    console: Console, ledger: Ledger, front: Front, aliases: "dict[str, RegisteredVersion]", failed: int
+) -> None:
+    """Print what a finished sweep found, and what to do with it.
+
+    Args:
+        console: where to.
+        ledger: the sweep's directory.
+        front: its final front.
+        aliases: alias to version in the registry.
+        failed: members that failed.
+    """
+    facts = ledger.facts
+    print_front(console, facts, front, final=True)
+    _say(console, "")
+    if failed:
+        _say(console, f"{failed} members failed; their causes are in {ledger.path / 'members'} and in MLflow")
+    for alias, version in aliases.items():
+        _say(console, f"{alias + ':':<15}{version_text(version)}")
+    _say(console, "")
+    _say(console, f"report   {ledger.report / 'front.html'}")
+    _say(console, "browse   arsvd ui")
+    _say(
+        console,
+        f'load     from sweeps import load_best; model = load_best("{facts.dataset}", max_drop=0.005)',
+    )
+    _say(console, f"again    arsvd show {facts.id}")
+
+
+def print_version(console: Console, version: "RegisteredVersion", export: Path | None) -> None:
+    """Print which registered model was chosen."""
+    _say(console, version_text(version))
+    _say(console, f'load     mlflow.pytorch.load_model("{version.uri}")')
+    if export is not None:
+        _say(console, f'saved    {export}; load it with arsvd.load("{export}")')
+
+
+def version_text(version: "RegisteredVersion") -> str:
+    """Say in one line what a registered version is."""
+    test = "" if version.test_accuracy is None else f", test {version.test_accuracy:.2%}"
+    return (
+        f"{version.name} version {version.version}: {version.params:,} parameters, "
+        f"validation {version.validation_accuracy:.2%}{test}"
+    )
+
+
+def print_plan(console: Console, plan: Plan, output: Path) -> None:
+    """Print what a compression did to each layer."""
+    table = Table(box=None, pad_edge=False)
+    for header in ("layer", "shape", "rank", "kept energy", "parameters"):
+        table.add_column(header, justify="left" if header == "layer" else "right", no_wrap=True)
+    for layer in plan.layers:
+        rank = "dense" if layer.rank is None else str(layer.rank)
+        shape = f"{layer.out_features} x {layer.in_features}"
+        table.add_row(layer.name, shape, rank, f"{layer.kept_energy:.4f}", f"{layer.params:,}")
+    console.print(table)
+    _say(
+        console,
+        f"{plan.dense_params:,} -> {plan.params:,} parameters ({plan.ratio:.1f}x), {plan.basis} basis",
+    )
+    _say(console, f'saved    {output}; load it with arsvd.load("{output}")')
+
+
+def sweep_rows(home: Path) -> list[dict[str, Any]]:
+    """List the sweeps of a home, oldest first, one flat record each; a damaged one says so."""
+    return [_sweep_row(home, sweep_id) for sweep_id in sweep_ids(home)]
+
+
+def _sweep_row(home: Path, sweep_id: str) -> dict[str, Any]:
+    ledger = Ledger(home / "sweeps" / sweep_id)
+    try:
+        facts, config = ledger.facts, ledger.config
+        front, final = standing_front(ledger)
+        records = ledger.members()
+    except (LedgerError, ValueError) as error:
+        return {"sweep": sweep_id, "state": "damaged", "cause": str(error)}
+    best = front.best
+    return {
+        "sweep": facts.id,
+        "state": "finished" if final else "not finished",
+        "dataset": facts.dataset,
+        "began": facts.began,
+        "members": len(records),
+        "failed": sum(record.status == FAILED for record in records),
+        "trials": config.search.trials,
+        "hypervolume": front.hypervolume,
+        "best_params": None if best is None else best.point.params,
+        "best_accuracy": None if best is None else best.point.accuracy,
+    }
+
+
+def print_sweeps(console: Console, rows: list[dict[str, Any]], home: Path) -> None:
+    """Print the sweeps of a home as a table."""
+    if not rows:
+        _say(console, f"no sweeps in {home} yet; begin with: arsvd sweep digits")
+        return
+    table = Table(box=None, pad_edge=False)
+    for header in ("sweep", "data", "members", "hypervolume", "best", "state"):
+        table.add_column(
+            header, justify="right" if header in ("members", "hypervolume") else "left", no_wrap=True
+        )
+    for row in rows:
+        if row["state"] == "damaged":
+            table.add_row(row["sweep"], "", "", "", "", "damaged")
+            continue
+        failed = f" ({row['failed']} failed)" if row["failed"] else ""
+        best = "" if row["best_params"] is None else f"{row['best_params']:,} at {row['best_accuracy']:.2%}"
+        table.add_row(
+            row["sweep"],
+            row["dataset"],
+            f"{row['members']}/{row['trials']}{failed}",
+            f"{row['hypervolume']:.4f}",
+            best,
+            row["state"],
+        )
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(table)
+    for row in rows:
+        if row["state"] == "damaged":
+            _say(console, f"{row['sweep']}: {row['cause']}")
+
+
+def outcome_json(
+    facts: SweepFacts, front: Front, aliases: "dict[str, RegisteredVersion] | None" = None
+) -> dict[str, Any]:
+    """Gather a sweep's result for scripts."""
+    return {
+        "sweep": facts.id,
+        "dataset": facts.dataset,
+        "front": front.to_dict(),
+        "aliases": {alias: version.to_dict() for alias, version in (aliases or {}).items()},
+    }
+
+
+def _say(console: Console, text: str) -> None:
+    # a path must not be broken over lines, and brackets in it are not markup
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

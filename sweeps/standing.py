@@ -1,0 +1,23 @@
+"""Where a sweep stands: its final front, or the front of the members that are on file so far."""
+
+from sweeps.fronts import sweep_front
+from sweeps.ledger import Ledger
+from sweeps.records import FINISHED, Front
+
+
+def standing_front(ledger: Ledger) -> tuple[Front, bool]:
+    """Return a sweep's front and whether it is final.
+
+    A front that is not final has no test figures: they are measured once, at the end.
+
+    Raises:
+        LedgerError: a file of the sweep is damaged.
+    """
+    final = ledger.front()
+    if final is not None:
+        return final, True
+    facts = ledger.facts
+    records = [record for record in ledger.members() if record.status == FINISHED]
+    return sweep_front(
+        records, facts.reference, ledger.config.select.max_drop, facts.validation_images
+    ), False

@@ -1,0 +1,53 @@
+"""What a sweep leaves in MLflow: runs, curves, models, the registry; and how to read them back.
+
+Nothing heavy is imported before it is used: MLflow alone takes more than a second.
+"""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# MLflow reports its use to its makers unless told not to. A sweep sends nothing to third parties unless the
+# user says so, and MLflow reads this once, when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+if TYPE_CHECKING:
+    from sweeps.tracking.connection import TrackingError, arsvd_home, connect, redact, tracking_uri
+    from sweeps.tracking.models import LoggedVersion, ModelData, log_front
+    from sweeps.tracking.registry import find_best, load_best, set_aliases
+    from sweeps.tracking.versions import NoModelError, RegisteredVersion, choose, registered_name
+    from sweeps.tracking.writer import SweepWriter
+
+_PLACES = {
+    "connection": ("TrackingError", "arsvd_home", "connect", "redact", "tracking_uri"),
+    "models": ("LoggedVersion", "ModelData", "log_front"),
+    "registry": ("find_best", "load_best", "set_aliases"),
+    "versions": ("NoModelError", "RegisteredVersion", "choose", "registered_name"),
+    "writer": ("SweepWriter",),
+}
+
+__all__ = [
+    "LoggedVersion",
+    "ModelData",
+    "NoModelError",
+    "RegisteredVersion",
+    "SweepWriter",
+    "TrackingError",
+    "arsvd_home",
+    "choose",
+    "connect",
+    "find_best",
+    "load_best",
+    "log_front",
+    "redact",
+    "registered_name",
+    "set_aliases",
+    "tracking_uri",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"sweeps.tracking.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,194 @@
+"""Where the tracking server is, and whether it answers."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+HOME_VARIABLE = "ARSVD_HOME"
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_CONNECT_SECONDS = 4
+_REMEDY = f"start the server, or set {URI_VARIABLE} to one that runs (unset it to track in a local file)"
+# MLflow and its parts tell their progress on loggers and by printing. Runs that write thousands of entities
+# would drown what the sweep has to say. Whoever wants it back sets the variable.
+_QUIET = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_CHATTY_LOGGERS = ("alembic", "mlflow")
+
+
+class TrackingError(ConnectionError):
+    """The tracking server cannot be reached or refused a request. The message holds no credentials."""
+
+
+def arsvd_home() -> Path:
+    """Return the directory of sweeps and of the embedded tracking store: `ARSVD_HOME`, else `.arsvd` here."""
+    return Path(os.environ.get(HOME_VARIABLE) or ".arsvd").expanduser().absolute()
+
+
+def default_uri() -> str:
+    """Return the address of the embedded store, one SQLite file in the home directory."""
+    return f"sqlite:///{arsvd_home() / 'mlflow.db'}"
+
+
+def tracking_uri() -> str:
+    """Return the tracking server to use: `MLFLOW_TRACKING_URI` where it is set, else the embedded store."""
+    return os.environ.get(URI_VARIABLE, "").strip() or default_uri()
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Return where an experiment's files go, or None where that is the server's business.
+
+    Args:
+        uri: the tracking server.
+        experiment: the experiment's name.
+    """
+    if uri != default_uri():
+        return None
+    return (arsvd_home() / "artifacts" / experiment).as_uri()
+
+
+def redact(text: str) -> str:
+    """Remove user and password from every address of a server or database in a text."""
+    # A URL's user part ends at the last @ before the first slash. SQLAlchemy is laxer: its passwords may hold
+    # slashes, and end at the first @ (yet one that holds an @ must not leak its second half).
+    text = re.sub(r"(://)[^/\s]*@", r"\1", text)
+    return re.sub(r"((?:postgresql|postgres|mysql|mssql)(?:\+\w+)?://)[^@\s]*@(?:[^/@\s]*@)*", r"\1", text)
+
+
+def connect(uri: str | None = None) -> "MlflowClient":
+    """Open the tracking server and make sure that it answers.
+
+    The embedded store is created on first use.
+
+    Args:
+        uri: the server, as MLflow writes it; None for `tracking_uri()`.
+
+    Returns:
+        A client of its tracking store and its model registry.
+
+    Raises:
+        TrackingError: the server does not answer within about ten seconds, is none, or wants credentials.
+    """
+    uri = tracking_uri() if uri is None else uri
+    for variable, value in _QUIET.items():
+        os.environ.setdefault(variable, value)
+    from mlflow import MlflowClient
+
+    for name in _CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    scheme = uri.split(":", 1)[0].lower() if "://" in uri else ""
+    if scheme in ("http", "https"):
+        _check_server(uri)
+    elif scheme.split("+")[0] in _DATABASES:
+        _check_database(uri)
+    else:
+        raise TrackingError(
+            f"the tracking server {redact(uri)!r} cannot be used: "
+            "its address must start with http://, https://, sqlite:///, postgresql:// or mysql://"
+        )
+    with tracking_errors(uri):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextmanager
+def tracking_errors(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises inside into a `TrackingError` that names the server and no credentials."""
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise TrackingError(f"the tracking server {redact(uri)}: {_one_line(str(error))}") from None
+
+
+def _check_server(uri: str) -> None:
+    """Ask a server once, and once again, with short time-outs: MLflow's own defaults retry for minutes."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        response = http_request(
+            get_default_host_creds(uri),
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            timeout=_CONNECT_SECONDS,
+            max_retries=1,
+            backoff_factor=0,
+            raise_on_status=False,
+        )
+    except MlflowException as error:
+        cause = _network_cause(str(error))
+        raise TrackingError(f"no tracking server answers at {redact(uri)} ({cause}); {_REMEDY}") from None
+    if response.status_code in (401, 403):
+        raise TrackingError(
+            f"the tracking server {redact(uri)} refused access "
+            f"(status {response.status_code}: {_one_line(response.text, 120)}); "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if response.status_code != 200 or not response.headers.get("content-type", "").startswith(
+        "application/json"
+    ):
+        raise TrackingError(
+            f"what answers at {redact(uri)} is no working MLflow server (status {response.status_code}); "
+            f"{_REMEDY}"
+        )
+
+
+def _check_database(uri: str) -> None:
+    """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes."""
+    import sqlalchemy
+
+    if uri == default_uri():
+        arsvd_home().mkdir(parents=True, exist_ok=True)
+    limited = uri.startswith(("postgresql", "mysql"))
+    try:
+        engine = sqlalchemy.create_engine(
+            uri, connect_args={"connect_timeout": _CONNECT_SECONDS} if limited else {}
+        )
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except ImportError as error:
+        raise TrackingError(
+            f"the tracking database {redact(uri)} needs a driver ({error}); "
+            "for PostgreSQL install arsvd[postgres]"
+        ) from None
+    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        cause = _one_line(str(error).split("(Background on this error", 1)[0])
+        raise TrackingError(
+            f"the tracking database {redact(uri)} cannot be opened ({cause}); "
+            f"start it or make its folder, or set {URI_VARIABLE} to another one"
+        ) from None
+
+
+def _network_cause(text: str) -> str:
+    """Name what kept a request from its server, from the chain of causes that urllib3 spells out."""
+    causes = {
+        "NameResolutionError": "its host name is not known",
+        "refused": "the connection was refused",
+        "timed out": f"no answer within {_CONNECT_SECONDS} s",
+        "timeout": f"no answer within {_CONNECT_SECONDS} s",
+        "CERTIFICATE": "its TLS certificate is not trusted",
+    }
+    return next((cause for sign, cause in causes.items() if sign in text), _one_line(text, 160))
+
+
+def _one_line(text: str, limit: int = 300) -> str:
+    line = " ".join(redact(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

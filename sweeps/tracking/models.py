@@ -1,0 +1,327 @@
+"""The models of a front in MLflow: logged, measured, registered."""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import Tensor, nn
+
+import arsvd
+from sweeps.tracking.connection import tracking_errors
+from sweeps.tracking.registry import WEIGHTS_FILE, registered_versions
+from sweeps.tracking.versions import RegisteredVersion, ranks_text, registered_name
+from sweeps.tracking.writer import DATA_TAG, DATASET_TAG, MEMBER_TAG, SWEEP_TAG, digest, split_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+    from sweeps.config import MemberConfig
+    from sweeps.records import Front, FrontPoint
+
+# torch.export takes a batch of 1 for a constant, and writes a model that accepts no other batch. 3 is none of
+# the sizes it treats specially.
+_EXAMPLES = 3
+_TOLERANCE = 1e-5
+_PACKAGES = ("mlflow", "numpy", "torch")
+
+
+@dataclass(frozen=True)
+class ModelData:
+    """What a logged model has to know of its data set.
+
+    Attributes:
+        name: the data set's name.
+        hash: its content hash.
+        classes: the names of its classes, in the order of the logits.
+        examples: uint8 (images, channels, height, width), one image or more.
+    """
+
+    name: str
+    hash: str
+    classes: tuple[str, ...]
+    examples: Tensor
+
+
+@dataclass(frozen=True)
+class LoggedVersion:
+    """A model of the front, as MLflow has it.
+
+    Attributes:
+        version: the registered version.
+        reused: it was there before.
+    """
+
+    version: RegisteredVersion
+    reused: bool
+
+
+def log_front(
+    client: "MlflowClient",
+    run_id: str,
+    front: "Front",
+    build: "Callable[[FrontPoint], nn.Module]",
+    data: ModelData,
+    configs: "Mapping[str, MemberConfig] | None" = None,
+) -> list[LoggedVersion]:
+    """Log and register every model of a front.
+
+    A model that an earlier call registered is left alone. One that an earlier call left half-written is
+    removed and written anew: registration is the last step.
+
+    Args:
+        client: the server.
+        run_id: the sweep's run, made by `SweepWriter.start`.
+        front: the final front, with test figures where they were measured.
+        build: makes the whole model of a point: float32 images (batch, channels, height, width) in [0, 1] to
+            logits (batch, classes).
+        data: the data set.
+        configs: member keys to how they were trained, for the models' parameters.
+
+    Returns:
+        One entry a point, in the front's order.
+
+    Raises:
+        ValueError: a model does not give one logit a class, or its exported form disagrees with it.
+        TrackingError: the server cannot be reached.
+    """
+    with tracking_errors(client.tracking_uri):
+        run = client.get_run(run_id)
+        sweep = run.data.tags[SWEEP_TAG]
+        known = {v.point: v for v in registered_versions(client, data.name) if v.sweep == sweep}
+        _remove_unregistered(client, run, sweep, {version.model_id for version in known.values()})
+        _create_registered_model(client, data)
+        logged = []
+        for entry in front.points:
+            version = known.get((entry.key, entry.point.ranks, entry.point.basis, entry.point.family))
+            reused = version is not None
+            if version is None:
+                config = (configs or {}).get(entry.key)
+                version = _log(client, run, front, entry, build(entry), data, config)
+            logged.append(LoggedVersion(version, reused))
+        return logged
+
+
+def _log(
+    client: "MlflowClient",
+    run: "Run",
+    front: "Front",
+    entry: "FrontPoint",
+    network: nn.Module,
+    data: ModelData,
+    config: "MemberConfig | None",
+) -> RegisteredVersion:
+    network = network.cpu().eval()
+    sweep = run.data.tags[SWEEP_TAG]
+    experiment, run_id = str(run.info.experiment_id), str(run.info.run_id)
+    origin = {SWEEP_TAG: sweep, MEMBER_TAG: entry.key, DATA_TAG: data.hash, DATASET_TAG: data.name}
+    model = client.create_logged_model(
+        experiment,
+        name=f"front-{entry.point.params:06d}-params",
+        source_run_id=run_id,
+        tags=origin,
+        params=_params(entry, config),
+        model_type="arsvd",
+    )
+    with tempfile.TemporaryDirectory(prefix="arsvd-") as folder:
+        weights = Path(folder) / WEIGHTS_FILE
+        arsvd.save(network, weights, {**origin, "classes": list(data.classes), **entry.point.to_dict()})
+        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        written = _write(network, Path(folder) / "model", weights, model, data)
+        client.log_model_artifacts(model.model_id, str(written))
+    client.log_batch(run_id, metrics=_metrics(entry, front, data, model.model_id))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, entry.point.params)])
+    client.finalize_logged_model(model.model_id, "READY")
+    test = None if entry.test is None else entry.test.accuracy
+    facts = RegisteredVersion(
+        name=registered_name(data.name),
+        version=0,
+        sweep=sweep,
+        member=entry.key,
+        data_hash=data.hash,
+        ranks=entry.point.ranks,
+        basis=entry.point.basis,
+        family=entry.point.family,
+        params=entry.point.params,
+        macs=entry.point.macs,
+        validation_accuracy=entry.point.accuracy,
+        dense_accuracy=front.dense_accuracy,
+        test_accuracy=test,
+        sha256=sha256,
+        model_id=model.model_id,
+    )
+    return _register(client, model, run_id, facts, front)
+
+
+def _write(network: nn.Module, folder: Path, weights: Path, model: "LoggedModel", data: ModelData) -> Path:
+    """Write a model as MLflow keeps it: pt2 with a dynamic batch, and the safetensors file beside it."""
+    images = data.examples[:_EXAMPLES]
+    images = images.repeat(-(-_EXAMPLES // len(images)), 1, 1, 1)[:_EXAMPLES]
+    example = (images.float() / 255.0).contiguous()
+    with torch.no_grad():
+        logits = network(example)
+    if logits.shape != (len(example), len(data.classes)):
+        raise ValueError(
+            f"a model of {data.name!r} must map {tuple(example.shape)} to "
+            f"{(len(example), len(data.classes))}, got {tuple(logits.shape)}"
+        )
+    single = np.dtype(np.float32)
+    mlflow.pytorch.save_model(
+        network,
+        str(folder),
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=model.source_run_id,
+            model_id=model.model_id,
+        ),
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(single, (-1, *example.shape[1:]))]),
+            outputs=Schema([TensorSpec(single, (-1, len(data.classes)))]),
+        ),
+        input_example=example.numpy(),
+        # stated, or MLflow loads the model in a subprocess to find out what it imports
+        pip_requirements=[f"{name}=={package_version(name).split('+')[0]}" for name in _PACKAGES],
+        extra_files=[str(weights)],
+        metadata={"dataset": data.name, "data_hash": data.hash, "classes": list(data.classes)},
+        serialization_format="pt2",
+    )
+    _check_export(folder / "data" / "model.pt2", network, example)
+    return folder
+
+
+def _check_export(path: Path, network: nn.Module, example: Tensor) -> None:
+    """Compare an exported model with its origin at other batch sizes, and take local paths out of it."""
+    program = torch.export.load(path)
+    exported = program.module()
+    for images in (example[:1], torch.cat([example, example])):
+        with torch.no_grad():
+            wanted = network(images)
+            try:
+                got = exported(images)
+            except Exception as error:  # a guard of the export; torch raises several kinds
+                raise ValueError(
+                    f"the exported model does not take a batch of {len(images)}: {error}"
+                ) from error
+        if not torch.allclose(got, wanted, rtol=_TOLERANCE, atol=_TOLERANCE):
+            worst = float((got - wanted).abs().max())
+            raise ValueError(f"the exported model's logits differ by {worst:.2g} at batch {len(images)}")
+    for node in program.graph.nodes:
+        # the lines of source that made the node, with the paths of the machine that exported it
+        node.meta.pop("stack_trace", None)
+    torch.export.save(program, path)
+
+
+def _register(
+    client: "MlflowClient", model: "LoggedModel", run_id: str, facts: RegisteredVersion, front: "Front"
+) -> RegisteredVersion:
+    remote = client.tracking_uri.startswith("http")
+    created = client.create_model_version(
+        facts.name,
+        # MLflow 3.17 resolves models:/<id> against its global tracking URI when it talks to a database itself
+        source=f"models:/{model.model_id}" if remote else model.artifact_location,
+        run_id=run_id,
+        tags=facts.to_tags(),
+        description=_description(facts, front),
+        model_id=model.model_id,
+    )
+    number = int(created.version)
+    if not remote:
+        # a server does this; it is how the UI finds the version of a logged model
+        listed = json.dumps([{"name": facts.name, "version": number}])
+        client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": listed})
+    return RegisteredVersion(**{**facts.__dict__, "version": number})
+
+
+def _create_registered_model(client: "MlflowClient", data: ModelData) -> None:
+    name = registered_name(data.name)
+    try:
+        client.create_registered_model(name, tags={DATASET_TAG: data.name})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _remove_unregistered(client: "MlflowClient", run: "Run", sweep: str, registered: set[str]) -> None:
+    """Delete the logged models that a process left behind when it ended before it registered them."""
+    left: list[str] = []
+    token: str | None = None
+    while True:
+        page = client.search_logged_models(
+            [run.info.experiment_id],
+            filter_string=f"tags.`{SWEEP_TAG}` = '{sweep}'",
+            max_results=50,
+            page_token=token,
+        )
+        left += [model.model_id for model in page if model.model_id not in registered]
+        token = page.token
+        if not token:
+            break
+    for model_id in left:
+        client.delete_logged_model(model_id)
+
+
+def _params(entry: "FrontPoint", config: "MemberConfig | None") -> dict[str, str]:
+    values: dict[str, Any] = {} if config is None else config.to_dict()
+    values |= {
+        "member": entry.number,
+        "ranks": ranks_text(entry.point.ranks),
+        "family": entry.point.family,
+        "basis": entry.point.basis or "none",
+        "threshold": "none" if entry.point.threshold is None else entry.point.threshold,
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+def _metrics(entry: "FrontPoint", front: "Front", data: ModelData, model_id: str) -> list[Metric]:
+    point, stamp, data_digest = entry.point, time.time_ns() // 1_000_000, digest(data.hash)
+
+    def metric(key: str, value: float, split: str | None = None) -> Metric:
+        # The step is the size: the sweep's run draws its front from these as well.
+        return Metric(
+            key,
+            float(value),
+            stamp,
+            point.params,
+            model_id=model_id,
+            dataset_name=None if split is None else split_name(data.name, split),
+            dataset_digest=None if split is None else data_digest,
+        )
+
+    metrics = [
+        metric("params", point.params),
+        metric("macs", point.macs),
+        metric("ratio", front.reference_params / point.params),
+        metric("validation_accuracy", point.accuracy, "validation"),
+        metric("validation_macro_f1", point.macro_f1, "validation"),
+        metric("validation_loss", point.loss, "validation"),
+    ]
+    if entry.test is not None:
+        metrics += [
+            metric("test_accuracy", entry.test.accuracy, "test"),
+            metric("test_macro_f1", entry.test.macro_f1, "test"),
+            metric("test_loss", entry.test.loss, "test"),
+        ]
+    return metrics
+
+
+def _description(facts: RegisteredVersion, front: "Front") -> str:
+    test = "" if facts.test_accuracy is None else f", test {facts.test_accuracy:.4f}"
+    return (
+        f"{facts.params:,} parameters, {front.reference_params / facts.params:.1f} times fewer than the "
+        f"reference; accuracy on validation {facts.validation_accuracy:.4f}{test}; "
+        f"ranks {ranks_text(facts.ranks)}."
+    )

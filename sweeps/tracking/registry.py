@@ -1,0 +1,228 @@
+"""The model registry: which versions there are, which of them carry an alias, and loading one."""
+
+import hashlib
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+
+from sweeps.tracking.connection import TrackingError, connect, tracking_errors
+from sweeps.tracking.connection import tracking_uri as default_tracking_uri
+from sweeps.tracking.versions import (
+    NoModelError,
+    RegisteredVersion,
+    check_limits,
+    choose,
+    most_accurate,
+    registered_name,
+    smallest,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from torch import device as Device
+    from torch import nn
+
+BEST, SMALLEST, MOST_ACCURATE = "best", "smallest", "most-accurate"
+WEIGHTS_FILE = "model.safetensors"
+_WEIGHTS_PATH = f"extra_files/{WEIGHTS_FILE}"  # MLflow puts extra files there
+_PAGE = 1000
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+def registered_versions(client: "MlflowClient", dataset: str) -> list[RegisteredVersion]:
+    """List the versions of a data set's registered model that this software wrote, oldest first.
+
+    Raises:
+        TrackingError: the server cannot be reached.
+    """
+    name = registered_name(dataset)
+    found: list[RegisteredVersion] = []
+    token: str | None = None
+    with tracking_errors(client.tracking_uri):
+        while True:
+            page = client.search_model_versions(f"name='{name}'", max_results=_PAGE, page_token=token)
+            found += [_facts(version) for version in page if "arsvd.sweep" in version.tags]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: version.version)
+
+
+def set_aliases(client: "MlflowClient", dataset: str, max_drop: float) -> dict[str, RegisteredVersion]:
+    """Point the aliases best, smallest and most-accurate at what validation says.
+
+    Args:
+        client: the server.
+        dataset: the data set's name.
+        max_drop: "best" is the fewest parameters within this of the best dense validation accuracy, in
+            [0, 1]. Where no version qualifies the alias is removed: it must not promise what is not there.
+
+    Returns:
+        The version of each alias that is set.
+
+    Raises:
+        NoModelError: no model of this data set is registered.
+        TrackingError: the server cannot be reached.
+    """
+    versions = registered_versions(client, dataset)
+    chosen = {SMALLEST: smallest(versions), MOST_ACCURATE: most_accurate(versions)}
+    with suppress(NoModelError):
+        chosen[BEST] = choose(versions, max_drop=max_drop)
+    name = registered_name(dataset)
+    with tracking_errors(client.tracking_uri):
+        standing = client.get_registered_model(name).aliases
+        for alias, version in chosen.items():
+            if str(standing.get(alias)) != str(version.version):
+                client.set_registered_model_alias(name, alias, str(version.version))
+        if BEST not in chosen and BEST in standing:
+            client.delete_registered_model_alias(name, BEST)
+    return chosen
+
+
+def find_best(
+    dataset: str,
+    *,
+    max_drop: float | None = None,
+    max_params: int | None = None,
+    alias: str | None = None,
+    tracking_uri: str | None = None,
+) -> RegisteredVersion:
+    """Find a data set's best registered model, without loading it.
+
+    Args:
+        dataset: the data set's name.
+        max_drop: the fewest parameters within this of the best dense validation accuracy, in [0, 1].
+        max_params: the highest validation accuracy with at most this many parameters.
+        alias: "best", "smallest" or "most-accurate"; "best" where none of the three is given.
+        tracking_uri: the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
+
+    Raises:
+        ValueError: more than one of the three is given, or a limit is out of range.
+        NoModelError: nothing qualifies.
+        TrackingError: the server cannot be reached.
+    """
+    _check_request(max_drop, max_params, alias)
+    client = connect(default_tracking_uri() if tracking_uri is None else tracking_uri)
+    return _find(client, dataset, max_drop, max_params, alias)
+
+
+def load_best(
+    dataset: str,
+    *,
+    max_drop: float | None = None,
+    max_params: int | None = None,
+    alias: str | None = None,
+    device: "str | Device" = "cpu",
+    tracking_uri: str | None = None,
+) -> "nn.Module":
+    """Load a data set's best registered model.
+
+    It is read from its safetensors file, after the file's SHA-256 was compared with the one recorded at
+    registration. Nothing is unpickled.
+
+    Args:
+        dataset: the data set's name.
+        max_drop: the fewest parameters within this of the best dense validation accuracy, in [0, 1].
+        max_params: the highest validation accuracy with at most this many parameters.
+        alias: "best", "smallest" or "most-accurate"; "best" where none of the three is given.
+        device: where the model goes.
+        tracking_uri: the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
+
+    Returns:
+        A module in evaluation mode: float32 images (batch, channels, height, width) in [0, 1] to logits
+        (batch, classes).
+
+    Raises:
+        ValueError: more than one of the three is given, a limit is out of range, or the file is not the one
+            that was registered.
+        NoModelError: nothing qualifies.
+        TrackingError: the server cannot be reached.
+    """
+    _check_request(max_drop, max_params, alias)
+    client = connect(default_tracking_uri() if tracking_uri is None else tracking_uri)
+    return load_version(client, _find(client, dataset, max_drop, max_params, alias)).to(device)
+
+
+def load_version(client: "MlflowClient", version: RegisteredVersion) -> "nn.Module":
+    """Load one registered version from its safetensors file, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: the file is not the one that was registered.
+        TrackingError: the server or the file cannot be reached.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    import arsvd
+
+    with tempfile.TemporaryDirectory(prefix="arsvd-") as folder:
+        try:
+            with tracking_errors(client.tracking_uri):
+                location = client.get_model_version_download_uri(version.name, str(version.version))
+                path = Path(
+                    download_artifacts(
+                        artifact_uri=f"{location.rstrip('/')}/{_WEIGHTS_PATH}",
+                        dst_path=folder,
+                        tracking_uri=client.tracking_uri,
+                    )
+                )
+        except OSError as error:
+            raise TrackingError(f"the weights of {version.uri} cannot be fetched: {error}") from None
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != version.sha256:
+            raise ValueError(
+                f"the weights of {version.uri} are not those that were registered: their SHA-256 is {found}, "
+                f"recorded is {version.sha256}; the file was damaged or exchanged, so it was not loaded"
+            )
+        return arsvd.load(path).eval()
+
+
+def _check_request(max_drop: float | None, max_params: int | None, alias: str | None) -> None:
+    request = {"max_drop": max_drop, "max_params": max_params, "alias": alias}
+    given = [name for name, value in request.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"give only one of max_drop, max_params and alias, got {' and '.join(given)}")
+    check_limits(max_drop, max_params)
+
+
+def _find(
+    client: "MlflowClient", dataset: str, max_drop: float | None, max_params: int | None, alias: str | None
+) -> RegisteredVersion:
+    if max_drop is None and max_params is None:
+        return _by_alias(client, dataset, BEST if alias is None else alias)
+    versions = registered_versions(client, dataset)
+    if not versions:
+        raise NoModelError(_nothing_registered(client, dataset))
+    return choose(versions, max_drop=max_drop, max_params=max_params)
+
+
+def _by_alias(client: "MlflowClient", dataset: str, alias: str) -> RegisteredVersion:
+    name = registered_name(dataset)
+    with tracking_errors(client.tracking_uri):
+        try:
+            return _facts(client.get_model_version_by_alias(name, alias))
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise
+        try:
+            aliases = client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise
+            raise NoModelError(_nothing_registered(client, dataset)) from None
+    listed = ", ".join(sorted(aliases)) or "none"
+    raise NoModelError(f"the registered model {name!r} has no alias {alias!r}; it has {listed}")
+
+
+def _nothing_registered(client: "MlflowClient", dataset: str) -> str:
+    with tracking_errors(client.tracking_uri):
+        models = client.search_registered_models(filter_string="name LIKE 'arsvd-%'")
+    names = ", ".join(sorted(model.name.removeprefix("arsvd-") for model in models))
+    others = f"there are models of: {names}" if names else "no sweep has registered any model yet"
+    return f"no model is registered for the data set {dataset!r}; {others}"
+
+
+def _facts(version: "ModelVersion") -> RegisteredVersion:
+    return RegisteredVersion.from_tags(version.name, int(version.version), version.tags)

@@ -1,0 +1,1 @@
+"""One trial: a pack of members, trained, factorised, measured and recovered."""

@@ -1,0 +1,61 @@
+"""The Ray Tune trial: one actor, reused from pack to pack, with the data loaded once."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from arsvd.data import Dataset
+from sweeps.config import MemberConfig
+from sweeps.ledger import Ledger, file_sha256
+from sweeps.records import FINISHED
+from sweeps.trial.member import Task, run_members
+from sweeps.trial.weights import save_member
+from sweeps.trial.workbench import Analysis, Workbench
+
+
+class PackTrainable(tune.Trainable):
+    """Trains the members of a pack and files each in the ledger as soon as it is measured.
+
+    The result holds only the keys: records are read from the ledger, which is what survives.
+    """
+
+    def setup(
+        self, config: dict[str, Any], data: dict[str, Any], analysis: Analysis, ledger: str, threads: int
+    ) -> None:
+        """Prepare the process once; `reset_config` gives it the next pack.
+
+        Args:
+            config: the first pack.
+            data: the data set as arrays in the object store, shared without copies.
+            analysis: where members are measured.
+            ledger: the sweep's directory.
+            threads: for torch.
+        """
+        torch.set_num_threads(threads)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._ledger = Ledger(Path(ledger))
+        self._workbench = Workbench(Dataset.from_numpy(data), device)
+        self._analysis = analysis
+        self._members: list[dict[str, Any]] = config["members"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next pack in the same process."""
+        self._members = new_config["members"]
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train the pack's members; those on file are not trained again."""
+        tasks = [Task(entry["number"], MemberConfig.from_dict(entry["config"])) for entry in self._members]
+        keys = [task.config.key(self._workbench.dataset.hash) for task in tasks]
+        missing = [task for task, key in zip(tasks, keys, strict=True) if self._ledger.member(key) is None]
+        for record, weights in run_members(missing, self._workbench, self._analysis):
+            if record.status == FINISHED and weights is not None:
+                path = self._ledger.weights(record.key)
+                save_member(path, weights)
+                record = record.with_weights(file_sha256(path))
+            self._ledger.write_member(record)
+        gc.collect()
+        return {"keys": keys, "done": True}

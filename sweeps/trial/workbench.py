@@ -1,0 +1,64 @@
+"""What the members of one process share: the data on the device, and the settings of the sweep."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from arsvd.data import Dataset
+from arsvd.training import normalized
+from sweeps.config import Space, SweepConfig
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """At which points every trained member is measured.
+
+    Attributes:
+        bases: the bases whose points may join the front.
+        rules: "energy", "entropy".
+        thresholds: of these rules.
+        max_drop: of validation accuracy that the best point may have; recovery aims below it.
+    """
+
+    bases: tuple[str, ...]
+    rules: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    max_drop: float
+
+    @classmethod
+    def from_config(cls, config: SweepConfig) -> "Analysis":
+        """Take the settings from a sweep file."""
+        space = Space.from_config(config)
+        return cls(space.bases(), space.rules(), tuple(space.energies()), config.select.max_drop)
+
+
+class Workbench:
+    """A data set on a device, with what is computed from it once.
+
+    Args:
+        dataset: on any device.
+        device: where members are trained.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        self.device = device
+        self.dataset = dataset.to(device)
+        self._calibration: dict[int, Tensor] = {}
+
+    @cached_property
+    def validation(self) -> tuple[Tensor, Tensor]:
+        """Normalised validation inputs (samples, features) and labels (samples,)."""
+        split = self.dataset.validation
+        return normalized(split.images, self.dataset.mean, self.dataset.std), split.labels
+
+    def calibration(self, images: int) -> Tensor:
+        """Return normalised training inputs (at most `images`, features), the same ones at every call."""
+        if images not in self._calibration:
+            pixels = self.dataset.train.images
+            chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:images]
+            self._calibration[images] = normalized(
+                pixels[chosen.to(self.device)], self.dataset.mean, self.dataset.std
+            )
+        return self._calibration[images]
