@@ -12,7 +12,7 @@ from arsvd.spectrum import Spectra, Spectrum
 
 
 def factors(spectrum: Spectrum, layer: nn.Linear, rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Truncate one layer: W_r = U_r U_r^T W and b_r = b + (I - U_r U_r^T) mean(Wx).
+    """Truncate one layer: W_r = L_r D_r^T W and b_r = b + (I - L_r D_r^T) mean(Wx), often with D = L = U.
 
     Args:
         spectrum: the layer's spectrum.
@@ -25,12 +25,13 @@ def factors(spectrum: Spectrum, layer: nn.Linear, rank: int) -> tuple[Tensor, Te
     """
     weight = layer.weight.detach().double()
     left = spectrum.vectors[:, :rank]
-    right = left.T @ weight
+    duals = spectrum.duals[:, :rank]
+    right = duals.T @ weight
     norms = right.norm(dim=1)
     scale = torch.where(norms > 0, norms, 1.0).sqrt()
     bias = None if layer.bias is None else layer.bias.detach().double()
     if spectrum.biased_when_truncated:
-        lost = spectrum.mean - left @ (left.T @ spectrum.mean)
+        lost = spectrum.mean - left @ (duals.T @ spectrum.mean)
         bias = lost if bias is None else bias + lost
     return left * scale, right / scale[:, None], bias
 

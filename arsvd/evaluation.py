@@ -8,14 +8,16 @@ and the ranks tried below one node share one product with U^T W.
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arsvd.compression import factors
 from arsvd.layers import linear_layers, replace_layer
+from arsvd.modes import evaluation_mode
 from arsvd.planning import Plan
 from arsvd.spectrum import Spectra, Spectrum
 
@@ -63,6 +65,10 @@ class OperatingPoint:
     basis: str | None
     threshold: float | None
 
+    def named(self, family: str) -> "OperatingPoint":
+        """Return the point under another family's name."""
+        return replace(self, family=family)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the point as JSON-able values."""
         return {**asdict(self), "ranks": list(self.ranks)}
@@ -85,7 +91,7 @@ def measure(logits: Tensor, labels: Tensor) -> Metrics:
 
     Args:
         logits: (rows, classes).
-        labels: (rows,) int64.
+        labels: (rows,), whole numbers.
 
     Raises:
         ValueError: there are no rows or a label is not a class.
@@ -97,6 +103,7 @@ def measure(logits: Tensor, labels: Tensor) -> Metrics:
         raise ValueError(
             f"labels must be in 0 … {classes - 1}, got {int(labels.min())} … {int(labels.max())}"
         )
+    labels = labels.long()  # bytes would overflow below
     predicted = logits.argmax(1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes).double()
     confusion = confusion.reshape(classes, classes)
@@ -119,12 +126,8 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int =
         labels: (rows,) int64.
         batch_size: rows a forward pass takes.
     """
-    training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         return measure(torch.cat([model(batch) for batch in inputs.split(batch_size)]), labels)
-    finally:
-        model.train(training)
 
 
 class Evaluator:
@@ -176,9 +179,11 @@ class Evaluator:
         Returns:
             One operating point a distinct rank tuple, in the order of the plans.
         """
-        distinct = {plan.ranks: plan for plan in reversed(plans)}
+        distinct: dict[RankTuple, Plan] = {}
+        for plan in plans:
+            distinct.setdefault(plan.ranks, plan)
         measured = self.metrics(distinct)
-        return [operating_point(distinct[ranks], measured[ranks]) for ranks in reversed(distinct)]
+        return [operating_point(plan, measured[ranks]) for ranks, plan in distinct.items()]
 
 
 def operating_point(plan: Plan, metrics: Metrics) -> OperatingPoint:
@@ -202,13 +207,12 @@ class _Truncated(nn.Module):
 
     def __init__(self, layer: nn.Linear, spectrum: Spectrum) -> None:
         super().__init__()
-        weight = layer.weight.detach()
-        exact = weight.double()
-        self.dense, self.bias = weight, layer.bias
-        self.left = spectrum.vectors.to(weight.dtype)
-        self.right = (spectrum.vectors.T @ exact).to(weight.dtype)
+        self.dense, self.dense_bias = layer.weight.detach(), layer.bias
+        # the compressed layer's own factors: scaled otherwise, half precision would round them otherwise
+        left, right, _ = factors(spectrum, layer, spectrum.full_rank)
+        self.left, self.right = left.to(self.dense.dtype), right.to(self.dense.dtype)
         # the mean's part along each component, and the whole of it: b_r = b + mean - U_r (U_r^T mean)
-        self.mean, self.along = spectrum.mean, spectrum.vectors.T @ spectrum.mean
+        self.mean, self.along = spectrum.mean, spectrum.duals.T @ spectrum.mean
         self.vectors = spectrum.vectors
         self.biased = spectrum.biased_when_truncated
         self.rank: int | None = None
@@ -217,7 +221,17 @@ class _Truncated(nn.Module):
         if not self.biased:
             return None
         lost = self.mean - self.vectors[:, :rank] @ self.along[:rank]
-        return (lost if self.bias is None else lost + self.bias.double()).to(self.dense.dtype)
+        return (lost if self.dense_bias is None else lost + self.dense_bias.double()).to(self.dense.dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """(out, in) at the rank asked for: `nn.TransformerEncoderLayer` reads it in place of a call."""
+        return self.dense if self.rank is None else self.left[:, : self.rank] @ self.right[: self.rank]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(out,) at the rank asked for."""
+        return self.dense_bias if self.rank is None else self.bias_at(self.rank)
 
     def outputs(self, x: Tensor, ranks: Sequence[int | None]) -> Iterable[tuple[int | None, Tensor]]:
         """Yield the layer's outputs at each of several ranks, from one product with U^T W."""
@@ -225,7 +239,7 @@ class _Truncated(nn.Module):
         reduced = F.linear(x, self.right[:largest]) if largest else None
         for rank in ranks:
             if rank is None or reduced is None:
-                yield rank, F.linear(x, self.dense, self.bias)
+                yield rank, F.linear(x, self.dense, self.dense_bias)
             else:
                 yield rank, F.linear(reduced[..., :rank], self.left[:, :rank], self.bias_at(rank))
 
@@ -265,8 +279,12 @@ def _stages(model: nn.Module, spectra: Spectra) -> list[_Stage]:
 
 
 def _flatten(module: nn.Module) -> list[nn.Module]:
-    # a subclass with a forward of its own is not a chain, whatever it inherits
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+    # a subclass with a forward of its own is not a chain, whatever it inherits; nor is one with hooks
+    if (
+        isinstance(module, nn.Sequential)
+        and type(module).forward is nn.Sequential.forward
+        and not (module._forward_hooks or module._forward_pre_hooks)
+    ):
         return [leaf for child in module for leaf in _flatten(child)]
     return [module]
 

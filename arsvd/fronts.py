@@ -12,7 +12,7 @@ from arsvd.planning import plan
 from arsvd.rules import Budget, Energy, Fixed, RankRule, Ranks
 from arsvd.spectrum import Spectra
 
-ENERGY_RANGES = {"weight": (0.3, 0.999), "activation": (0.9, 0.9999)}
+ENERGY_RANGES = {"weight": (0.3, 0.999), "activation": (0.9, 0.9999), "loss": (0.9, 0.9999)}
 LARGEST_RATIO = 100.0
 
 
@@ -44,7 +44,8 @@ def budget_grid(
     """Make parameter budgets from the smallest model that ranks allow to the dense one, evenly in log."""
     smallest = spectra.params([s.worthwhile(1) for s in spectra])
     sizes = np.geomspace(smallest, max(smallest, spectra.params(spectra.dense)), points)
-    return [Budget(params=math.ceil(size), weights=weights) for size in sizes]
+    family = "budget" if weights is None else "sensitivity"
+    return [Budget(params=math.ceil(size), weights=weights, family=family) for size in sizes]
 
 
 def pareto(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:

@@ -1,6 +1,7 @@
 """Find the linear layers of a module, and put others in their place."""
 
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from torch import nn
 
@@ -10,7 +11,8 @@ def linear_layers(model: nn.Module, names: Iterable[str] | None = None) -> dict[
 
     Subclasses of `nn.Linear` are left alone: their owners read their weights directly (the output
     projection of `nn.MultiheadAttention` is one) or change them on the fly (parametrisations), and a pair
-    of factors would not be seen. One layer registered under several names is listed once, by its first.
+    of factors would not be seen. So are layers whose weight is no parameter but computed (pruning). One
+    layer registered under several names is listed once, by its first.
 
     Args:
         model: any module; itself a linear layer under the name "".
@@ -20,9 +22,9 @@ def linear_layers(model: nn.Module, names: Iterable[str] | None = None) -> dict[
         Name to layer.
 
     Raises:
-        ValueError: there is no such layer, none at all, or two layers share one weight.
+        ValueError: there is no such layer, none at all, or two layers share one weight or bias.
     """
-    found = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
+    found = {name: module for name, module in model.named_modules() if _is_plain(module)}
     if names is not None:
         wanted = list(names)
         missing = [name for name in wanted if name not in found]
@@ -35,6 +37,10 @@ def linear_layers(model: nn.Module, names: Iterable[str] | None = None) -> dict[
     return found
 
 
+def _is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
+    return type(module) is nn.Linear and "weight" in module._parameters
+
+
 def _refuse_shared_weights(model: nn.Module, layers: dict[str, nn.Linear]) -> None:
     owners: dict[int, list[str]] = {}
     for path, module in model.named_modules():
@@ -42,13 +48,13 @@ def _refuse_shared_weights(model: nn.Module, layers: dict[str, nn.Linear]) -> No
             if parameter is not None:
                 owners.setdefault(id(parameter), []).append(path)
     for name, layer in layers.items():
-        sharing = owners[id(layer.weight)]
-        if len(sharing) > 1:
-            others = ", ".join(repr(other) for other in sharing if other != name)
-            raise ValueError(
-                f"layer {name!r} shares its weight with {others}: factors would untie them. "
-                f"Pass layers=[...] without it to leave it dense, or give each layer a weight of its own"
-            )
+        for kind, parameter in layer.named_parameters():
+            others = [repr(owner) for owner in owners[id(parameter)] if owner != name]
+            if others:
+                raise ValueError(
+                    f"layer {name!r} shares its {kind} with {', '.join(others)}: factors would untie them. "
+                    f"Pass layers=[...] without it to leave it dense, or give each layer a {kind} of its own"
+                )
 
 
 def replace_layer(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

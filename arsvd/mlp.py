@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -33,3 +34,9 @@ class MLP(nn.Sequential):
                 if dropout > 0:
                     modules[f"dropout{number}"] = nn.Dropout(dropout)
         super().__init__(modules)
+
+    def __getitem__(self, idx: slice | int) -> Any:
+        """Return one part, or a plain chain of several: slices are not MLPs of given widths."""
+        if isinstance(idx, slice):
+            return nn.Sequential(OrderedDict(list(self._modules.items())[idx]))
+        return super().__getitem__(idx)

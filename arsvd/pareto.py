@@ -13,7 +13,7 @@ def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
     points only the first is kept, so that the result holds each trade-off once.
 
     Args:
-        points: (points, objectives), all minimised, finite.
+        points: (points, objectives), all minimised.
 
     Returns:
         One flag a point, in the order given.
@@ -23,7 +23,7 @@ def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
     """
     if len(points) == 0:
         return []
-    values = _finite(points)
+    values = _without_nan(points)
     order = np.lexsort(values.T[::-1])  # by the first objective, ties by the next ones; stable
     if values.shape[1] == 2:
         return _non_dominated_plane(values, order)
@@ -40,10 +40,10 @@ def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
 
 def _non_dominated_plane(values: np.ndarray, order: np.ndarray) -> list[bool]:
     keep = [False] * len(values)
-    lowest = np.inf
+    lowest = None
     for index in order:
         # strict: an equal second objective at a larger or equal first one is beaten
-        if values[index, 1] < lowest:
+        if lowest is None or values[index, 1] < lowest:
             lowest = values[index, 1]
             keep[int(index)] = True
     return keep
@@ -60,14 +60,19 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
     Returns:
         The Lebesgue measure of the union of the boxes [point, reference].
 
+    Raises:
+        ValueError: a value is NaN, or the points have another number of objectives than the reference.
+
     Source:
         Zitzler and Thiele 1998. Two objectives are swept in sorted order; more are sliced along the
         last objective (Knowles 2002), exponential in the number of objectives and fit for a handful.
     """
     corner = np.asarray(reference, dtype=np.float64)
+    if np.isnan(corner).any():
+        raise ValueError(f"the reference {list(reference)} holds NaN")
     if len(points) == 0:
         return 0.0
-    values = _finite(points)
+    values = _without_nan(points)
     if values.shape[1] != corner.shape[0]:
         raise ValueError(f"points have {values.shape[1]} objectives and the reference has {corner.shape[0]}")
     values = values[np.all(values < corner, axis=1)]
@@ -116,7 +121,7 @@ def staircase_value(sizes: Sequence[float], values: Sequence[float], limit: floa
     return values[position - 1] if position else None
 
 
-def _finite(points: Sequence[Sequence[float]]) -> np.ndarray:
+def _without_nan(points: Sequence[Sequence[float]]) -> np.ndarray:
     values = np.asarray(points, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"points must be a list of equally long rows, got an array of shape {values.shape}")

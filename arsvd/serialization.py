@@ -1,5 +1,6 @@
 """Save and load compressed models: one safetensors file with versioned JSON in its header, no pickle."""
 
+import itertools
 import json
 import os
 import tempfile
@@ -71,10 +72,11 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
     """
     state = model.state_dict()
     tensors: dict[str, Tensor] = {}
-    first: dict[tuple[int, torch.Size], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     aliases: dict[str, str] = {}
     for name, tensor in state.items():
-        place = (tensor.data_ptr(), tensor.shape)
+        # with strides: a square weight and its transposed view begin at one address
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if tensor.numel() and place in first:
             aliases[name] = first[place]  # a module registered twice is stored once
         else:
@@ -115,7 +117,7 @@ def load(
         tensors[alias] = tensors[original]
     if into is not None:
         model = into
-        _make_low_rank(model, header["low_rank"], path)
+        _make_low_rank(model, header["low_rank"], tensors, path)
     elif header["architecture"] is None:
         raise ValueError(
             f"{path} holds a model made of parts that only its own code can build: "
@@ -123,14 +125,15 @@ def load(
         )
     else:
         model = _build(header["architecture"])
-    for name, tensor in model.state_dict().items():
-        if name in tensors and tensors[name].dtype != tensor.dtype:
-            model.to(tensors[name].dtype)  # files are written in one floating dtype
-            break
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if name in tensors:
+            tensor.data = tensor.data.to(tensors[name].dtype)  # the file's dtypes win, tensor by tensor
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the model: {error}") from error
+    for alias, original in header.get("aliases", {}).items():
+        _tie(model, alias, original)
     return model.to(device).eval()
 
 
@@ -188,10 +191,9 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
             f"{path} is a safetensors file that this library did not write: its header is missing"
         )
     header: dict[str, Any] = json.loads(metadata[HEADER])
-    if header.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} is of format {header.get('version')}; this release reads format {FORMAT_VERSION}"
-        )
+    version = header.get("version") if isinstance(header, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} is of format {version}; this release reads format {FORMAT_VERSION}")
     return header
 
 
@@ -224,7 +226,20 @@ def _low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LowRankLinear)}
 
 
-def _make_low_rank(model: nn.Module, shapes: dict[str, list[int]], path: str | os.PathLike[str]) -> None:
+def _tie(model: nn.Module, alias: str, original: str) -> None:
+    """Make one parameter of two that were one when the model was saved."""
+    (path, name), (source, key) = alias.rpartition(".")[::2], original.rpartition(".")[::2]
+    parameters = model.get_submodule(path)._parameters
+    if name in parameters:
+        parameters[name] = model.get_submodule(source)._parameters[key]
+
+
+def _make_low_rank(
+    model: nn.Module,
+    shapes: dict[str, list[int]],
+    tensors: dict[str, Tensor],
+    path: str | os.PathLike[str],
+) -> None:
     modules = dict(model.named_modules())
     for name, (in_features, rank, out_features) in shapes.items():
         old = modules.get(name)
@@ -236,4 +251,5 @@ def _make_low_rank(model: nn.Module, shapes: dict[str, list[int]], path: str | o
                 f"{path} has a low-rank layer {name!r} of {in_features} -> {out_features}, "
                 f"the model has {old}"
             )
-        replace_layer(model, old, LowRankLinear(in_features, rank, out_features))
+        bias = f"{name}.bias" in tensors
+        replace_layer(model, old, LowRankLinear(in_features, rank, out_features, bias))

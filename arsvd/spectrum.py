@@ -8,19 +8,25 @@ same kind of factors, W_r = U_r U_r^T W:
   to the precision of float32 weights, and is an order of magnitude faster on wide layers);
 - activation basis: C = cov(Wx) over calibration inputs. Its eigenvectors minimise the mean squared error
   of the layer's outputs among all projections of a given rank (principal components of the outputs), with
-  the mean kept exactly through the bias. No matrix is inverted.
+  the mean kept exactly through the bias. No matrix is inverted;
+- loss basis: C = R cov(Wx) R with R the root of the Fisher information F of the layer's outputs (see
+  `arsvd.curvature`). Its eigenvectors, taken back by R^-1, minimise the expected rise of the loss to second
+  order, tr(F E[d d^T]) / 2 nats for an error d. The projection is oblique, W_r = L_r D_r^T W with
+  L = R^-1 U and D = R U, and energies of different layers are in one unit.
 """
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from arsvd.curvature import output_fisher
 from arsvd.layers import linear_layers
+from arsvd.modes import evaluation_mode
 
-BASES = ("weight", "activation")
+BASES = ("weight", "activation", "loss")
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,16 @@ class Spectrum:
 
     Attributes:
         name: the layer's path in its model.
-        basis: "weight" or "activation".
+        basis: "weight", "activation" or "loss".
         out_features: rows of the layer's weight.
         in_features: columns of the layer's weight.
         has_bias: whether the layer stores a bias.
         energy: (k,) float64 on the CPU, descending, k = min(out, in). What rounding alone can have
             produced is set to zero.
-        vectors: (out, k) float64 on the layer's device, orthonormal columns.
+        vectors: (out, k) float64 on the layer's device; orthonormal columns but in the loss basis.
         mean: (out,) float64, the mean of Wx over the calibration inputs; zeros in the weight basis.
+        dual_vectors: (out, k) float64, D with D^T L = 1 in the loss basis; None where the vectors are
+            their own duals.
     """
 
     name: str
@@ -47,6 +55,12 @@ class Spectrum:
     energy: Tensor
     vectors: Tensor
     mean: Tensor
+    dual_vectors: Tensor | None = None
+
+    @property
+    def duals(self) -> Tensor:
+        """(out, k): the weight at rank r is vectors[:, :r] @ duals[:, :r].T @ weight."""
+        return self.vectors if self.dual_vectors is None else self.dual_vectors
 
     @property
     def full_rank(self) -> int:
@@ -55,8 +69,8 @@ class Spectrum:
 
     @property
     def biased_when_truncated(self) -> bool:
-        """Whether the truncated layer stores a bias: in the activation basis it carries the mean."""
-        return self.has_bias or self.basis == "activation"
+        """Whether the truncated layer stores a bias: with calibration inputs it carries their mean."""
+        return self.has_bias or self.basis != "weight"
 
     def params(self, rank: int | None) -> int:
         """Count the numbers stored at a rank; None is the dense layer."""
@@ -88,7 +102,7 @@ class Spectra:
     """The spectra of a model's linear layers, in the order of registration.
 
     Attributes:
-        basis: "weight" or "activation".
+        basis: "weight", "activation" or "loss".
         layers: one spectrum a layer.
         other_params: parameters of the model outside these layers; they count in every size.
     """
@@ -102,6 +116,11 @@ class Spectra:
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether energies of different layers are in one unit."""
+        return self.basis == "loss"
 
     def params(self, ranks: Iterable[int | None]) -> int:
         """Count the stored numbers of the whole model at one rank a layer."""
@@ -122,15 +141,17 @@ def spectra(
     calibration: Tensor | Iterable[Tensor] | None = None,
     layers: Iterable[str] | None = None,
     batch_size: int = 2048,
+    basis: str | None = None,
 ) -> Spectra:
     """Factorise every linear layer of a model.
 
     Args:
         model: any module that holds `nn.Linear` layers; it is not changed.
         calibration: inputs of the model, (rows, …), or batches of them; at least 2 rows. They choose the
-            activation basis. None chooses the weight basis.
+            activation basis, if not told otherwise. None chooses the weight basis.
         layers: names of the layers to factorise; all when None.
         batch_size: rows a forward pass takes when `calibration` is one tensor.
+        basis: "weight", "activation" or "loss"; the last one is for classifiers and needs a backward pass.
 
     Returns:
         One spectrum a layer.
@@ -138,8 +159,15 @@ def spectra(
     Raises:
         ValueError: a layer holds NaN or infinite weights, has outputs that are not finite, shares its
             weight, or never ran on the calibration inputs; fewer than 2 rows; inputs that the model
-            does not take.
+            does not take; a basis that is unknown or does not go with the calibration.
+        TypeError: a calibration batch is not a tensor.
     """
+    basis = basis or ("weight" if calibration is None else "activation")
+    if basis not in BASES:
+        raise ValueError(f"unknown basis {basis!r}; there are {', '.join(BASES)}")
+    if (basis == "weight") != (calibration is None):
+        needs = "takes no" if basis == "weight" else "needs"
+        raise ValueError(f"the {basis} basis {needs} calibration inputs")
     found = linear_layers(model, layers)
     for name, layer in found.items():
         if not bool(torch.isfinite(layer.weight).all()):
@@ -147,11 +175,16 @@ def spectra(
     if calibration is None:
         results = [_weight_spectrum(name, layer) for name, layer in found.items()]
     else:
-        moments = _output_moments(model, found, calibration, batch_size)
-        results = [_activation_spectrum(name, layer, *moments[name]) for name, layer in found.items()]
+        batches = list(_batches(calibration, batch_size))
+        moments = _output_moments(model, found, batches)
+        metrics = output_fisher(model, found, batches) if basis == "loss" else {}
+        results = [
+            _output_spectrum(name, layer, basis, moments[name], metrics.get(name))
+            for name, layer in found.items()
+        ]
     inside = sum(s.params(None) for s in results)
     return Spectra(
-        basis="weight" if calibration is None else "activation",
+        basis=basis,
         layers=tuple(results),
         other_params=sum(p.numel() for p in model.parameters()) - inside,
     )
@@ -162,21 +195,30 @@ def _weight_spectrum(name: str, layer: nn.Linear) -> Spectrum:
     return _decompose(name, layer, "weight", weight @ weight.T, torch.zeros_like(weight[:, 0]))
 
 
-def _activation_spectrum(name: str, layer: nn.Linear, rows: int, total: Tensor, second: Tensor) -> Spectrum:
+def _output_spectrum(
+    name: str, layer: nn.Linear, basis: str, moments: tuple[int, Tensor, Tensor], metric: Tensor | None
+) -> Spectrum:
+    rows, total, second = moments
     if rows < 2:
         raise ValueError(f"layer {name!r} saw {rows} calibration rows; a covariance needs at least 2")
     mean = total / rows
     covariance = second / rows - torch.outer(mean, mean)
     if not bool(torch.isfinite(covariance).all()):
         raise ValueError(f"layer {name!r} gives outputs that are not finite on the calibration inputs")
-    return _decompose(name, layer, "activation", covariance, mean)
+    if metric is None:
+        return _decompose(name, layer, basis, covariance, mean)
+    values, directions = torch.linalg.eigh(metric)  # positive: the metric is damped
+    root = (directions * values.sqrt()) @ directions.T
+    inverse = (directions / values.sqrt()) @ directions.T
+    plain = _decompose(name, layer, basis, root @ covariance @ root, root @ mean)
+    return replace(plain, mean=mean, vectors=inverse @ plain.vectors, dual_vectors=root @ plain.vectors)
 
 
 def _decompose(name: str, layer: nn.Linear, basis: str, matrix: Tensor, mean: Tensor) -> Spectrum:
     rank = min(layer.out_features, layer.in_features)
     values, vectors = torch.linalg.eigh(matrix)  # ascending
     energy = values.flip(0)[:rank].clamp_min(0.0).cpu()
-    energy = torch.where(energy > noise_floor(energy, layer.weight), energy, 0.0)
+    energy = torch.where(energy > noise_floor(energy, layer.weight, basis, mean), energy, 0.0)
     return Spectrum(
         name=name,
         basis=basis,
@@ -189,28 +231,36 @@ def _decompose(name: str, layer: nn.Linear, basis: str, matrix: Tensor, mean: Te
     )
 
 
-def noise_floor(energy: Tensor, weight: Tensor) -> float:
+def noise_floor(energy: Tensor, weight: Tensor, basis: str, mean: Tensor) -> float:
     """Return the energy below which a component may be rounding and nothing else.
 
-    Two sources, the larger one counts. Rounding a weight of shape (m, n) to its dtype adds independent
+    Three sources, the largest one counts. Rounding a weight of shape (m, n) to its dtype adds independent
     errors of at most u |w|, u the unit roundoff; the largest singular value of such a matrix is about
     u ||W||_F (1/sqrt(m) + 1/sqrt(n)), so its energy is the square of that. (The usual m * eps of
-    `matrix_rank` is above 1 for bfloat16 and would call every weight zero.) And the eigenvalues of a
-    float64 matrix are exact to about m * eps64 of the largest.
+    `matrix_rank` is above 1 for bfloat16 and would call every weight zero.) With calibration inputs,
+    sums of n products in float32 are off by up to about eps sqrt(n) of their size, the mean included, and
+    the m outputs share that energy. And the eigenvalues of a float64 matrix are exact to about m * eps64
+    of its largest, before the mean was taken out.
 
     Args:
         energy: (k,) descending.
         weight: (m, n), in the dtype that the model stores.
+        basis: "weight", "activation" or "loss".
+        mean: (m,) of Wx, in the metric of the energies; zeros in the weight basis.
     """
     rows, columns = weight.shape
     roundoff = torch.finfo(weight.dtype).eps / 2
     rounding = float(energy.sum()) * (roundoff * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))) ** 2
-    arithmetic = float(energy[0]) * rows * torch.finfo(torch.float64).eps
+    shift = float(mean.square().sum())
+    arithmetic = (float(energy[0]) + shift) * rows * torch.finfo(torch.float64).eps
+    if basis != "weight" and weight.dtype != torch.float64:
+        products = (float(energy.sum()) + shift) * columns / rows * torch.finfo(torch.float32).eps ** 2
+        return max(rounding, arithmetic, products)
     return max(rounding, arithmetic)
 
 
 def _output_moments(
-    model: nn.Module, layers: dict[str, nn.Linear], calibration: Tensor | Iterable[Tensor], batch_size: int
+    model: nn.Module, layers: dict[str, nn.Linear], batches: Iterable[Tensor]
 ) -> dict[str, tuple[int, Tensor, Tensor]]:
     """Run the model and sum z and z z^T of every layer's z = Wx (without bias), in float64."""
     counts = dict.fromkeys(layers, 0)
@@ -233,15 +283,12 @@ def _output_moments(
 
         return layer.register_forward_pre_hook(record)
 
-    training = model.training
     handles = [watch(name, layer) for name, layer in layers.items()]
     try:
-        model.eval()
-        with torch.no_grad():
-            for batch in _batches(calibration, batch_size):
+        with evaluation_mode(model), torch.no_grad():
+            for batch in batches:
                 _run(model, batch)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     silent = [name for name, count in counts.items() if count == 0]
@@ -261,8 +308,14 @@ def _batches(calibration: Tensor | Iterable[Tensor], batch_size: int) -> Iterato
                 f"got a tensor of shape {tuple(calibration.shape)}"
             )
         yield from calibration.split(batch_size)
-    else:
-        yield from calibration
+        return
+    for batch in calibration:
+        if not isinstance(batch, Tensor):
+            raise TypeError(
+                f"calibration batches must be tensors of inputs, got a {type(batch).__name__}; "
+                f"of a loader that also gives labels, pass (inputs for inputs, _ in loader)"
+            )
+        yield batch
 
 
 def _run(model: nn.Module, batch: Tensor) -> None:

@@ -244,7 +244,7 @@ def ui(port: int) -> None:
 
     connect(uri)
     with serve(uri, (arsvd_home() / "artifacts").as_uri(), port) as address:
-        click.echo(f"MLflow is at {address} - end it with Ctrl-C")
+        click.echo(f"MLflow is at {address}/#/experiments?workflowType=machine_learning - end it with Ctrl-C")
         with contextlib.suppress(KeyboardInterrupt):
             _wait_for_ever()
 

@@ -37,7 +37,12 @@ def compress_file(
     rule: RankRule = arsvd.Budget(params=max_params) if energy is None else arsvd.Energy(energy)
     if not output.absolute().parent.is_dir():
         raise ValueError(f"the folder of {output} does not exist")
-    network = arsvd.load(model)
+    try:
+        network = arsvd.load(model)
+    except KeyError as error:  # a member's weights, of the same format
+        raise ValueError(
+            f"{model} is not a model that arsvd.save wrote: its header has no {error}"
+        ) from error
     inputs = None if calibration is None else read_inputs(calibration)
     spectra = arsvd.spectra(network, calibration=inputs)
     plan = arsvd.plan(spectra, rule)

@@ -10,8 +10,11 @@ from mlflow import MlflowClient
 from torch import nn
 
 from arsvd import evaluate, whole
+from arsvd.confidence import answers, drop_bound
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig, config_to_params
+from sweeps.config.schema import SelectConfig
+from sweeps.fronts import best_point
 from sweeps.ledger import Ledger, LedgerError, file_sha256
 from sweeps.progress import Progress
 from sweeps.records import Front, FrontPoint, MemberRecord, TestMetrics
@@ -59,6 +62,14 @@ class Models:
         """
         return whole(self._member(entry.key).build(entry.point), self._dataset.mean, self._dataset.std).eval()
 
+    def dense(self, key: str) -> nn.Module:
+        """Rebuild a member as it was trained.
+
+        Raises:
+            LedgerError: the weights are missing or not those that were filed.
+        """
+        return whole(self._member(key).dense, self._dataset.mean, self._dataset.std).eval()
+
     def _load(self, key: str) -> MemberWeights:
         path = self._ledger.weights(key)
         if not path.exists():
@@ -92,6 +103,8 @@ def finish(
     """
     models = Models(ledger, dataset, records)
     progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test)} test images")
+    if config.select.confidence is not None:
+        front = with_assurance(front, models, dataset, records, config.select)
     front = with_test(front, models, dataset)
     ledger.write_front(front)
     paths = write_report(ledger.report, front, ledger.facts.id, dataset.name, config_to_params(config))
@@ -103,6 +116,22 @@ def finish(
     aliases = set_aliases(client, dataset.name, config.select.max_drop)
     writer.finish("FINISHED", [ledger.path / "sweep.yaml", ledger.path / "front.json", *paths], front)
     return Finished(front, versions, aliases, ledger.report / "front.html")
+
+
+def with_assurance(
+    front: Front, models: Models, dataset: Dataset, records: Sequence[MemberRecord], select: SelectConfig
+) -> Front:
+    """Bound each point's drop against the best dense member on validation, and choose the best again."""
+    images, labels = dataset.validation.images.float() / 255, dataset.validation.labels
+    done = [record for record in records if record.dense is not None]
+    champion = max(done, key=lambda record: 0.0 if record.dense is None else record.dense.accuracy)
+    reference = answers(models.dense(champion.key), images, labels)
+    points = []
+    for entry in front.points:
+        bound = drop_bound(reference, answers(models.build(entry), images, labels), select.confidence or 0.5)
+        points.append(replace(entry, assured=front.dense_accuracy - bound))
+    best = best_point(points, front.dense_accuracy, select.max_drop)
+    return replace(front, points=tuple(points), best=best)
 
 
 def with_test(front: Front, models: Models, dataset: Dataset) -> Front:

@@ -46,10 +46,10 @@ def sweep_front(
 
 
 def best_point(points: Iterable[FrontPoint], dense_accuracy: float, max_drop: float) -> FrontPoint | None:
-    """Return the point with the fewest parameters whose accuracy is within `max_drop` of the dense one."""
+    """Return the point with the fewest parameters whose counted accuracy is within `max_drop` of dense."""
     # accuracies are counts over counts: the slack only absorbs the rounding of the subtraction
     floor = dense_accuracy - max_drop - 1e-9
-    fitting = [point for point in points if point.point.accuracy >= floor]
+    fitting = [point for point in points if point.counted >= floor]
     return min(fitting, key=lambda point: (point.point.params, -point.point.accuracy), default=None)
 
 

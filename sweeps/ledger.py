@@ -148,8 +148,9 @@ class Ledger:
         path = self.path / "members" / f"{key}.json"
         if not path.exists():
             return None
+        values = self._read(path, "member record")
         try:
-            return MemberRecord.from_dict(self._read(path, "member record"))
+            return MemberRecord.from_dict(values)
         except ValueError as error:
             raise LedgerError(f"{path} is damaged: {error}") from error
 
@@ -176,8 +177,9 @@ class Ledger:
         path = self.path / "front.json"
         if not path.exists():
             return None
+        values = self._read(path, "front")
         try:
-            return Front.from_dict(self._read(path, "front"))
+            return Front.from_dict(values)
         except ValueError as error:
             raise LedgerError(f"{path} is damaged: {error}") from error
 

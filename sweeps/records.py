@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +77,20 @@ class MemberRecord:
             ValueError: the values are of another version or not a whole record.
         """
         check_version(values, "member record")
-        fields = {key: value for key, value in values.items() if key != "version"}
+        given = whole_fields(cls, values, "member record")
+        if given["status"] not in (FINISHED, FAILED):
+            raise ValueError(f"a member is {FINISHED} or {FAILED}, got the status {given['status']!r}")
         try:
-            fields["config"] = MemberConfig.from_dict(fields["config"])
+            given["config"] = MemberConfig.from_dict(given["config"])
             for name in ("dense", "asked"):
-                fields[name] = None if fields[name] is None else OperatingPoint.from_dict(fields[name])
-            fields["points"] = tuple(OperatingPoint.from_dict(point) for point in fields["points"])
-            fields["baselines"] = {
+                given[name] = None if given[name] is None else OperatingPoint.from_dict(given[name])
+            given["points"] = tuple(OperatingPoint.from_dict(point) for point in given["points"])
+            given["baselines"] = {
                 name: tuple(OperatingPoint.from_dict(point) for point in points)
-                for name, points in fields["baselines"].items()
+                for name, points in given["baselines"].items()
             }
-            return cls(**fields)
-        except (KeyError, TypeError, AttributeError) as error:
+            return cls(**given)
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"not a whole member record: {error!r}") from error
 
 
@@ -112,12 +114,20 @@ class FrontPoint:
         number: the member's Optuna trial number.
         point: sizes, and what it reaches on validation.
         test: for the final front only.
+        assured: the validation accuracy that holds at `select.confidence`: the best dense one less the bound
+            of the drop. For the final front only, None where no confidence is asked for.
     """
 
     key: str
     number: int
     point: OperatingPoint
     test: TestMetrics | None = None
+    assured: float | None = None
+
+    @property
+    def counted(self) -> float:
+        """The validation accuracy that `select.max_drop` is held against."""
+        return self.point.accuracy if self.assured is None else self.assured
 
     def with_test(self, test: TestMetrics) -> "FrontPoint":
         """Return the point with its test figures."""
@@ -126,13 +136,25 @@ class FrontPoint:
     def to_dict(self) -> dict[str, Any]:
         """Return the point as JSON-able values."""
         test = None if self.test is None else asdict(self.test)
-        return {"key": self.key, "number": self.number, "point": self.point.to_dict(), "test": test}
+        return {
+            "key": self.key,
+            "number": self.number,
+            "point": self.point.to_dict(),
+            "test": test,
+            "assured": self.assured,
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FrontPoint":
-        """Rebuild a point from `to_dict`."""
-        test = None if values["test"] is None else TestMetrics(**values["test"])
-        return cls(values["key"], values["number"], OperatingPoint.from_dict(values["point"]), test)
+        """Rebuild a point from `to_dict`.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        given = whole_fields(cls, values, "front point")
+        test = None if given["test"] is None else TestMetrics(**given["test"])
+        point = OperatingPoint.from_dict(given["point"])
+        return cls(given["key"], given["number"], point, test, given["assured"])
 
 
 @dataclass(frozen=True)
@@ -197,16 +219,16 @@ class Front:
             ValueError: the values are of another version or not a whole front.
         """
         check_version(values, "front")
-        fields = {key: value for key, value in values.items() if key != "version"}
+        given = whole_fields(cls, values, "front")
         try:
-            fields["points"] = tuple(FrontPoint.from_dict(point) for point in fields["points"])
-            fields["baselines"] = {
+            given["points"] = tuple(FrontPoint.from_dict(point) for point in given["points"])
+            given["baselines"] = {
                 name: Baseline(tuple(FrontPoint.from_dict(p) for p in b["points"]), b["hypervolume"])
-                for name, b in fields["baselines"].items()
+                for name, b in given["baselines"].items()
             }
-            fields["best"] = None if fields["best"] is None else fields["points"][fields["best"]]
-            return cls(**fields)
-        except (KeyError, TypeError, IndexError) as error:
+            given["best"] = None if given["best"] is None else given["points"][given["best"]]
+            return cls(**given)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"not a whole front: {error!r}") from error
 
 
@@ -215,6 +237,21 @@ def check_version(values: Mapping[str, Any], what: str) -> None:
     if not isinstance(values, Mapping) or values.get("version") != RECORD_VERSION:
         version = values.get("version") if isinstance(values, Mapping) else None
         raise ValueError(f"a {what} of version {RECORD_VERSION} is needed, got version {version!r}")
+
+
+def whole_fields(kind: type[Any], values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Take a record's fields, without the version.
+
+    Raises:
+        ValueError: one is missing or unknown; every one is named.
+    """
+    given = {key: value for key, value in dict(values).items() if key != "version"}
+    names = {field.name for field in fields(kind)}
+    faults = [f"missing {name}" for name in sorted(names - given.keys())]
+    faults += [f"unknown {name}" for name in sorted(given.keys() - names)]
+    if faults:
+        raise ValueError(f"not a whole {what}: {', '.join(faults)}")
+    return given
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

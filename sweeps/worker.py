@@ -1,7 +1,7 @@
 """A thread that does slow writing in order, so that the driver never waits for a server."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any
 
@@ -29,9 +29,11 @@ class Worker:
             raise errors[0]
 
     def cancel(self) -> None:
-        """Drop what has not begun."""
-        for future in self._pending:
+        """Drop what has not begun, and wait for what has: from then on the caller alone writes."""
+        pending, self._pending = self._pending, []
+        for future in pending:
             future.cancel()
+        wait(pending)
 
     def __enter__(self) -> "Worker":
         return self

@@ -1,6 +1,6 @@
 """What every rank rule promises."""
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -14,12 +14,12 @@ class RankRule(Protocol):
     A rule is a frozen dataclass without state: the same spectra give the same ranks. It never looks at
     labels. The ranks that it returns lie in [1, full rank]; `None` leaves a layer dense. The break-even
     guard is not a rule's business: `plan` applies it.
-
-    Attributes:
-        family: the rule's name in tables.
     """
 
-    family: ClassVar[str]
+    @property
+    def family(self) -> str:
+        """The rule's name in tables."""
+        ...
 
     @property
     def threshold(self) -> float | None:

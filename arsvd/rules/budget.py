@@ -16,7 +16,8 @@ Curve = tuple[np.ndarray, np.ndarray]  # sizes and errors at the ranks 1, 2, …
 class Budget:
     """The ranks with the least total error among those that fit a size.
 
-    Minimises sum_l w_l err_l(r_l) with err_l(r) = 1 - kept energy, subject to the model's size. The steps
+    Minimises sum_l w_l err_l(r_l) with err_l(r) = 1 - kept energy (in the loss basis the energy dropped,
+    since layers compare there), subject to the model's size. The steps
     between the corners of each layer's lower convex hull are taken in the order of error saved per number
     stored: that is the whole path of Lagrangian solutions r_l(lambda), without a bisection. What then
     remains of the budget is filled greedily, so that the size comes as close to the budget as whole ranks
@@ -26,6 +27,7 @@ class Budget:
         params: the largest number of stored numbers, or
         macs: the largest number of multiplications an input row.
         weights: (layers,) the importance of each layer's error; equal when None.
+        family: the name in tables.
 
     Raises:
         ValueError: not exactly one of params and macs is given, it is below 1, or a weight is negative.
@@ -37,7 +39,7 @@ class Budget:
     params: int | None = None
     macs: int | None = None
     weights: tuple[float, ...] | None = None
-    family: ClassVar[str] = "budget"
+    family: str = "budget"
     threshold: ClassVar[None] = None
 
     def __post_init__(self) -> None:
@@ -81,14 +83,16 @@ def _curves(
     if weights is not None and len(weights) != len(spectra):
         raise ValueError(f"{len(weights)} weights were given for {len(spectra)} layers")
     curves = []
+    overall = sum(float(spectrum.energy.sum()) for spectrum in spectra)
     for layer, spectrum in enumerate(spectra):
         weight = 1.0 if weights is None else weights[layer]
         # both sizes must fall, or a truncated layer could be larger than the dense one in the other count
         useful = [r for r in range(1, spectrum.full_rank + 1) if spectrum.worthwhile(r) is not None]
         useful = [r for r in useful if size(spectrum, r) < size(spectrum, None)]
         kept = np.cumsum(spectrum.energy.numpy())
-        total = kept[-1] if kept[-1] > 0 else 1.0
-        errors = [weight * float(1.0 - kept[r - 1] / total) if kept[-1] > 0 else 0.0 for r in useful]
+        # shares of each layer's own energy, unless energies of different layers are in one unit
+        total = overall if spectra.comparable else float(kept[-1])
+        errors = [weight * float(kept[-1] - kept[r - 1]) / total if kept[-1] > 0 else 0.0 for r in useful]
         curves.append((np.array([size(spectrum, r) for r in [*useful, None]]), np.array([*errors, 0.0])))
     return curves
 

@@ -16,7 +16,7 @@ class Ranks:
     """
 
     chosen: tuple[int | None, ...]
-    family: ClassVar[str] = "given"
+    family: str = "given"
     threshold: ClassVar[None] = None
 
     def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:

@@ -68,9 +68,10 @@ def train(
 
     Raises:
         ValueError: the numbers of members differ, the schedule is unknown, epochs or batch size is below
-            1, or a member distils and there is no teacher.
+            1, or a member distils and there is no teacher, or one of another shape.
     """
-    _check(pack, members, epochs, batch_size, schedule, teacher)
+    _check(pack, members, epochs, batch_size, schedule)
+    _check_teacher(teacher, members, flip, len(dataset.train.labels))
     device, dtype = pack.biases[0].device, pack.biases[0].dtype
     seeds = [member.seed for member in members]
     batches = Batches(
@@ -142,7 +143,6 @@ def _check(
     epochs: int,
     batch_size: int,
     schedule: str,
-    teacher: Tensor | None,
 ) -> None:
     if len(members) != pack.members:
         raise ValueError(f"the pack has {pack.members} members, hyperparameters came for {len(members)}")
@@ -150,8 +150,24 @@ def _check(
         raise ValueError(f"epochs and batch size must be at least 1, got {epochs} and {batch_size}")
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; there are {sorted(SCHEDULES)}")
-    if teacher is None and any(member.distillation > 0 for member in members):
-        raise ValueError("a member distils but there are no teacher logits")
+
+
+def _check_teacher(
+    teacher: Tensor | None, members: Sequence[Hyperparameters], flip: bool, samples: int
+) -> None:
+    if teacher is None:
+        if any(member.distillation > 0 for member in members):
+            raise ValueError("a member distils but there are no teacher logits")
+    elif (
+        teacher.ndim != 4
+        or teacher.shape[0] not in (1, len(members))
+        or teacher.shape[1] < 1 + flip
+        or teacher.shape[2] != samples
+    ):
+        raise ValueError(
+            f"the teacher's logits must be ({len(members)} or 1, {1 + flip}, {samples}, classes), "
+            f"got {tuple(teacher.shape)}"
+        )
 
 
 def _taught(teacher: Tensor, rows: Tensor, chosen: Tensor, mirrored: Tensor | None) -> Tensor:

@@ -69,7 +69,8 @@ class Pack:
         biases: per layer: (members, 1, out), padded with zeros.
 
     Raises:
-        ValueError: there is no member, or members differ in their layers or in their factors.
+        ValueError: there is no member, or members differ in their layers, in their factors, in their
+            inputs or in their classes.
     """
 
     def __init__(
@@ -80,6 +81,9 @@ class Pack:
             raise ValueError(
                 f"members of one pack must agree in layers and factors per layer, got {sorted(kinds)}"
             )
+        ends = {(architecture[0][0], architecture[-1][-1]) for architecture in architectures}
+        if len(ends) != 1:  # padded classes would take their share of every softmax
+            raise ValueError(f"members of one pack must agree in inputs and classes, got {sorted(ends)}")
         self.architectures = tuple(architectures)
         self.weights: list[list[Tensor]] = []
         self.biases: list[Tensor] = []
@@ -90,10 +94,7 @@ class Pack:
                 for position in range(len(architectures[0][layer]))
             ]
             self.weights.append(
-                [
-                    torch.zeros(members, a, b, device=device, dtype=dtype)
-                    for a, b in itertools.pairwise(sizes)
-                ]
+                [torch.zeros(members, a, b, device=device, dtype=dtype) for a, b in itertools.pairwise(sizes)]
             )
             self.biases.append(torch.zeros(members, 1, sizes[-1], device=device, dtype=dtype))
 

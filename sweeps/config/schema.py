@@ -21,7 +21,8 @@ from sweeps.config.values import (
 )
 
 DATASETS = ("digits", "mnist", "cifar10", "cifar100", "imagefolder")
-BASES = ("weight", "activation")
+BASES = ("weight", "activation", "loss")
+FAMILIES = ("threshold", "budget", "sensitivity", "local", "refit", "per_layer")
 RULES = ("energy", "entropy")
 SCHEDULES = ("onecycle", "cosine")
 SAMPLERS = ("tpe", "nsga2", "random", "qmc")
@@ -131,7 +132,10 @@ class CompressionConfig(Section):
 
     Attributes:
         energy: Thresholds to try: one, a choice, or a range that every member is evaluated over.
-        calibration: Most training images used for the activation basis.
+        families: Where a trained member's candidate points come from: one global threshold, parameter
+            budgets, budgets weighted by the layers' measured effect on the loss, a local search from the
+            points found, layers refitted to the dense member's outputs, Optuna over one threshold per layer.
+        calibration: Most training images used for the bases of outputs.
         finetune_epochs: 0 switches recovery off.
         finetune_points: How many points of a member's front are fine-tuned.
     """
@@ -141,6 +145,7 @@ class CompressionConfig(Section):
     energy: Annotated[
         float | Choice[float] | EnergyRange, PlainValidator(Searchable(_threshold, ("choice", "range")))
     ] = EnergyRange(0.3, 0.999, DEFAULT_POINTS)
+    families: Annotated[tuple[str, ...], PlainValidator(DistinctNames(FAMILIES))] = FAMILIES[:-1]
     calibration: Annotated[int, PlainValidator(Whole(2))] = 10_000
     finetune_epochs: Annotated[int, PlainValidator(Whole(0))] = 0
     finetune_points: Annotated[int, PlainValidator(Whole(1))] = 6
@@ -171,13 +176,19 @@ class SearchConfig(Section):
     sampler: Annotated[str, PlainValidator(OneOf(SAMPLERS))] = "tpe"
     seed: Annotated[int, PlainValidator(_seed)] = 0
     objectives: Annotated[tuple[str, ...], PlainValidator(DistinctNames(OBJECTIVES))] = ("accuracy", "params")
-    inject: Annotated[int, PlainValidator(Whole(0))] = 8
+    inject: Annotated[int, PlainValidator(Whole(0))] = 0
 
 
 class SelectConfig(Section):
-    """Which point is "best": fewest parameters within `max_drop` of the best dense accuracy on validation."""
+    """Which point is "best": fewest parameters within `max_drop` of the best dense accuracy on validation.
+
+    Attributes:
+        confidence: The drop must hold at this one-sided confidence, by a paired bootstrap over the validation
+            images. None takes the drop as measured, which choosing among hundreds of points flatters.
+    """
 
     max_drop: Annotated[float, PlainValidator(_share)] = 0.005
+    confidence: Annotated[float | None, PlainValidator(OrNothing(Number(0.5, 1, high_open=True)))] = 0.95
 
 
 class ResourcesConfig(Section):

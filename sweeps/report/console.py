@@ -61,7 +61,7 @@ def print_outcome(
     print_front(console, facts, front, final=True)
     _say(console, "")
     if failed:
-        _say(console, f"{failed} members failed; their causes are in {ledger.path / 'members'} and in MLflow")
+        _say(console, f"members failed: {failed}; the causes are in {ledger.path / 'members'} and in MLflow")
     for alias, version in aliases.items():
         _say(console, f"{alias + ':':<15}{version_text(version)}")
     _say(console, "")

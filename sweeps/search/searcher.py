@@ -57,7 +57,7 @@ class PackSearcher(DriverOnly, Searcher):
             if record is None:
                 self._study.fail(number)
             else:
-                self._study.tell(record)
+                self._study.tell(record, number)
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the study is durable, and sweeps resume from the ledger."""

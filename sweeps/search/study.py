@@ -67,13 +67,23 @@ class Study:
         trial.set_user_attr(KEY, member.key(self._data_hash))
         return trial.number, member
 
-    def tell(self, record: MemberRecord) -> None:
-        """Tell how a member did, and add up to `search.inject` further points of it."""
+    def tell(self, record: MemberRecord, number: int | None = None) -> None:
+        """Tell how a member did, and add up to `search.inject` further points of it.
+
+        Args:
+            record: the member.
+            number: the trial that asked for it, the record's own when None. Where all members share one
+                seed, a sampler may ask for a member again: it is not trained again, and its further points
+                are added once.
+        """
+        number = record.number if number is None else number
         if record.status != FINISHED or record.asked is None:
-            self._study.tell(record.number, state=TrialState.FAIL)
+            self._study.tell(number, state=TrialState.FAIL)
             return
-        self._study.tell(record.number, self._values(record.asked))
-        for point in self._further(record):
+        self._study.tell(number, self._values(record.asked))
+        if number != record.number:
+            return
+        for point in self._further(record, record.asked):
             if point.threshold is None or point.basis is None:
                 continue
             try:
@@ -100,16 +110,14 @@ class Study:
     def _values(self, point: OperatingPoint) -> list[float]:
         return [float(getattr(point, objective)) for objective in self._objectives]
 
-    def _further(self, record: MemberRecord) -> Sequence[OperatingPoint]:
+    def _further(self, record: MemberRecord, asked: OperatingPoint) -> Sequence[OperatingPoint]:
         """Choose the member's other non-dominated threshold points, spread evenly over their order."""
-        asked = record.asked
         candidates = [p for p in record.points if p.family in self._space.rules() and p.threshold is not None]
-        candidates = [
-            p for p in candidates if asked is None or (p.basis, p.ranks) != (asked.basis, asked.ranks)
-        ]
+        candidates = [p for p in candidates if (p.basis, p.ranks) != (asked.basis, asked.ranks)]
         signs = [-1 if objective in MAXIMISED else 1 for objective in self._objectives]
-        rows = [[s * v for s, v in zip(signs, self._values(p), strict=True)] for p in candidates]
-        kept = [point for point, keep in zip(candidates, non_dominated(rows), strict=True) if keep]
+        rows = [[s * v for s, v in zip(signs, self._values(p), strict=True)] for p in (asked, *candidates)]
+        kept = [p for p, keep in zip((asked, *candidates), non_dominated(rows), strict=True) if keep]
+        kept = [point for point in kept if point is not asked]
         limit = self._config.search.inject
         if len(kept) <= limit:
             return kept

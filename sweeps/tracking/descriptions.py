@@ -26,11 +26,12 @@ def load_lines(dataset: str) -> str:
 
 def experiment_note(dataset: str) -> str:
     """Describe the experiment of a data set."""
+    # the UI shows the first line until it is unfolded
     return (
-        f"Compression sweeps on **{dataset}**: each top-level run is one sweep, and the runs nested in it "
-        "are its members, one trained network each. Open a sweep's *Artifacts* for its report, and its "
-        "*Model metrics* for the front: the step of `validation_accuracy` there is the number of "
-        "parameters.\n\n"
+        f'Compression sweeps on **{dataset}**; `from sweeps import load_best; load_best("{dataset}")` loads '
+        "the best model. Each top-level run is one sweep; the runs nested in it are its members, one trained "
+        "network each. A sweep's *Artifacts* hold its report, `front.html`; in its *Model metrics* the step "
+        "of `validation_accuracy` is the number of parameters, so that the chart is the front.\n\n"
         f"{_loading(dataset)}"
     )
 
@@ -56,7 +57,7 @@ def sweep_note(dataset: str, front: "Front", members: int) -> str:
         "| --- | ---: | ---: | ---: | ---: |\n"
         f"{table}\n\n"
         f"Hypervolume {front.hypervolume:.4f}{f' (baselines: {rivals})' if rivals else ''}. "
-        "The interactive report is `report.html` under *Artifacts*.\n\n"
+        "The interactive report is `front.html` under *Artifacts*.\n\n"
         f"{_loading(dataset)}"
     )
 

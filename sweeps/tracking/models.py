@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,11 @@ def log_front(
             if version is None:
                 config = (configs or {}).get(entry.key)
                 version = _log(client, run, front, entry, build(entry), data, config)
+            elif version.dense_accuracy != front.dense_accuracy:
+                # a sweep that went on has trained a better dense member, which drops are counted from
+                version = replace(version, dense_accuracy=front.dense_accuracy)
+                number, text = str(version.version), version.to_tags()["dense_accuracy"]
+                client.set_model_version_tag(version.name, number, "dense_accuracy", text)
             logged.append(LoggedVersion(version, reused))
         return logged
 
@@ -159,6 +164,7 @@ def _log(
         macs=entry.point.macs,
         validation_accuracy=entry.point.accuracy,
         dense_accuracy=front.dense_accuracy,
+        assured_accuracy=entry.counted,
         test_accuracy=test,
         sha256=sha256,
         model_id=model.model_id,
@@ -243,7 +249,7 @@ def _register(
         # a server does this; it is how the UI finds the version of a logged model
         listed = json.dumps([{"name": facts.name, "version": number}])
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": listed})
-    return RegisteredVersion(**{**facts.__dict__, "version": number})
+    return replace(facts, version=number)
 
 
 def _create_registered_model(client: "MlflowClient", data: ModelData) -> None:

@@ -32,6 +32,8 @@ class RegisteredVersion:
         macs: multiplications of one input.
         validation_accuracy: in [0, 1].
         dense_accuracy: best validation accuracy of a dense member of its sweep, in [0, 1].
+        assured_accuracy: what `max_drop` is held against: the validation accuracy less what its sweep's
+            confidence takes off.
         test_accuracy: in [0, 1]; None where it was not measured.
         sha256: of its safetensors file, in hex.
         model_id: the logged model that it is a version of.
@@ -49,6 +51,7 @@ class RegisteredVersion:
     macs: int
     validation_accuracy: float
     dense_accuracy: float
+    assured_accuracy: float
     test_accuracy: float | None
     sha256: str
     model_id: str
@@ -80,6 +83,7 @@ class RegisteredVersion:
             "macs": str(self.macs),
             "validation_accuracy": repr(self.validation_accuracy),
             "dense_accuracy": repr(self.dense_accuracy),
+            "assured_accuracy": repr(self.assured_accuracy),
             "sha256": self.sha256,
             "arsvd.model_id": self.model_id,
         }
@@ -109,6 +113,7 @@ class RegisteredVersion:
                 macs=int(tags["macs"]),
                 validation_accuracy=_share(tags["validation_accuracy"]),
                 dense_accuracy=_share(tags["dense_accuracy"]),
+                assured_accuracy=_share(tags["assured_accuracy"]),
                 test_accuracy=None if test is None else _share(test),
                 sha256=tags["sha256"],
                 model_id=tags["arsvd.model_id"],
@@ -148,8 +153,8 @@ def choose(
 
     Args:
         versions: of one registered model, in any order.
-        max_drop: take the fewest parameters among those whose validation accuracy is at most this far, in
-            [0, 1], below the best dense one; of equal sizes the more accurate.
+        max_drop: take the fewest parameters among those whose assured validation accuracy is at most this
+            far, in [0, 1], below the best dense one; of equal sizes the more accurate.
         max_params: take the highest validation accuracy among those with at most this many parameters; of
             equal accuracies the smaller.
 
@@ -192,7 +197,7 @@ def most_accurate(versions: Sequence[RegisteredVersion]) -> RegisteredVersion:
 
 def _within_drop(rivals: list[RegisteredVersion], max_drop: float) -> RegisteredVersion:
     dense = max(version.dense_accuracy for version in rivals)
-    fit = [v for v in rivals if v.validation_accuracy >= dense - max_drop - _TOLERANCE]
+    fit = [v for v in rivals if v.assured_accuracy >= dense - max_drop - _TOLERANCE]
     if fit:
         return min(fit, key=_by_size)
     closest = min(rivals, key=_by_accuracy)

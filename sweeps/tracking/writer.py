@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 SWEEP_TAG, MEMBER_TAG, CAUSE_TAG = "arsvd.sweep", "arsvd.member", "arsvd.cause"
 DATA_TAG, DATASET_TAG = "arsvd.data_hash", "arsvd.dataset"
+# The UI shows an experiment of unknown kind in its view for language-model applications.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _DIGEST_CHARACTERS = 36  # MLflow's limit for a data set's digest
 _PAGE = 1000
 
@@ -248,7 +250,7 @@ class SweepWriter:
         if experiment is None:
             try:
                 location = artifact_location(self._uri, name)
-                return str(self._client.create_experiment(name, artifact_location=location))
+                return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS))
             except MlflowException as error:
                 # another sweep on the same data created it in between
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -11,7 +11,7 @@ from sweeps.config import MemberConfig
 from sweeps.records import FAILED, FINISHED, MemberRecord
 from sweeps.trial.analysis import factorise, measure_points
 from sweeps.trial.recovery import recover
-from sweeps.trial.weights import MemberWeights, model_ranks
+from sweeps.trial.weights import MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench
 
 
@@ -143,7 +143,8 @@ def _measure(
         baselines=measured.baselines,
         seconds=seconds,
     )
-    weights = MemberWeights(model.cpu(), measured.spectra, {model_ranks(m): m for m in recovered.values()})
+    fitted = {(point.family, point.ranks): small for point, small in (measured.refitted | recovered).items()}
+    weights = MemberWeights(model.cpu(), measured.spectra, fitted)
     return record, weights
 
 

@@ -1,19 +1,18 @@
 """Fine-tune a member's points after truncation, with distillation from its own dense model."""
 
-import math
-
-import numpy as np
 import torch
+from torch import nn
 
-from arsvd import MLP, Budget, OperatingPoint, Plan, compress, evaluate, pareto, plan
+from arsvd import MLP, OperatingPoint, Plan, Spectra, compress, evaluate, pareto
 from arsvd.evaluation import operating_point
+from arsvd.refit import refit
 from arsvd.training import Hyperparameters, Pack, architecture_of, pack_logits, structure, train
 from sweeps.config import MemberConfig
-from sweeps.trial.analysis import Measured
+from sweeps.trial.analysis import REFIT_ROWS, Measured
+from sweeps.trial.sizes import spread_plans
 from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
 
-SPAN = 4.0  # fine-tuned sizes reach from where truncation begins to cost accuracy down to a quarter of it
 BATCH_SIZE = 256
 
 
@@ -33,11 +32,12 @@ def recover(
     Returns:
         Each recovered operating point with its model; empty where nothing is compressed or asked for.
     """
-    plans = _plans(measured, config, analysis)
-    if config.finetune_epochs == 0 or not plans:
+    if config.finetune_epochs == 0:
         return {}
-    basis = plans[0].basis
-    students = [compress(model, measured.spectra[basis], chosen) for chosen in plans]
+    spectra = measured.spectra[analysis.main_basis]
+    front = pareto(measured.points)
+    plans = spread_plans(spectra, front, measured.dense, config.finetune_points, analysis.max_drop)
+    students = [_start(model, spectra, chosen, config, analysis, workbench) for chosen in plans]
     teacher = _teacher(model, workbench, flip)
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, student in enumerate(students):
@@ -66,22 +66,17 @@ def recover(
             tuned = pack.model(position, merge=False)
             metrics = evaluate(tuned.to(workbench.device), *workbench.validation)
             point = operating_point(plans[index], metrics)
-            recovered[_as_recovered(point)] = tuned.cpu()
+            recovered[point.named(RECOVERED)] = tuned.cpu()
     return recovered
 
 
-def _plans(measured: Measured, config: MemberConfig, analysis: Analysis) -> list[Plan]:
-    """Choose budgets evenly in log, from the smallest point that loses next to nothing downwards."""
-    basis = "activation" if "activation" in analysis.bases else "weight"
-    spectra = measured.spectra[basis]
-    floor = measured.dense.accuracy - analysis.max_drop / 2
-    lossless = [point.params for point in pareto(measured.points) if point.accuracy >= floor]
-    smallest = spectra.params([s.worthwhile(1) for s in spectra])
-    high = max(smallest, min(lossless, default=measured.dense.params))
-    low = max(smallest, high / SPAN)
-    sizes = np.geomspace(low, high, config.finetune_points)
-    plans = {p.ranks: p for p in (plan(spectra, Budget(params=math.ceil(size))) for size in sizes)}
-    return [p for p in plans.values() if any(rank is not None for rank in p.ranks)]
+def _start(
+    model: MLP, spectra: Spectra, chosen: Plan, config: MemberConfig, analysis: Analysis, workbench: Workbench
+) -> nn.Module:
+    """Build what fine-tuning begins with: refitted layers where they are wanted, else truncated ones."""
+    if "refit" in analysis.families:
+        return refit(model, spectra, chosen, workbench.calibration(config.calibration)[:REFIT_ROWS])
+    return compress(model, spectra, chosen)
 
 
 @torch.no_grad()
@@ -94,7 +89,3 @@ def _teacher(model: MLP, workbench: Workbench, flip: bool) -> torch.Tensor:
         for mirrored in ((False, True) if flip else (False,))
     ]
     return torch.stack(views, dim=1)
-
-
-def _as_recovered(point: OperatingPoint) -> OperatingPoint:
-    return OperatingPoint(**{**point.__dict__, "family": RECOVERED})

@@ -49,8 +49,9 @@ class PackTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train the pack's members; those on file are not trained again."""
         tasks = [Task(entry["number"], MemberConfig.from_dict(entry["config"])) for entry in self._members]
-        keys = [task.config.key(self._workbench.dataset.hash) for task in tasks]
-        missing = [task for task, key in zip(tasks, keys, strict=True) if self._ledger.member(key) is None]
+        # by key: a sampler may propose one member twice where all share a seed
+        wanted = {task.config.key(self._workbench.dataset.hash): task for task in tasks}
+        missing = [task for key, task in wanted.items() if self._ledger.member(key) is None]
         for record, weights in run_members(missing, self._workbench, self._analysis):
             if record.status == FINISHED and weights is not None:
                 path = self._ledger.weights(record.key)
@@ -58,4 +59,4 @@ class PackTrainable(tune.Trainable):
                 record = record.with_weights(file_sha256(path))
             self._ledger.write_member(record)
         gc.collect()
-        return {"keys": keys, "done": True}
+        return {"keys": list(wanted), "done": True}

@@ -1,4 +1,4 @@
-"""A member's weights on disk: the dense model, the bases of its spectra, its recovered points.
+"""A member's weights on disk: the dense model, the bases of its spectra, its refitted and recovered models.
 
 From these every operating point of the member is rebuilt as it was measured, without a decomposition and
 without the calibration images.
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from arsvd import MLP, OperatingPoint, Ranks, Spectra, Spectrum, compress, plan
+from arsvd.evaluation import RankTuple
 from arsvd.lowrank import LowRankLinear
 from arsvd.serialization import read_tensors, write_tensors
 from arsvd.training import Architecture, architecture_of
 
 KIND = "arsvd member"
-RECOVERED = "recovered"
+RECOVERED, REFIT = "recovered", "refit"
+FITTED = (RECOVERED, REFIT)  # families whose weights are kept, since no spectrum gives them
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class MemberWeights:
     Attributes:
         dense: the trained model.
         spectra: basis to spectra.
-        recovered: ranks to the fine-tuned model with these ranks.
+        fitted: family and ranks to the models whose weights no spectrum gives: refitted and recovered ones.
     """
 
     dense: MLP
     spectra: dict[str, Spectra]
-    recovered: dict[tuple[int | None, ...], MLP]
+    fitted: dict[tuple[str, RankTuple], MLP]
 
     def build(self, point: OperatingPoint) -> nn.Module:
         """Rebuild the model of one of the member's operating points.
@@ -40,10 +42,10 @@ class MemberWeights:
         Raises:
             ValueError: the file does not hold what the point needs.
         """
-        if point.family == RECOVERED:
-            if point.ranks not in self.recovered:
-                raise ValueError(f"the member has no recovered point with the ranks {point.ranks}")
-            return self.recovered[point.ranks]
+        if point.family in FITTED:
+            if (point.family, point.ranks) not in self.fitted:
+                raise ValueError(f"the member has no {point.family} point with the ranks {point.ranks}")
+            return self.fitted[point.family, point.ranks]
         if point.basis is None:
             return self.dense
         if point.basis not in self.spectra:
@@ -64,12 +66,13 @@ def save_member(path: Path, weights: MemberWeights) -> None:
         for s in found:
             used = sum(1 for rank in range(1, s.full_rank + 1) if s.worthwhile(rank) is not None)
             tensors[f"{basis}.{s.name}.vectors"] = s.vectors[:, :used].float().cpu().contiguous()
+            if s.dual_vectors is not None:
+                tensors[f"{basis}.{s.name}.duals"] = s.dual_vectors[:, :used].float().cpu().contiguous()
             tensors[f"{basis}.{s.name}.mean"] = s.mean.cpu()
             tensors[f"{basis}.{s.name}.energy"] = s.energy
             spectra[basis]["layers"].append([s.name, s.out_features, s.in_features, s.has_bias])
-    models = {"dense": weights.dense} | {
-        f"{RECOVERED}.{i}": m for i, m in enumerate(weights.recovered.values())
-    }
+    models = {"dense": weights.dense}
+    models |= {f"fitted.{index}": model for index, model in enumerate(weights.fitted.values())}
     for prefix, model in models.items():
         for name, tensor in model.state_dict().items():
             tensors[f"{prefix}.{name}"] = tensor.detach().cpu().contiguous()
@@ -78,7 +81,7 @@ def save_member(path: Path, weights: MemberWeights) -> None:
         "kind": KIND,
         "dense": architecture_of(weights.dense),
         "spectra": spectra,
-        RECOVERED: [architecture_of(model) for model in weights.recovered.values()],
+        "fitted": [[family, architecture_of(model)] for (family, _), model in weights.fitted.items()],
     }
     write_tensors(path, tensors, header)
 
@@ -106,6 +109,7 @@ def load_member(path: Path) -> MemberWeights:
                     energy=tensors[f"{basis}.{name}.energy"],
                     vectors=tensors[f"{basis}.{name}.vectors"].double(),
                     mean=tensors[f"{basis}.{name}.mean"],
+                    dual_vectors=_double(tensors.get(f"{basis}.{name}.duals")),
                 )
                 for name, out_features, in_features, has_bias in found["layers"]
             ),
@@ -113,21 +117,21 @@ def load_member(path: Path) -> MemberWeights:
         )
         for basis, found in header["spectra"].items()
     }
-    recovered = [
-        _fill(architecture, tensors, f"{RECOVERED}.{index}")
-        for index, architecture in enumerate(header[RECOVERED])
-    ]
-    return MemberWeights(
-        dense=_fill(header["dense"], tensors, "dense"),
-        spectra=spectra,
-        recovered={model_ranks(model): model for model in recovered},
-    )
+    fitted: dict[tuple[str, RankTuple], MLP] = {}
+    for index, (family, architecture) in enumerate(header["fitted"]):
+        model = _fill(architecture, tensors, f"fitted.{index}")
+        fitted[family, model_ranks(model)] = model
+    return MemberWeights(_fill(header["dense"], tensors, "dense"), spectra, fitted)
 
 
-def model_ranks(model: MLP) -> tuple[int | None, ...]:
+def model_ranks(model: MLP) -> RankTuple:
     """Return a model's rank per layer; None where a layer is dense."""
     linear = [module for module in model if isinstance(module, nn.Linear | LowRankLinear)]
     return tuple(module.rank if isinstance(module, LowRankLinear) else None for module in linear)
+
+
+def _double(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.double()
 
 
 def _fill(architecture: Architecture, tensors: dict[str, Tensor], prefix: str) -> MLP:

@@ -19,19 +19,32 @@ class Analysis:
         bases: the bases whose points may join the front.
         rules: "energy", "entropy".
         thresholds: of these rules.
+        families: where candidate points come from, as the sweep file names them.
         max_drop: of validation accuracy that the best point may have; recovery aims below it.
     """
 
     bases: tuple[str, ...]
     rules: tuple[str, ...]
     thresholds: tuple[float, ...]
+    families: tuple[str, ...]
     max_drop: float
 
     @classmethod
     def from_config(cls, config: SweepConfig) -> "Analysis":
         """Take the settings from a sweep file."""
         space = Space.from_config(config)
-        return cls(space.bases(), space.rules(), tuple(space.energies()), config.select.max_drop)
+        return cls(
+            bases=space.bases(),
+            rules=space.rules(),
+            thresholds=tuple(space.energies()),
+            families=config.compression.families,
+            max_drop=config.select.max_drop,
+        )
+
+    @property
+    def main_basis(self) -> str:
+        """The basis that costly families work in: the best one that is searched."""
+        return next(basis for basis in ("loss", "activation", "weight") if basis in self.bases)
 
 
 class Workbench:

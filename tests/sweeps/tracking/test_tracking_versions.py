@@ -19,6 +19,7 @@ EXAMPLE = RegisteredVersion(
     macs=12_000,
     validation_accuracy=0.1 + 0.2,  # not a short decimal
     dense_accuracy=0.985,
+    assured_accuracy=0.1 + 0.2,
     test_accuracy=None,
     sha256="ab" * 32,
     model_id="m-1",
@@ -33,6 +34,7 @@ def version(
         version=number,
         params=params,
         validation_accuracy=accuracy,
+        assured_accuracy=accuracy,
         dense_accuracy=dense,
         data_hash=data,
     )

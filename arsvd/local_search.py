@@ -1,0 +1,61 @@
+"""Improve a front by moving one layer's rank at a time."""
+
+from collections.abc import Iterable, Sequence
+
+from arsvd.evaluation import Evaluator, OperatingPoint
+from arsvd.fronts import pareto
+from arsvd.planning import Plan, plan
+from arsvd.rules import Ranks
+
+FAMILY = "local"
+
+
+def local_search(
+    evaluator: Evaluator, points: Iterable[OperatingPoint], limit: int = 200, floor: float = 0.0
+) -> list[OperatingPoint]:
+    """Try the neighbours of front points until nothing improves or the limit is reached.
+
+    A neighbour has one layer's rank changed by 1, or by about a tenth. Only neighbours of points that are on
+    the front at that moment are tried, each once.
+
+    Args:
+        evaluator: of the model whose points these are; rank tuples measured before cost nothing.
+        points: where to start, in the evaluator's basis.
+        limit: most rank tuples measured.
+        floor: accuracy below which a point's neighbours are not tried.
+
+    Returns:
+        The points found, without those given.
+    """
+    spectra = evaluator.spectra
+    known = {point.ranks: point for point in points}
+    found: list[OperatingPoint] = []
+    explored: set[tuple[int | None, ...]] = set()
+    while len(found) < limit:
+        front = [p for p in pareto(known.values()) if p.accuracy >= floor and p.ranks not in explored]
+        plans: dict[tuple[int | None, ...], Plan] = {}
+        for point in front:
+            explored.add(point.ranks)
+            for ranks in _neighbours(point.ranks, [s.full_rank for s in spectra]):
+                neighbour = plan(spectra, Ranks(ranks, FAMILY))
+                if neighbour.ranks not in known:
+                    plans.setdefault(neighbour.ranks, neighbour)
+        batch = list(plans.values())[: limit - len(found)]
+        if not batch:
+            break
+        measured = evaluator.points(batch)
+        found += measured
+        known |= {point.ranks: point for point in measured}
+    return found
+
+
+def _neighbours(ranks: Sequence[int | None], largest: Sequence[int]) -> Iterable[tuple[int | None, ...]]:
+    for layer, rank in enumerate(ranks):
+        if rank is None:
+            # one step down from dense: the break-even guard makes ranks that save nothing dense again
+            steps = [max(1, round(largest[layer] * share)) for share in (0.9, 0.5)]
+        else:
+            far = max(2, round(rank / 10))
+            steps = [r for r in (rank - far, rank - 1, rank + 1, rank + far) if 1 <= r <= largest[layer]]
+        for step in steps:
+            yield (*ranks[:layer], step, *ranks[layer + 1 :])

@@ -1,0 +1,41 @@
+"""How much the validation loss rises when one layer alone is truncated."""
+
+from arsvd.evaluation import Evaluator
+from arsvd.rules.base import smallest_rank
+
+KEPT = (0.8, 0.9, 0.95)
+
+
+def sensitivity(evaluator: Evaluator) -> tuple[float, ...]:
+    """Measure a weight per layer for the budget rule: loss added per share of energy dropped.
+
+    Each layer is truncated alone, at the ranks that keep 80, 90 and 95 % of its energy; the weight is the
+    mean of loss increase over dropped share. It turns the rule's sum of dropped shares into an estimate of
+    the loss.
+
+    Args:
+        evaluator: of the model, on validation data.
+
+    Returns:
+        (layers,) positive weights that sum to the number of layers; ones where no layer matters.
+    """
+    spectra = evaluator.spectra
+    dense = spectra.dense
+    trials = []
+    for layer, spectrum in enumerate(spectra):
+        for kept in KEPT:
+            rank = smallest_rank(spectrum.energy, kept)
+            if spectrum.worthwhile(rank) is not None and spectrum.kept(rank) < 1:
+                trials.append((layer, 1 - spectrum.kept(rank), (*dense[:layer], rank, *dense[layer + 1 :])))
+    measured = evaluator.metrics([dense, *(ranks for _, _, ranks in trials)])
+    rises: list[list[float]] = [[] for _ in spectra]
+    for layer, dropped, ranks in trials:
+        rises[layer].append(max(0.0, measured[ranks].loss - measured[dense].loss) / dropped)
+    weights = [sum(found) / len(found) if found else 0.0 for found in rises]
+    mean = sum(weights) / len(weights)
+    if mean == 0:
+        return (1.0,) * len(weights)
+    # no layer is free: a weight of zero would let the budget empty a layer that merely was not felt here
+    floor = mean / 100
+    weights = [max(weight, floor) for weight in weights]
+    return tuple(weight * len(weights) / sum(weights) for weight in weights)

@@ -1,0 +1,98 @@
+"""The front as files for other programs: CSV and JSON."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from sweeps.records import Front, FrontPoint, write_json
+from sweeps.report.rows import OWN_FRONT, title
+from sweeps.tracking.versions import ranks_text
+
+COLUMNS = (
+    "front",
+    "best",
+    "member",
+    "trial",
+    "params",
+    "ratio",
+    "macs",
+    "mac_ratio",
+    "validation_accuracy",
+    "validation_macro_f1",
+    "validation_loss",
+    "test_accuracy",
+    "test_macro_f1",
+    "test_loss",
+    "ranks",
+    "threshold",
+    "family",
+    "basis",
+)
+
+
+def write_front_csv(front: Front, path: Path) -> None:
+    """Write a front as CSV: a header, then one row a point by ascending size.
+
+    Args:
+        front: the front.
+        path: the file; replaced where it exists.
+    """
+    _write(path, [_record(front, OWN_FRONT, entry) for entry in front.points])
+
+
+def write_baselines_csv(front: Front, path: Path) -> None:
+    """Write the baselines of a front as CSV, in the columns of `write_front_csv`.
+
+    Args:
+        front: the front.
+        path: the file; replaced where it exists.
+    """
+    _write(
+        path,
+        [
+            _record(front, title(name), entry)
+            for name, baseline in front.baselines.items()
+            for entry in baseline.points
+        ],
+    )
+
+
+def write_front_json(front: Front, path: Path) -> None:
+    """Write a front as JSON that `Front.from_dict` reads.
+
+    Args:
+        front: the front.
+        path: the file; replaced where it exists.
+    """
+    write_json(path, front.to_dict())
+
+
+def _write(path: Path, records: list[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def _record(front: Front, name: str, entry: FrontPoint) -> dict[str, Any]:
+    point, test = entry.point, entry.test
+    return {
+        "front": name,
+        "best": int(name == OWN_FRONT and entry == front.best),
+        "member": entry.key,
+        "trial": entry.number,
+        "params": point.params,
+        "ratio": front.reference_params / point.params,
+        "macs": point.macs,
+        "mac_ratio": front.reference_macs / max(1, point.macs),
+        "validation_accuracy": point.accuracy,
+        "validation_macro_f1": point.macro_f1,
+        "validation_loss": point.loss,
+        "test_accuracy": None if test is None else test.accuracy,
+        "test_macro_f1": None if test is None else test.macro_f1,
+        "test_loss": None if test is None else test.loss,
+        "ranks": ranks_text(point.ranks),
+        "threshold": point.threshold,
+        "family": point.family,
+        "basis": point.basis,
+    }

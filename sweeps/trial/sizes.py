@@ -1,0 +1,34 @@
+"""At which sizes a member is refitted or fine-tuned."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from arsvd import Budget, OperatingPoint, Plan, Spectra, plan
+
+SPAN = 5.0  # from where truncation begins to cost accuracy down to a fifth of that size
+
+
+def spread_plans(
+    spectra: Spectra, front: Iterable[OperatingPoint], dense: OperatingPoint, count: int, max_drop: float
+) -> list[Plan]:
+    """Choose budgets evenly in log, from the smallest point that loses next to nothing downwards.
+
+    Args:
+        spectra: of the member.
+        front: its non-dominated points so far.
+        dense: its dense point.
+        count: most plans.
+        max_drop: the drop that the best point may have; next to nothing is half of it.
+
+    Returns:
+        Plans with distinct ranks that compress at least one layer, by ascending size.
+    """
+    floor = dense.accuracy - max_drop / 2
+    smallest = spectra.params([s.worthwhile(1) for s in spectra])
+    high = max(smallest, min((p.params for p in front if p.accuracy >= floor), default=dense.params))
+    low = max(smallest, high / SPAN)
+    budgets = [Budget(params=math.ceil(size)) for size in np.geomspace(low, high, count)]
+    plans = {chosen.ranks: chosen for chosen in (plan(spectra, budget) for budget in budgets)}
+    return [chosen for chosen in plans.values() if any(rank is not None for rank in chosen.ranks)]

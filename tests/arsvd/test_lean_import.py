@@ -1,0 +1,38 @@
+"""`import arsvd` needs no service package, and does not even import one that is there."""
+
+import subprocess
+import sys
+
+HEAVY = (
+    "ray", "optuna", "mlflow", "pydantic", "matplotlib", "plotly", "sklearn", "torchvision", "pandas", "rich",
+    "click", "sweeps",
+)  # fmt: skip
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_is_lean() -> None:
+    printed = run(
+        "import sys\n"
+        f"def heavy(): return [name for name in {HEAVY} if name in sys.modules]\n"
+        "import arsvd; print(heavy())\n"
+        "import arsvd.training, arsvd.data; print(heavy())\n"
+    )
+    assert printed.splitlines() == ["[]", "[]"]
+
+
+def test_works_where_service_packages_are_missing() -> None:
+    """As on a machine with torch alone: importing any of the packages raises."""
+    printed = run(
+        f"import sys\nfor name in {HEAVY}: sys.modules[name] = None\n"
+        "import torch, arsvd\n"
+        "model = arsvd.MLP([8, 6, 3]); x = torch.randn(20, 8); spectra = arsvd.spectra(model, x)\n"
+        "small = arsvd.compress(model, spectra, arsvd.plan(spectra, arsvd.Energy(0.5)))\n"
+        "points = arsvd.front(model, spectra, (x, torch.zeros(20, dtype=torch.int64)))\n"
+        "print(len(points) > 0, tuple(small(x).shape))"
+    )
+    assert printed == "True (20, 3)\n"

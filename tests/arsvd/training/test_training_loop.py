@@ -1,0 +1,299 @@
+"""The loop: packs against members alone, same seeds, failures, distillation, and learning."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+import arsvd
+from arsvd.data import Dataset
+from arsvd.training import (
+    Architecture,
+    Hyperparameters,
+    Pack,
+    TrainingResult,
+    dense_architecture,
+    normalized,
+    pack_logits,
+    train,
+)
+
+# Members that differ in everything in which they may differ.
+MEMBERS = (
+    Hyperparameters(lr=3e-3, seed=1, dropout=0.3),
+    Hyperparameters(lr=1e-2, seed=2, weight_decay=0.3, label_smoothing=0.1),
+    Hyperparameters(lr=1e-3, seed=3, dropout=0.1, weight_decay=0.01, distillation=0.4, temperature=2.0),
+    Hyperparameters(lr=2e-3, seed=4),
+)
+WIDTHS = ((24, 16), (8, 30), (40, 5), (17, 17))
+
+
+def compressed(dtype: torch.dtype) -> list[arsvd.MLP]:
+    models = []
+    for ranks in ((3, 2, 1), (1, 4, 2), (6, 1, 3), (2, 2, 2)):
+        model = arsvd.MLP([64, 20, 15, 10]).to(dtype)
+        spectra = arsvd.spectra(model)
+        models.append(arsvd.compress(model, spectra, arsvd.plan(spectra, arsvd.Ranks(ranks))))
+    return models
+
+
+def seeded(architectures: Sequence[Architecture]) -> Callable[[Sequence[int]], Pack]:
+    def make(chosen: Sequence[int]) -> Pack:
+        seeds = [MEMBERS[i].seed for i in chosen]
+        return Pack.from_seeds([architectures[i] for i in chosen], seeds, dtype=torch.float64)
+
+    return make
+
+
+def from_models(chosen: Sequence[int]) -> Pack:
+    torch.manual_seed(0)
+    models = compressed(torch.float64)
+    return Pack.from_models([models[i] for i in chosen], dtype=torch.float64)
+
+
+PACKS: dict[str, Callable[[Sequence[int]], Pack]] = {
+    "equal widths": seeded([dense_architecture([64, 20, 10])] * 4),
+    "different widths": seeded([dense_architecture([64, *w, 10]) for w in WIDTHS]),
+    "two factors, different widths": seeded([dense_architecture([64, *w, 10], 2) for w in WIDTHS]),
+    "compressed to different ranks": from_models,
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(digits: Dataset) -> Tensor:
+    """Logits of a made-up teacher: (1, plain and mirrored, samples, classes)."""
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(1, 2, len(digits.train.labels), 10, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["plain", "flips"])
+@pytest.mark.parametrize("name", PACKS)
+def test_a_pack_equals_its_members_trained_alone(
+    digits: Dataset, teacher: Tensor, name: str, flip: bool
+) -> None:
+    def run(chosen: Sequence[int]) -> tuple[Pack, TrainingResult]:
+        pack = PACKS[name](chosen)
+        members = [MEMBERS[i] for i in chosen]
+        result = train(pack, digits, members, epochs=2, batch_size=96, flip=flip, teacher=teacher)
+        return pack, result
+
+    pack, result = run(range(4))
+    for member in range(4):
+        alone, alone_result = run([member])
+        for stacked, own in zip(pack.parameters, alone.parameters, strict=True):
+            rows, columns = own.shape[1:]
+            torch.testing.assert_close(stacked[member, :rows, :columns], own[0], rtol=1e-9, atol=1e-11)
+            padding = stacked[member].clone()
+            padding[:rows, :columns] = 0
+            assert not padding.any()
+        for key, curve in alone_result.curves[0].items():
+            assert result.curves[member][key] == pytest.approx(curve, rel=1e-9), key
+
+
+class TestSeeds:
+    def run(self, digits: Dataset, seeds: Sequence[int], dtype: torch.dtype = torch.float32) -> Pack:
+        pack = Pack.from_seeds([dense_architecture([64, 20, 10])] * len(seeds), seeds, dtype=dtype)
+        members = [Hyperparameters(lr=1e-2, dropout=0.2, seed=seed) for seed in seeds]
+        train(pack, digits, members, epochs=2, batch_size=64, flip=True)
+        return pack
+
+    def test_same_seeds_give_bit_equal_weights(self, digits: Dataset) -> None:
+        first, second = self.run(digits, [1, 2]), self.run(digits, [1, 2])
+        assert all(torch.equal(a, b) for a, b in zip(first.parameters, second.parameters, strict=True))
+
+    def test_different_seeds_differ(self, digits: Dataset) -> None:
+        pack = self.run(digits, [1, 2, 1])
+        assert all(torch.equal(p[0], p[2]) for p in pack.parameters)
+        assert not any(torch.equal(p[0], p[1]) for p in pack.parameters)
+
+    def test_neither_reads_nor_moves_the_global_generator(self, digits: Dataset) -> None:
+        torch.manual_seed(1)
+        first, state = self.run(digits, [1]), torch.get_rng_state()
+        torch.manual_seed(1)
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(2)
+        second = self.run(digits, [1])
+        assert all(torch.equal(a, b) for a, b in zip(first.parameters, second.parameters, strict=True))
+
+
+class TestFailures:
+    HEALTHY = (MEMBERS[0], MEMBERS[1], MEMBERS[3])
+    DIVERGING = Hyperparameters(lr=1e30, seed=9)
+
+    def run(self, digits: Dataset, members: Sequence[Hyperparameters]) -> tuple[Pack, TrainingResult]:
+        seeds = [member.seed for member in members]
+        pack = Pack.from_seeds([dense_architecture([64, 20, 10])] * len(members), seeds)
+        return pack, train(pack, digits, members, epochs=3, batch_size=64)
+
+    def test_a_diverging_member_does_not_touch_a_bit_of_the_others(self, digits: Dataset) -> None:
+        a, b, c = self.HEALTHY
+        pack, result = self.run(digits, [a, self.DIVERGING, b, c])
+        without, expected = self.run(digits, [a, b, c])
+        assert list(result.failures) == [1]
+        for stacked, own in zip(pack.parameters, without.parameters, strict=True):
+            assert torch.equal(stacked[[0, 2, 3]], own)
+        assert [result.curves[i] for i in (0, 2, 3)] == expected.curves
+        assert expected.failures == {}
+
+    def test_its_cause_is_told_and_its_curves_end_there(self, digits: Dataset) -> None:
+        _, result = self.run(digits, [self.HEALTHY[0], self.DIVERGING])
+        message = r"the loss was not finite in epoch 1 \(training (nan|inf), validation (nan|inf)\); a lower"
+        assert re.match(message, result.failures[1])
+        assert result.curves[1] == {key: [] for key in result.curves[0]}
+        assert all(len(curve) == 3 for curve in result.curves[0].values())
+
+    def test_a_pack_of_failures_ends_at_once(self, digits: Dataset) -> None:
+        _, result = self.run(digits, [self.DIVERGING] * 2)
+        assert (sorted(result.failures), result.epochs) == ([0, 1], 1)
+
+
+class TestLearning:
+    @pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
+    @pytest.mark.parametrize("factors", [1, 2])
+    def test_digits_are_learned_in_a_few_epochs(self, digits: Dataset, factors: int, schedule: str) -> None:
+        pack = Pack.from_seeds([dense_architecture([64, 64, 10], factors)], [0])
+        members = [Hyperparameters(lr=1e-2, weight_decay=0.01)]
+        result = train(pack, digits, members, epochs=10, batch_size=32, schedule=schedule)
+        (curves,) = result.curves
+        assert curves["validation_accuracy"][-1] > 0.95
+        assert curves["train_loss"][-1] < 0.2 * curves["train_loss"][0]
+        metrics = arsvd.evaluate(
+            pack.model(0, merge=True),
+            normalized(digits.validation.images, digits.mean, digits.std),
+            digits.validation.labels,
+        )
+        assert metrics.accuracy == pytest.approx(curves["validation_accuracy"][-1])
+        assert metrics.loss == pytest.approx(curves["validation_loss"][-1], rel=1e-4)
+
+    def test_curves_have_a_value_an_epoch(self, digits: Dataset) -> None:
+        seen: list[int] = []
+        pack = Pack.from_seeds([dense_architecture([64, 8, 10])] * 2, [0, 1])
+        members = [Hyperparameters(lr=1e-3, seed=0), Hyperparameters(lr=2e-3, seed=1)]
+        result = train(
+            pack,
+            digits,
+            members,
+            epochs=4,
+            batch_size=64,
+            schedule="cosine",
+            on_epoch=lambda r: seen.append(r.epochs),
+        )
+        assert seen == [1, 2, 3, 4]
+        for member, curves in zip(members, result.curves, strict=True):
+            assert {key: len(curve) for key, curve in curves.items()} == dict.fromkeys(
+                ("train_loss", "validation_loss", "validation_accuracy", "lr"), 4
+            )
+            half = 0.5 * member.lr
+            assert curves["lr"] == pytest.approx(
+                [member.lr * 0.853553, half, member.lr * 0.146447, 0.0], rel=1e-5
+            )
+        assert not any(p.requires_grad for p in pack.parameters)
+
+    def test_fine_tuning_with_a_teacher_recovers_what_compression_lost(
+        self, digits: Dataset, trained: arsvd.MLP, validation: tuple[Tensor, Tensor]
+    ) -> None:
+        spectra = arsvd.spectra(trained)
+        small = arsvd.compress(trained, spectra, arsvd.plan(spectra, arsvd.Ranks((5, 3, 3))))
+        teacher = pack_logits(Pack.from_models([trained]), digits.train, digits)[:, None]
+        pack = Pack.from_models([small])
+        members = [Hyperparameters(lr=5e-3, distillation=0.7, temperature=2.0)]
+        train(pack, digits, members, epochs=6, batch_size=64, teacher=teacher)
+        recovered = pack.model(0, merge=False)
+        assert str(recovered) == str(small)
+        lost, won = (arsvd.evaluate(model, *validation).accuracy for model in (small, recovered))
+        assert won > lost + 0.1
+
+    def test_distillation_alone_needs_no_labels(self, digits: Dataset, trained: arsvd.MLP) -> None:
+        """With the teacher's whole weight the labels may be wrong."""
+        labels = digits.train.labels.roll(1)
+        wrong = type(digits.train)(digits.train.images, labels)
+        data = dataclasses.replace(digits, train=wrong)
+        teacher = pack_logits(Pack.from_models([trained]), digits.train, digits)[:, None]
+        pack = Pack.from_seeds([dense_architecture([64, 32, 10])], [0])
+        result = train(
+            pack, data, [Hyperparameters(lr=1e-2, distillation=1.0)], epochs=6, batch_size=32, teacher=teacher
+        )
+        assert result.curves[0]["validation_accuracy"][-1] > 0.85
+
+
+class TestTeachers:
+    def test_each_image_gets_its_own_logits(self, digits: Dataset) -> None:
+        """A teacher per member, with other logits for mirrored images: as if alone with one's own."""
+        generator = torch.Generator().manual_seed(6)
+        teachers = torch.randn(2, 2, len(digits.train.labels), 10, generator=generator).double() * 4
+        members = [Hyperparameters(lr=1e-2, seed=s, distillation=1.0) for s in (1, 2)]
+
+        def run(chosen: Sequence[int], taught: Tensor) -> Pack:
+            pack = Pack.from_seeds(
+                [dense_architecture([64, 8, 10])] * len(chosen),
+                [members[i].seed for i in chosen],
+                dtype=torch.float64,
+            )
+            mine = [members[i] for i in chosen]
+            train(pack, digits, mine, epochs=1, batch_size=64, flip=True, teacher=taught)
+            return pack
+
+        both = run([0, 1], teachers)
+        for member in range(2):
+            alone = run([member], teachers[member : member + 1])
+            swapped = run([member], teachers[member : member + 1].flip(1))
+            for stacked, own, other in zip(
+                both.parameters, alone.parameters, swapped.parameters, strict=True
+            ):
+                torch.testing.assert_close(stacked[member], own[0])
+                assert not torch.allclose(own, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"members": 1}, "the pack has 2 members, hyperparameters came for 1", id="members"),
+        pytest.param({"epochs": 0}, "must be at least 1, got 0 and 64", id="epochs"),
+        pytest.param({"batch_size": 0}, "must be at least 1, got 1 and 0", id="batch size"),
+        pytest.param(
+            {"schedule": "step"},
+            r"unknown schedule 'step'; there are \['cosine', 'onecycle'\]",
+            id="schedule",
+        ),
+        pytest.param(
+            {"distillation": 0.5}, "a member distils but there are no teacher logits", id="no teacher"
+        ),
+        pytest.param(
+            {"teacher": (1, 1, -1, 10), "flip": True}, r"must be \(2 or 1, 2, \d+, classes\)", id="flips"
+        ),
+        pytest.param(
+            {"teacher": (3, 1, -1, 10)}, r"must be \(2 or 1, 1, \d+, classes\), got \(3, 1", id="teachers"
+        ),
+        pytest.param({"teacher": (1, 1, 7, 10)}, r"classes\), got \(1, 1, 7, 10\)", id="samples"),
+        pytest.param({"teacher": (-1, 10)}, r"classes\), got \(\d+, 10\)", id="dimensions"),
+    ],
+)
+def test_bad_arguments(digits: Dataset, change: dict[str, object], message: str) -> None:
+    pack = Pack.from_seeds([dense_architecture([64, 8, 10])] * 2, [0, 1])
+    before = [parameter.clone() for parameter in pack.parameters]
+    settings: dict[str, object] = {"epochs": 1, "batch_size": 64, **change}
+    member = Hyperparameters(lr=1e-3, distillation=float(settings.pop("distillation", 0.0)))  # type: ignore[arg-type]
+    count = settings.pop("members", 2)
+    if "teacher" in settings:
+        shape = [len(digits.train.labels) if size == -1 else size for size in settings["teacher"]]  # type: ignore[attr-defined]
+        settings["teacher"] = torch.zeros(shape)
+    with pytest.raises(ValueError, match=message):
+        train(pack, digits, [member] * count, **settings)  # type: ignore[arg-type, operator]
+    assert all(torch.equal(a, b) for a, b in zip(pack.parameters, before, strict=True))
+
+
+class TestPackLogits:
+    @pytest.mark.parametrize("mirrored", [False, True])
+    def test_equal_those_of_the_models(self, digits: Dataset, mirrored: bool) -> None:
+        pack = Pack.from_seeds([dense_architecture([64, w, 10]) for w in (8, 5)], [0, 1])
+        logits = pack_logits(pack, digits.validation, digits, mirrored)
+        images = digits.validation.images.flip(-1) if mirrored else digits.validation.images
+        x = normalized(images, digits.mean, digits.std)
+        assert logits.shape == (2, len(x), 10)
+        for member in range(2):
+            torch.testing.assert_close(
+                logits[member], pack.model(member, merge=False)(x).detach(), rtol=1e-4, atol=1e-5
+            )

@@ -1,0 +1,190 @@
+"""Packs: drawing, padding, taking models in and out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import arsvd
+from arsvd.training import (
+    Architecture,
+    Hyperparameters,
+    Pack,
+    architecture_of,
+    dense_architecture,
+    structure,
+)
+
+
+def shrunk(widths: Sequence[int], *ranks: int | None) -> nn.Module:
+    model = arsvd.MLP(widths)
+    spectra = arsvd.spectra(model)
+    return arsvd.compress(model, spectra, arsvd.plan(spectra, arsvd.Ranks(ranks)))
+
+
+class TestArchitectures:
+    @pytest.mark.parametrize(
+        ("widths", "factors", "expected"),
+        [
+            ([5, 3], 1, ((5, 3),)),
+            ([5, 3, 4], 1, ((5, 3), (3, 4))),
+            ([5, 3, 4], 2, ((5, 3, 3), (3, 3, 4))),
+            ([5, 3], 3, ((5, 3, 3, 3),)),
+        ],
+    )
+    def test_of_widths(self, widths: list[int], factors: int, expected: Architecture) -> None:
+        assert dense_architecture(widths, factors) == expected
+
+    def test_of_models(self) -> None:
+        assert architecture_of(arsvd.MLP([12, 10, 4])) == ((12, 10), (10, 4))
+        assert architecture_of(shrunk([12, 10, 4], 3, None)) == ((12, 3, 10), (10, 4))
+        assert structure(architecture_of(shrunk([12, 10, 4], 3, None))) == (2, 1)
+        with pytest.raises(ValueError, match="packs train MLPs, got a Sequential"):
+            architecture_of(nn.Sequential(nn.Linear(3, 2)))
+
+    @pytest.mark.parametrize(("widths", "factors"), [([5], 1), ([5, 0], 1), ([5, 3], 0)])
+    def test_refuses(self, widths: list[int], factors: int) -> None:
+        with pytest.raises(ValueError, match="two or more widths of at least 1 and one factor or more, got"):
+            dense_architecture(widths, factors)
+
+    @pytest.mark.parametrize(
+        ("architectures", "message"),
+        [
+            pytest.param([], r"must agree in layers and factors per layer, got \[\]", id="no members"),
+            pytest.param(
+                [dense_architecture([5, 3]), dense_architecture([5, 4, 3])],
+                r"agree in layers and factors per layer, got \[\(1,\), \(1, 1\)\]",
+                id="depth",
+            ),
+            pytest.param(
+                [dense_architecture([5, 3]), dense_architecture([5, 3], 2)],
+                r"agree in layers and factors per layer, got \[\(1,\), \(2,\)\]",
+                id="factors",
+            ),
+            pytest.param(
+                [dense_architecture([5, 4, 3]), dense_architecture([5, 4, 2])],
+                r"agree in inputs and classes, got \[\(5, 2\), \(5, 3\)\]",
+                id="classes",
+            ),
+            pytest.param(
+                [dense_architecture([5, 4, 3]), dense_architecture([6, 4, 3])],
+                r"agree in inputs and classes, got \[\(5, 3\), \(6, 3\)\]",
+                id="inputs",
+            ),
+        ],
+    )
+    def test_members_must_fit_together(self, architectures: list[Architecture], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Pack(architectures, torch.device("cpu"), torch.float32)
+
+
+class TestFromSeeds:
+    def test_a_member_is_drawn_the_same_in_any_pack(self) -> None:
+        mine = dense_architecture([6, 5, 3], 2)
+        alone = Pack.from_seeds([mine], [7])
+        together = Pack.from_seeds([dense_architecture([6, 9, 3], 2), mine], [1, 7])
+        for a, b in zip(alone.parameters, together.parameters, strict=True):
+            assert torch.equal(a[0], b[1, : a.shape[1], : a.shape[2]])
+
+    def test_seeds_matter(self) -> None:
+        pack = Pack.from_seeds([dense_architecture([6, 5, 3])] * 3, [1, 2, 1])
+        assert not torch.equal(pack.weights[0][0][0], pack.weights[0][0][1])
+        assert torch.equal(pack.weights[0][0][0], pack.weights[0][0][2])
+
+    def test_plain_layers_are_drawn_as_nn_linear_draws_them(self) -> None:
+        pack = Pack.from_seeds([dense_architecture([400, 300, 10])], [0])
+        for weight, bias, (n, _) in zip(
+            (w[0] for w in pack.weights), pack.biases, ((400, 300), (300, 10)), strict=True
+        ):
+            bound = n**-0.5
+            for drawn in (weight, bias):
+                assert drawn.abs().max() <= bound
+            assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+    def test_products_of_factors_are_scaled_like_plain_layers(self) -> None:
+        for factors in (2, 3):
+            pack = Pack.from_seeds([dense_architecture([200, 100], factors)], [0])
+            product = pack.model(0, merge=True).linear1.weight
+            assert product.std().item() == pytest.approx((3 * 200) ** -0.5, rel=0.05)
+
+    def test_padding_is_zero(self) -> None:
+        pack = Pack.from_seeds([dense_architecture([6, w, 3], 2) for w in (2, 5)], [0, 1])
+        assert not pack.weights[0][1][0, :, 2:].any()
+        assert not pack.weights[1][0][0, 2:].any()
+        assert not pack.biases[0][0, :, 2:].any()
+        assert pack.hidden_widths == [[2, 5]]
+        assert pack.members == 2
+
+
+MODELS: dict[str, tuple[Any, ...]] = {
+    "dense": (([12, 10, 4], None, None), ([12, 7, 4], None, None)),
+    "different ranks": (([12, 10, 4], 3, 2), ([12, 10, 4], 1, 1), ([12, 11, 4], 5, 2)),
+    "dense and low-rank layers": (([12, 10, 4], 3, None), ([12, 7, 4], 2, None)),
+}
+
+
+class TestModels:
+    @pytest.mark.parametrize("name", MODELS)
+    def test_come_out_as_they_went_in(self, name: str) -> None:
+        models = [shrunk(widths, *ranks).eval() for widths, *ranks in MODELS[name]]
+        x = torch.randn(9, 12)
+        pack = Pack.from_models(models)
+        logits = pack.forward(x[None])
+        for member, model in enumerate(models):
+            out = pack.model(member, merge=False)
+            assert not out.training
+            assert str(out) == str(model)
+            assert all(torch.equal(value, model.state_dict()[key]) for key, value in out.state_dict().items())
+            torch.testing.assert_close(logits[member], model(x))
+
+    def test_a_model_out_of_a_pack_is_independent(self) -> None:
+        pack = Pack.from_seeds([dense_architecture([6, 5, 3])], [0])
+        model = pack.model(0, merge=False)
+        before = pack.weights[0][0].clone()
+        with torch.no_grad():
+            model.linear1.weight.add_(1.0)
+        assert torch.equal(pack.weights[0][0], before)
+
+    @pytest.mark.parametrize("factors", [1, 2, 3])
+    def test_merged_factors_give_the_pack_s_outputs(self, factors: int) -> None:
+        pack = Pack.from_seeds([dense_architecture([6, w, 4, 3], factors) for w in (9, 5)], [0, 1])
+        x = torch.randn(1, 20, 6)
+        for member in range(2):
+            model = pack.model(member, merge=True)
+            assert [type(layer) for layer in arsvd.linear_layers(model).values()] == [nn.Linear] * 3
+            torch.testing.assert_close(model(x[0]), pack.forward(x)[member], rtol=1e-4, atol=1e-6)
+
+    def test_three_factors_must_be_merged(self) -> None:
+        pack = Pack.from_seeds([dense_architecture([6, 3], 3)], [0])
+        with pytest.raises(ValueError, match="layer linear1 has 3 factors; only pairs can stay unmerged"):
+            pack.model(0, merge=False)
+
+    def test_masks_multiply_hidden_units(self) -> None:
+        pack = Pack.from_seeds([dense_architecture([6, 5, 3])], [0])
+        x, mask = torch.randn(1, 9, 6), torch.rand(1, 9, 5)
+        hidden = torch.relu(x @ pack.weights[0][0] + pack.biases[0]) * mask
+        torch.testing.assert_close(pack.forward(x, [mask]), hidden @ pack.weights[1][0] + pack.biases[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"lr": float("nan")}, "lr must be above 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
+        ({"distillation": 1.1}, r"distillation must be in \[0, 1\]"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        (
+            {"lr": -1.0, "dropout": 2.0},
+            r"lr must be above 0; dropout must be in \[0, 1\); got Hyper.*lr=-1.0",
+        ),
+    ],
+    ids=str,
+)
+def test_hyperparameters_are_checked(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Hyperparameters(**{"lr": 1e-3, **values})  # type: ignore[arg-type]

@@ -1,0 +1,200 @@
+"""The tracking server for browsing: on loopback, for as long as its context, and clear where it fails."""
+
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mlflow_server.ui import ServerError, serve
+
+# Stands in for `python -m mlflow server`: takes the same arguments and does what a test wants.
+STUB = """#!{python}
+import http.server, os, sys, time
+port = int(sys.argv[sys.argv.index("--port") + 1])
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        sys.stderr.write("a long line of a log\\n" * 50_000)
+        sys.stderr.flush()
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+        self.wfile.write(" ".join(sys.argv[1:]).encode())
+{behaviour}
+"""
+SERVING = 'http.server.HTTPServer(("127.0.0.1", port), Health).serve_forever()'
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replaces the server; lists the processes that were started."""
+    started: list[int] = []
+    real = subprocess.Popen
+
+    class Noted(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: object, **keywords: object) -> None:
+            super().__init__(*arguments, **keywords)
+            started.append(self.pid)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    return started
+
+
+def install(folder: Path, behaviour: str, patch: pytest.MonkeyPatch) -> None:
+    script = folder / "python"
+    script.write_text(STUB.format(python=sys.executable, behaviour=behaviour))
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    patch.setattr(sys, "executable", str(script))
+
+
+def get(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+def group_is_gone(group: int) -> bool:
+    """Whether no process of a group runs any more; the killed may wait for a parent to take note."""
+    for _ in range(100):
+        running = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, its_group, *_ = path.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # ended in between
+            if int(its_group) == group and state != "Z":
+                running.append(path)
+        if not running:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_mlflow_answers_on_loopback_until_the_context_ends(tmp_path: Path, stub: list[int]) -> None:
+    with serve(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path / "artifacts"), 0) as address:
+        host, _, port = address.removeprefix("http://").partition(":")
+        assert host == "127.0.0.1"
+        assert get(f"{address}/health") == "OK"
+        assert "<title>MLflow</title>" in get(address)
+        assert listening_addresses(int(port)) == {"0100007F"}
+        (pid,) = stub
+    assert is_free(int(port))
+    assert group_is_gone(pid)
+    with pytest.raises(urllib.error.URLError):
+        get(f"{address}/health")
+
+
+def listening_addresses(port: int) -> set[str]:
+    """The local addresses, as the kernel writes them, on which a port is open."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        path = Path("/proc/net") / table
+        for line in path.read_text().splitlines()[1:] if path.exists() else []:
+            _, local, _, state, *_ = line.split()
+            address, _, number = local.partition(":")
+            if state == "0A" and int(number, 16) == port:
+                found.add(address)
+    return found
+
+
+def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path, stub: list[int]) -> None:
+    with (
+        taken_port() as port,
+        pytest.raises(ServerError, match=rf"port {port} is taken \(.*\); choose another with --port"),
+        serve(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path), port),
+    ):
+        pytest.fail("it cannot have started")
+    assert stub == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_says_much_goes_on_answering(
+    tmp_path: Path, stub: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, SERVING, monkeypatch)
+    with serve("sqlite:///x", "files", 0) as address:
+        for _ in range(3):  # a megabyte to stderr each time, more than any pipe holds
+            arguments = get(f"{address}/health")
+    assert arguments.startswith("-m mlflow server --host 127.0.0.1 --port ")
+    assert "--backend-store-uri sqlite:///x --default-artifact-root files" in arguments
+    assert group_is_gone(stub[0])
+
+
+def test_a_proxy_is_not_asked_for_this_machine(
+    tmp_path: Path, stub: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, SERVING, monkeypatch)
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
+    with serve("sqlite:///x", "files", 0, wait_seconds=30) as address:
+        assert address.startswith("http://127.0.0.1:")
+
+
+def test_a_server_that_ends_early_is_told_with_the_end_of_what_it_said(
+    tmp_path: Path, stub: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behaviour = 'sys.stderr.write("x" * 100_000 + "\\nno such revision\\n"); sys.exit(3)'
+    install(tmp_path, behaviour, monkeypatch)
+    with pytest.raises(ServerError) as caught, serve("sqlite:///x", "files", 0):
+        pytest.fail("it cannot have started")
+    text = str(caught.value)
+    assert text.startswith("the MLflow server ended with status 3: xxx")
+    assert text.endswith("no such revision")
+    assert len(text) < 2100
+
+
+def test_a_server_that_never_answers_is_ended(
+    tmp_path: Path, stub: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "os.fork(); time.sleep(600)", monkeypatch)
+    with (
+        pytest.raises(ServerError, match=r"at http://127\.0\.0\.1:\d+ did not answer within 0\.5 seconds"),
+        serve("sqlite:///x", "files", 0, wait_seconds=0.5),
+    ):
+        pytest.fail("it cannot have started")
+    assert group_is_gone(stub[0])
+
+
+def test_a_server_that_will_not_end_is_killed_with_its_workers(
+    tmp_path: Path, stub: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = (
+        "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN if os.fork() == 0 else signal.SIG_DFL)\n"
+    )
+    install(tmp_path, deaf + SERVING.replace("port", "port + (os.getpid() != os.getpgrp())"), monkeypatch)
+
+    class StoppedError(Exception):
+        pass
+
+    with pytest.raises(StoppedError), serve("sqlite:///x", "files", 0):
+        raise StoppedError
+    assert group_is_gone(stub[0])

@@ -1,0 +1,57 @@
+from collections.abc import Callable
+
+import pytest
+
+from arsvd import OperatingPoint
+from sweeps.records import Baseline, Front, FrontPoint, TestMetrics
+
+
+def entry(params: int, accuracy: float, test: float | None = None, **changes: object) -> FrontPoint:
+    values: dict[str, object] = {
+        "ranks": (params % 97, 4, None),
+        "params": params,
+        "macs": params - 10,
+        "accuracy": accuracy,
+        "macro_f1": accuracy - 0.01,
+        "loss": 1.0 - accuracy,
+        "family": "energy",
+        "basis": "activation",
+        "threshold": 0.98,
+    }
+    point = OperatingPoint(**{**values, **changes})  # type: ignore[arg-type]
+    tested = None if test is None else TestMetrics(test, test - 0.02, 1.0 - test)
+    return FrontPoint(f"{params:020x}", params % 10, point, tested)
+
+
+@pytest.fixture
+def make_entry() -> Callable[..., FrontPoint]:
+    return entry
+
+
+@pytest.fixture
+def front() -> Front:
+    points = (
+        entry(2_000, 0.30, 0.31),
+        entry(18_000, 0.93, 0.92),
+        entry(40_123, 0.972, 0.969, family="recovered"),
+        entry(90_000, 0.976, 0.975, ranks=(None, None, None), family="dense", basis=None, threshold=None),
+    )
+    baselines = {
+        "fixed": Baseline((entry(30_000, 0.5, family="fixed"), entry(80_000, 0.9, family="fixed")), 0.4),
+        "weight energy": Baseline((entry(40_123, 0.95, basis="weight"),), 0.6),
+    }
+    return Front(
+        points=points,
+        hypervolume=0.8,
+        baselines=baselines,
+        reference_params=100_000,
+        reference_macs=99_000,
+        dense_accuracy=0.976,
+        best=points[2],
+        validation_images=5_000,
+    )
+
+
+@pytest.fixture
+def empty_front() -> Front:
+    return Front((), 0.0, {}, 100_000, 99_000, 0.9, None)

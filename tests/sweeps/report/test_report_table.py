@@ -1,0 +1,90 @@
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from sweeps.records import Front, FrontPoint
+from sweeps.report.rows import rows
+from sweeps.report.table import baseline_table, front_table, front_text
+
+GOLDEN = """\
+   params  ratio    MACs  val %  test %   F1 %  ranks                 tau  rule       basis       fixed rank %  weight energy %
+    2,000  50.0x   1,990  30.00   31.00  29.00  60-4-dense         0.9800  energy     activation             -                -
+   18,000   5.6x  17,990  93.00   92.00  92.00  55-4-dense         0.9800  energy     activation             -                -
+*  40,123   2.5x  40,113  97.20   96.90  96.20  62-4-dense         0.9800  recovered  activation         50.00            95.00
+   90,000   1.1x  89,990  97.60   97.50  96.60  dense-dense-dense          dense                         90.00            95.00
+accuracies and F1 on validation unless marked test; baselines at no more parameters; * best: the fewest parameters within the
+allowed drop
+
+front          models  hypervolume  difference
+adaptive rank       4       0.8000
+fixed rank          2       0.4000     -0.4000
+weight energy       1       0.6000     -0.2000
+hypervolume: mean, over compression ratios of
+1 to 100, of the best accuracy there
+"""  # noqa: E501
+
+
+def test_the_whole_table(front: Front) -> None:
+    assert front_text(front, 140) == GOLDEN
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 90, 100, 110, 120, 140])
+def test_lines_stay_whole_and_within_the_width(front: Front, width: int) -> None:
+    lines = front_text(front, width).splitlines()
+    assert max(len(line) for line in lines) <= width
+    assert all(line.isascii() for line in lines)
+    for number, (start, point) in enumerate(zip(lines[1:5], front.points, strict=True)):
+        assert start.startswith("*" if number == 2 else " ")
+        assert f"{point.point.params:,}" in start
+        assert f"{100 * point.point.accuracy:.2f}" in start
+        assert f"{100 * point.test.accuracy:.2f}" in start
+
+
+def test_a_narrow_table_names_what_it_leaves_out(front: Front) -> None:
+    text = " ".join(front_text(front, 80).split())
+    assert "not shown at this width: basis, rule" in text
+    assert "activation" not in text
+    assert "not shown" not in front_text(front, 140)
+
+
+def test_deep_networks_and_millions_do_not_wrap(front: Front, make_entry: Callable[..., FrontPoint]) -> None:
+    deep = make_entry(123_456_789, 0.5, 0.5, ranks=(1_000,) * 12)
+    lines = front_text(replace(front, points=(deep,), best=None), 100).splitlines()
+    assert "123,456,789" in lines[1]
+    assert "1000-1000-1000-1000-1000-..." in lines[1]
+    assert lines[2].startswith("accuracies")
+
+
+def test_before_test_figures_and_before_any_model(front: Front, empty_front: Front) -> None:
+    untested = replace(front, points=tuple(replace(point, test=None) for point in front.points), best=None)
+    assert "    -  " in front_text(untested, 140).splitlines()[1]
+    assert "* best" not in front_text(untested, 140)
+    assert "adaptive rank       0       0.0000" in front_text(empty_front, 80)
+
+
+def test_a_terminal_shows_the_same_cells(front: Front) -> None:
+    console = Console(file=io.StringIO(), width=140, force_terminal=True, record=True)
+    console.print(front_table(front, 140))
+    console.print(baseline_table(front))
+    plain = [line.rstrip() for line in console.export_text(styles=False).splitlines()]
+    golden = [line for line in GOLDEN.splitlines() if line]
+    assert [line for line in plain if line] == golden
+
+
+def test_too_narrow_is_refused(front: Front) -> None:
+    with pytest.raises(ValueError, match="at least 60 characters, got 40"):
+        front_text(front, 40)
+
+
+def test_baselines_are_taken_at_no_more_parameters(front: Front) -> None:
+    listed = rows(front)
+    assert [row.rivals["fixed"] for row in listed] == [None, None, 0.5, 0.9]
+    assert [row.rivals["weight energy"] for row in listed] == [None, None, 0.95, 0.95]
+    assert [row.best for row in listed] == [False, False, True, False]
+    for row in listed:
+        for name, baseline in front.baselines.items():
+            fit = [e.point.accuracy for e in baseline.points if e.point.params <= row.entry.point.params]
+            assert row.rivals[name] == (max(fit) if fit else None)

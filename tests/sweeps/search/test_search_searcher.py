@@ -1,0 +1,138 @@
+"""The searcher keeps Ray Tune's contract: packs, an end, and every member told exactly once."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from sweeps.config import MemberConfig, SweepConfig
+from sweeps.records import FAILED, MemberRecord
+from sweeps.search import PackSearcher, Study
+
+
+class Bench:
+    """A searcher over a real study, with records that are filed by hand."""
+
+    def __init__(self, path: Path, config: SweepConfig, data_hash: str, pack: int) -> None:
+        self.journal, self.hash = path, data_hash
+        self.filed: dict[str, MemberRecord] = {}
+        study = Study.in_journal(path, "sweep", config, data_hash)
+        self.searcher = PackSearcher(study, config.search.trials, pack, self.filed.get, data_hash)
+
+    def states(self) -> list[TrialState]:
+        storage = JournalStorage(JournalFileBackend(str(self.journal)))
+        trials = optuna.load_study(study_name="sweep", storage=storage).trials
+        return [trial.state for trial in trials if not trial.user_attrs.get("arsvd.injected_from")]
+
+    def propose(self, trial_id: str) -> list[tuple[int, MemberConfig]]:
+        pack = self.searcher.suggest(trial_id)
+        assert isinstance(pack, dict)
+        assert set(pack) == {"members"}
+        return [(entry["number"], MemberConfig.from_dict(entry["config"])) for entry in pack["members"]]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, new_config: Callable[..., SweepConfig], engine_hash: str) -> Callable[..., Bench]:
+    def make(trials: int, pack: int, *overrides: str) -> Bench:
+        config = new_config(f"search.trials={trials}", "search.inject=0", *overrides)
+        return Bench(tmp_path / "journal", config, engine_hash, pack)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("trials", "pack", "sizes"),
+    [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (1, 8, [1]), (5, 1, [1] * 5), (4, 100, [4])],
+)
+def test_packs_hold_exactly_the_members_of_the_sweep(
+    bench: Callable[..., Bench], trials: int, pack: int, sizes: list[int]
+) -> None:
+    made = bench(trials, pack)
+    packs = [made.propose(f"t{index}") for index in range(len(sizes))]
+    assert [len(members) for members in packs] == sizes
+    members = [member for members in packs for member in members]
+    assert len({number for number, _ in members}) == trials
+    assert len({member.key(made.hash) for _, member in members}) == trials
+    # Tune asks again and again until all trials have ended
+    assert [made.searcher.suggest(f"late{i}") for i in range(3)] == [Searcher.FINISHED] * 3
+    assert made.states() == [TrialState.RUNNING] * trials
+
+
+def test_members_are_told_from_their_records_when_their_trial_ends(
+    bench: Callable[..., Bench], new_record: Callable[..., MemberRecord]
+) -> None:
+    made = bench(5, 3)
+    first, second = made.propose("a"), made.propose("b")
+    good, failed, _ = first
+    made.filed[good[1].key(made.hash)] = new_record(good[0], config=good[1])
+    made.filed[failed[1].key(made.hash)] = new_record(
+        failed[0], config=failed[1], status=FAILED, cause="diverged", dense=None, asked=None
+    )
+    made.searcher.on_trial_result("a", {"keys": []})
+    assert made.states() == [TrialState.RUNNING] * 5  # a trial owns its members until it ends
+    made.searcher.on_trial_complete("a", {"keys": []})
+    done = [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]  # the third left no record
+    assert made.states() == [*done, TrialState.RUNNING, TrialState.RUNNING]
+    for number, member in second:
+        made.filed[member.key(made.hash)] = new_record(number, config=member)
+    # the process died after it had filed its members: what is on file counts
+    made.searcher.on_trial_complete("b", error=True)
+    assert made.states() == [*done, TrialState.COMPLETE, TrialState.COMPLETE]
+
+
+def test_a_trial_is_told_once_however_often_it_ends(
+    bench: Callable[..., Bench], new_record: Callable[..., MemberRecord]
+) -> None:
+    made = bench(2, 1)
+    ((number, member),) = made.propose("a")
+    made.filed[member.key(made.hash)] = new_record(number, config=member)
+    made.searcher.on_trial_complete("a")
+    made.searcher.on_trial_complete("a", error=True)
+    made.searcher.on_trial_complete("unknown", error=True)
+    assert made.states() == [TrialState.COMPLETE]
+
+
+def test_a_member_that_is_proposed_twice_is_told_twice(
+    bench: Callable[..., Bench], new_record: Callable[..., MemberRecord]
+) -> None:
+    one_point = (
+        *("model.hidden=[16]", "model.factors=1", "model.dropout=0", "training.lr=0.01"),
+        *("training.weight_decay=0", "compression.basis=weight", "compression.energy=0.9", "training.seed=0"),
+    )
+    made = bench(3, 2, *one_point)
+    members = [*made.propose("a"), *made.propose("b")]
+    (key,) = {member.key(made.hash) for _, member in members}
+    made.filed[key] = new_record(members[0][0], config=members[0][1])
+    made.searcher.on_trial_complete("a")
+    made.searcher.on_trial_complete("b")
+    assert made.states() == [TrialState.COMPLETE] * 3
+
+
+def test_tune_sets_no_properties_of_its_own(bench: Callable[..., Bench]) -> None:
+    searcher = bench(1, 1).searcher
+    assert searcher.set_search_properties(None, None, {})
+    assert searcher.set_search_properties(None, None, {}, num_samples=3)
+    assert not searcher.set_search_properties("loss", "min", {})
+    assert not searcher.set_search_properties(None, None, {"lr": 0.1})
+
+
+def test_a_copy_is_the_searcher_and_a_pickle_is_empty(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    made = bench(3, 2)
+    made.propose("a")
+    assert copy.deepcopy(made.searcher) is made.searcher
+    nested = copy.deepcopy({"search_alg": made.searcher})
+    assert nested["search_alg"] is made.searcher
+    empty = pickle.loads(pickle.dumps(made.searcher))
+    assert isinstance(empty, PackSearcher)
+    assert vars(empty) == {}
+    made.searcher.save(str(tmp_path / "searcher.pkl"))
+    assert not (tmp_path / "searcher.pkl").exists()
+    with pytest.raises(RuntimeError, match="resumed from its ledger"):
+        made.searcher.restore(str(tmp_path / "searcher.pkl"))

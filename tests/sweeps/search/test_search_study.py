@@ -1,0 +1,339 @@
+"""What every sampler promises, on a real Optuna study in a journal file."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from arsvd import OperatingPoint
+from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
+from sweeps.config.space import DROPPED_ENERGY
+from sweeps.records import FAILED, FINISHED, MemberRecord
+from sweeps.search import Study
+from sweeps.search.study import INJECTED, KEY
+
+SAMPLERS = ("tpe", "nsga2", "random", "qmc")
+OBJECTIVES = (("accuracy",), ("accuracy", "params"), ("loss", "macs", "macro_f1"))
+UPWARDS = ("accuracy", "macro_f1")
+FIXED = (
+    "model.hidden=[16]",
+    "model.factors=1",
+    "model.dropout=0",
+    "training.lr=0.01",
+    "training.weight_decay=0",
+    "compression.basis=weight",
+    "compression.energy=0.9",
+)
+
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+@dataclass
+class Search:
+    """A study, and its journal read back by Optuna alone."""
+
+    config: SweepConfig
+    study: Study
+    journal: Path
+    hash: str
+
+    @property
+    def optuna(self) -> optuna.Study:
+        storage = JournalStorage(JournalFileBackend(str(self.journal)))
+        return optuna.load_study(study_name="sweep", storage=storage)
+
+    @property
+    def asked(self) -> list[FrozenTrial]:
+        return [trial for trial in self.optuna.trials if INJECTED not in trial.user_attrs]
+
+    @property
+    def injected(self) -> list[FrozenTrial]:
+        return [trial for trial in self.optuna.trials if INJECTED in trial.user_attrs]
+
+    def train(self, number: int, member: MemberConfig) -> MemberRecord:
+        return train(self.config, number, member, member.key(self.hash))
+
+    def run(self, members: int) -> list[MemberRecord]:
+        """Ask, train and tell, one after the other."""
+        records = []
+        for _ in range(members):
+            record = self.train(*self.study.ask())
+            self.study.tell(record)
+            records.append(record)
+        return records
+
+
+@pytest.fixture
+def search(tmp_path: Path, new_config: Callable[..., SweepConfig], engine_hash: str) -> Callable[..., Search]:
+    def open_(*overrides: str, journal: str = "journal") -> Search:
+        config = new_config(
+            "search.trials=24",
+            "search.inject=8",
+            "compression.basis={choice: [activation, weight]}",
+            "compression.energy.points=12",
+            *overrides,
+        )
+        path = tmp_path / journal
+        return Search(config, Study.in_journal(path, "sweep", config, engine_hash), path, engine_hash)
+
+    return open_
+
+
+def train(config: SweepConfig, number: int, member: MemberConfig, key: str) -> MemberRecord:
+    """Make up a member's points: larger at higher thresholds, mostly more accurate, with a dip and a tie."""
+    skill = 0.9 - abs(member.lr - 0.005) * 10
+    space = Space.from_config(config)
+
+    def point(threshold: float, basis: str, rule: str) -> OperatingPoint:
+        step = int(threshold * 40)
+        smaller = rule == "entropy"
+        accuracy = round(skill * (1 - (1 - threshold) ** 2) - (0.1 if step % 3 == 0 else 0.01 * smaller), 2)
+        return OperatingPoint(
+            ranks=(step, None),
+            params=100 * step - 5 * smaller,
+            macs=90 * step,
+            accuracy=accuracy,
+            macro_f1=accuracy - 0.01,
+            loss=1.0 - accuracy,
+            family=rule,
+            basis=basis,
+            threshold=threshold,
+        )
+
+    measured = [
+        point(threshold, basis, rule)
+        for basis in space.bases()
+        for rule in space.rules()
+        if rule == "energy" or basis == "weight"
+        for threshold in space.energies()
+    ]
+    dense = replace(measured[-1], ranks=(None, None), family="dense", basis=None, threshold=None)
+    others = [
+        replace(measured[0], params=1, accuracy=1.0, family="recovered", threshold=None),
+        replace(measured[0], params=2, accuracy=1.0, family="budget", threshold=None),
+    ]
+    asked = point(member.energy, member.basis, member.rule)
+    return MemberRecord(
+        key=key,
+        number=number,
+        status=FINISHED,
+        cause=None,
+        config=member,
+        dense=dense,
+        asked=asked,
+        points=(dense, *measured, *others),
+    )
+
+
+def values(point: OperatingPoint, objectives: Sequence[str]) -> list[float]:
+    return [float(getattr(point, name)) for name in objectives]
+
+
+def beats(one: Sequence[float], other: Sequence[float], objectives: Sequence[str]) -> bool:
+    signs = [1 if name in UPWARDS else -1 for name in objectives]
+    gains = [sign * (a - b) for sign, a, b in zip(signs, one, other, strict=True)]
+    return min(gains) >= 0 and max(gains) > 0
+
+
+@every_sampler
+def test_members_that_are_asked_lie_in_the_space(search: Callable[..., Search], sampler: str) -> None:
+    run = search(f"search.sampler={sampler}", "search.seed=3")
+    space = Space.from_config(run.config)
+    records = run.run(12)
+    assert len(run.asked) == 12
+    assert [trial.number for trial in run.asked] == [record.number for record in records]
+    for trial, record in zip(run.asked, records, strict=True):
+        member = record.config
+        assert space.resolve(trial.params, member.seed) == member
+        assert set(space.encode(member)) == set(trial.params) == set(space.distributions)
+        assert trial.user_attrs[KEY] == record.key
+        assert member.seed == member_seed(3, trial.number)
+    assert len({record.key for record in records}) == 12
+
+
+@every_sampler
+@pytest.mark.parametrize("objectives", OBJECTIVES, ids=lambda names: "+".join(names))
+def test_members_are_told_at_their_asked_point(
+    search: Callable[..., Search], sampler: str, objectives: tuple[str, ...]
+) -> None:
+    run = search(f"search.sampler={sampler}", f"search.objectives=[{', '.join(objectives)}]")
+    records = run.run(7)
+    assert run.optuna.directions == [
+        StudyDirection.MAXIMIZE if name in UPWARDS else StudyDirection.MINIMIZE for name in objectives
+    ]
+    for trial, record in zip(run.asked, records, strict=True):
+        assert record.asked is not None
+        assert (trial.state, trial.values) == (TrialState.COMPLETE, values(record.asked, objectives))
+
+
+@every_sampler
+@pytest.mark.parametrize("objectives", OBJECTIVES, ids=lambda names: "+".join(names))
+@pytest.mark.parametrize("inject", [0, 1, 3, 100])
+def test_further_points_are_few_unbeaten_marked_and_inside_the_space(
+    search: Callable[..., Search], sampler: str, objectives: tuple[str, ...], inject: int
+) -> None:
+    run = search(
+        f"search.sampler={sampler}", f"search.objectives=[{', '.join(objectives)}]", f"search.inject={inject}"
+    )
+    space = Space.from_config(run.config)
+    (record, *_) = run.run(1)
+    asked = record.asked
+    assert asked is not None
+    tried = [asked, *(p for p in record.points if p.family == "energy")]
+    rows = [values(point, objectives) for point in tried]
+    unbeaten = [row for row in rows if not any(beats(other, row, objectives) for other in rows)]
+    distinct = {tuple(row) for row in unbeaten} - {tuple(values(asked, objectives))}
+    assert len(run.injected) == min(inject, len(distinct))
+    for trial in run.injected:
+        assert trial.state == TrialState.COMPLETE
+        assert tuple(trial.values) in distinct
+        assert trial.user_attrs == {INJECTED: record.number, KEY: record.key}
+        member = space.resolve(trial.params, record.config.seed)
+        # the member's own training at another threshold, and what was measured there
+        (point,) = [p for p in tried if (p.basis, p.threshold) == (member.basis, member.energy)]
+        assert trial.values == values(point, objectives)
+        assert member == replace(record.config, energy=member.energy, basis=member.basis)
+    told = [tuple(trial.values) for trial in run.injected]
+    assert len(set(told)) == len(told)
+
+
+def test_further_points_reach_from_one_end_to_the_other(search: Callable[..., Search]) -> None:
+    run = search("search.inject=2", "compression.basis=activation")
+    run.run(1)
+    everything = search("search.inject=100", "compression.basis=activation", journal="all")
+    everything.run(1)
+    ends = [everything.injected[0].values, everything.injected[-1].values]
+    assert len(everything.injected) > 3
+    assert [trial.values for trial in run.injected] == ends
+
+
+@every_sampler
+def test_further_points_are_no_members(search: Callable[..., Search], sampler: str) -> None:
+    run = search(f"search.sampler={sampler}", "search.inject=4")
+    records = run.run(5)
+    assert len(run.injected) > 5
+    assert len(run.asked) == 5
+    # their numbers are Optuna's own, and never those of members
+    assert not {trial.number for trial in run.injected} & {record.number for record in records}
+
+
+@every_sampler
+def test_a_space_in_which_nothing_is_searched(search: Callable[..., Search], sampler: str) -> None:
+    run = search(f"search.sampler={sampler}", *FIXED)
+    assert Space.from_config(run.config).distributions == {}
+    records = run.run(4)
+    assert len({record.key for record in records}) == 4  # the seeds differ
+    assert len({replace(record.config, seed=0) for record in records}) == 1
+    assert [trial.state for trial in run.asked] == [TrialState.COMPLETE] * 4
+    assert all(trial.params == {} for trial in run.asked)
+    assert run.injected == []  # the one threshold is the asked one
+
+
+def test_a_member_asked_for_again_is_told_again_but_its_curve_is_not(search: Callable[..., Search]) -> None:
+    fixed_but_energy = [override for override in FIXED if "energy" not in override]
+    run = search(*fixed_but_energy, "compression.energy={choice: [0.5, 0.9]}", "training.seed=0")
+    first = run.train(*run.study.ask())
+    number, member = run.study.ask()
+    while member != first.config:
+        number, member = run.study.ask()
+    assert member.key(run.hash) == first.key
+    run.study.tell(first)
+    run.study.tell(first, number)
+    told = [trial for trial in run.asked if trial.state == TrialState.COMPLETE]
+    assert [trial.number for trial in told] == [first.number, number]
+    assert told[0].values == told[1].values
+    assert len(run.injected) == 1
+
+
+@every_sampler
+def test_failures_are_told_and_the_search_goes_on(search: Callable[..., Search], sampler: str) -> None:
+    run = search(f"search.sampler={sampler}")
+    run.run(2)
+    number, member = run.study.ask()
+    failed = MemberRecord(member.key(run.hash), number, FAILED, "diverged", member)
+    run.study.tell(failed)
+    lost, _ = run.study.ask()
+    run.study.fail(lost)
+    run.study.fail(lost)  # a trial may be reported twice
+    before = len(run.injected)
+    states = {trial.number: trial.state for trial in run.asked}
+    assert states[number] == states[lost] == TrialState.FAIL
+    assert len(run.asked) == 4
+    run.run(3)
+    assert [trial.state for trial in run.asked].count(TrialState.COMPLETE) == 5
+    assert len(run.injected) > before
+
+
+@every_sampler
+def test_members_of_a_pack_are_asked_before_any_is_told(search: Callable[..., Search], sampler: str) -> None:
+    run = search(f"search.sampler={sampler}")
+    run.run(4)
+    pack = [run.study.ask() for _ in range(6)]
+    assert len({number for number, _ in pack}) == len({member.key(run.hash) for _, member in pack}) == 6
+    assert len({replace(member, seed=0) for _, member in pack}) == 6
+    for number, member in reversed(pack):
+        run.study.tell(run.train(number, member))
+    assert [trial.state for trial in run.asked] == [TrialState.COMPLETE] * 10
+
+
+@every_sampler
+def test_a_study_that_is_opened_again_goes_on(search: Callable[..., Search], sampler: str) -> None:
+    first = search(f"search.sampler={sampler}")
+    records = first.run(3)
+    running, member = first.study.ask()
+    history = first.optuna.trials
+    again = search(f"search.sampler={sampler}")
+    assert again.optuna.trials == history
+    again.study.tell(again.train(running, member))  # asked by one process, told by the next
+    later = again.run(3)
+    assert len(again.asked) == 7
+    assert {record.key for record in later}.isdisjoint(record.key for record in records)
+    assert again.optuna.trials[: len(history) - 1] == history[:-1]
+
+
+@every_sampler
+def test_the_same_seed_asks_for_the_same_members(search: Callable[..., Search], sampler: str) -> None:
+    runs = [
+        search(f"search.sampler={sampler}", f"search.seed={seed}", journal=f"{seed}-{turn}").run(8)
+        for turn, seed in enumerate((7, 7, 8))
+    ]
+    same, again, other = ([record.config for record in records] for records in runs)
+    assert same == again
+    assert not set(same) & set(other)
+
+
+def test_samplers_differ(search: Callable[..., Search]) -> None:
+    found = {
+        name: [record.config for record in search(f"search.sampler={name}", journal=name).run(8)]
+        for name in SAMPLERS
+    }
+    for one, other in itertools.combinations(SAMPLERS, 2):
+        assert found[one] != found[other], f"{one} and {other} ask for the same members"
+
+
+def test_tpe_learns_from_what_it_is_told(search: Callable[..., Search]) -> None:
+    """After a random start, members come from where accuracy is high: here learning rates near 0.005."""
+    run = search("search.sampler=tpe", "search.objectives=[accuracy]", "search.trials=40")
+    rates = [record.config.lr for record in run.run(40)]
+    start, end = rates[:10], rates[-10:]
+    assert sum(abs(rate - 0.005) for rate in end) < 0.5 * sum(abs(rate - 0.005) for rate in start)
+
+
+def test_entropy_points_are_told_in_the_weight_basis(search: Callable[..., Search]) -> None:
+    run = search("compression.rule={choice: [energy, entropy]}", "search.seed=1", "search.inject=100")
+    run.run(4)
+    space = Space.from_config(run.config)
+    rules = set()
+    for trial in run.injected:
+        member = space.resolve(trial.params, 0)
+        rules.add(member.rule)
+        assert member.rule == "energy" or member.basis == "weight"
+        assert DROPPED_ENERGY in trial.params
+    assert rules == {"energy", "entropy"}

@@ -1,0 +1,203 @@
+"""What the commands print, and the JSON that scripts read."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import arsvd
+from arsvd.data import Dataset
+from sweeps.config import SweepConfig
+from sweeps.ledger import Ledger
+from sweeps.records import FAILED, Front, MemberRecord, TestMetrics
+from sweeps.report.console import (
+    outcome_json,
+    print_front,
+    print_outcome,
+    print_plan,
+    print_sweeps,
+    print_version,
+    sweep_rows,
+)
+from sweeps.standing import standing_front
+from sweeps.tracking import RegisteredVersion
+
+REFERENCE = (17_226, 17_024)
+
+
+@pytest.fixture
+def new_sweep(
+    tmp_path: Path,
+    new_config: Callable[..., SweepConfig],
+    new_record: Callable[..., MemberRecord],
+    digits: Dataset,
+) -> Callable[..., Ledger]:
+    """A sweep of four members, one of them failed; finished or not."""
+
+    def make(finished: bool = True, home: Path = tmp_path) -> Ledger:
+        ledger = Ledger.create(home, new_config("search.trials=4", "select.max_drop=0.02"), digits, REFERENCE)
+        ledger.write_member(new_record(0, [(900, 0.90), (2_000, 0.94)], dense=0.95))
+        ledger.write_member(new_record(1, dense=None, asked=None, status=FAILED, cause="diverged"))
+        ledger.write_member(new_record(2, [(1_000, 0.91), (3_000, 0.955)], dense=0.95))
+        if finished:
+            front = standing_front(ledger)[0]
+            points = tuple(p.with_test(TestMetrics(0.8888, 0.88, 0.4)) for p in front.points)
+            best = None if front.best is None else points[front.points.index(front.best)]
+            ledger.write_front(replace(front, points=points, best=best))
+        return ledger
+
+    return make
+
+
+@pytest.fixture
+def version() -> RegisteredVersion:
+    return RegisteredVersion(
+        name="arsvd-digits",
+        version=3,
+        sweep="digits-1",
+        member="ab12",
+        data_hash="cd" * 32,
+        ranks=(4, None),
+        basis="activation",
+        family="energy",
+        params=2_000,
+        macs=1_900,
+        validation_accuracy=0.94,
+        dense_accuracy=0.95,
+        test_accuracy=0.9311,
+        sha256="ef" * 32,
+        model_id="m-1",
+    )
+
+
+def printed(write: Callable[[Console], None], width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    write(console)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def show(ledger: Ledger) -> str:
+    front, final = standing_front(ledger)
+    return printed(lambda console: print_front(console, ledger.facts, front, final))
+
+
+def test_a_final_front_is_shown_with_test_figures_and_baselines(new_sweep: Callable[..., Ledger]) -> None:
+    ledger = new_sweep()
+    text = show(ledger)
+    assert text.startswith(f"front of {ledger.facts.id}\n")
+    assert "reference 17,226 parameters; best dense member 95.00% of 288 validation images" in text
+    for figure in ("900", "2,000", "3,000", "88.88", "90.00", "95.50"):
+        assert figure in text
+    assert "fixed rank" in text
+    assert "weight energy" in text
+    assert "so far" not in text
+
+
+def test_a_front_so_far_has_no_test_figures_and_says_so(new_sweep: Callable[..., Ledger]) -> None:
+    text = show(new_sweep(finished=False))
+    assert "front so far (the sweep has not ended; no test figures)" in text
+    assert "88.88" not in text
+    assert "3,000" in text
+
+
+def test_a_sweep_without_members_says_so(
+    tmp_path: Path, new_config: Callable[..., SweepConfig], digits: Dataset
+) -> None:
+    text = show(Ledger.create(tmp_path, new_config(), digits, REFERENCE))
+    assert text.endswith("no member has finished yet\n")
+
+
+def test_an_outcome_says_what_to_do_next(
+    new_sweep: Callable[..., Ledger], version: RegisteredVersion
+) -> None:
+    ledger = new_sweep()
+    front = ledger.front()
+    assert front is not None
+    aliases = {"best": version, "smallest": replace(version, version=1, params=900, test_accuracy=None)}
+    text = printed(lambda console: print_outcome(console, ledger, front, aliases, failed=1), width=60)
+    assert f"members failed: 1; the causes are in {ledger.path / 'members'} and in MLflow\n" in text
+    assert "best:          arsvd-digits version 3: 2,000 parameters, validation 94.00%, test 93.11%\n" in text
+    assert "smallest:      arsvd-digits version 1: 900 parameters, validation 94.00%\n" in text
+    # whole, however narrow the terminal: it is there to be copied
+    assert f"report   {ledger.report / 'front.html'}\n" in text
+    assert "browse   arsvd ui\n" in text
+    assert 'load     from sweeps import load_best; model = load_best("digits"' in text
+    assert f"again    arsvd show {ledger.facts.id}\n" in text
+
+
+def test_brackets_in_paths_are_no_markup(
+    tmp_path: Path, new_sweep: Callable[..., Ledger], version: RegisteredVersion
+) -> None:
+    home = tmp_path / "[red]my[/red] models [bold]"
+    ledger = new_sweep(home=home)
+    front = ledger.front()
+    assert front is not None
+    text = printed(lambda console: print_outcome(console, ledger, front, {}, failed=0))
+    assert str(ledger.report / "front.html") in text
+    export = home / "m.safetensors"
+    assert f'arsvd.load("{export}")' in printed(lambda console: print_version(console, version, export))
+    empty = printed(lambda console: print_sweeps(console, [], home))
+    assert empty == f"no sweeps in {home} yet; begin with: arsvd sweep digits\n"
+
+
+def test_a_version_is_printed_with_its_address(version: RegisteredVersion) -> None:
+    assert printed(lambda console: print_version(console, version, None)) == (
+        "arsvd-digits version 3: 2,000 parameters, validation 94.00%, test 93.11%\n"
+        'load     mlflow.pytorch.load_model("models:/arsvd-digits/3")\n'
+    )
+
+
+def test_a_plan_is_printed_layer_by_layer(tmp_path: Path) -> None:
+    plan = arsvd.plan(arsvd.spectra(arsvd.MLP([64, 32, 10])), arsvd.Ranks((5, None)))
+    lines = printed(lambda console: print_plan(console, plan, tmp_path / "m")).splitlines()
+    assert lines[1].split()[1:5] == ["32", "x", "64", "5"]
+    assert lines[2].split()[4:6] == ["dense", "1.0000"]
+    assert lines[3] == "2,410 -> 842 parameters (2.9x), weight basis"
+
+
+def test_sweeps_are_listed_oldest_first_and_damaged_ones_named(
+    tmp_path: Path, new_sweep: Callable[..., Ledger]
+) -> None:
+    done, running, broken, unreadable = (new_sweep(finished=flag) for flag in (True, False, True, True))
+    for age, ledger in enumerate((unreadable, broken, running, done)):
+        os.utime(ledger.path / "sweep.json", (1e9 - age, 1e9 - age))
+    next((broken.path / "members").glob("*.json")).write_text("{")
+    (unreadable.path / "sweep.yaml").write_text("dataset: 3")
+    rows = sweep_rows(tmp_path)
+    assert [row["sweep"] for row in rows] == [one.facts.id for one in (done, running, broken, unreadable)]
+    assert [row["state"] for row in rows] == ["finished", "not finished", "damaged", "damaged"]
+    first = rows[0]
+    assert (first["members"], first["failed"], first["trials"]) == (3, 1, 4)
+    assert (first["best_params"], first["best_accuracy"]) == (2_000, 0.94)
+    assert first["dataset"] == "digits"
+    json.dumps(rows, allow_nan=False)
+
+    text = printed(lambda console: print_sweeps(console, rows, tmp_path))
+    assert "3/4 (1 failed)" in text
+    assert "2,000 at 94.00%" in text
+    assert [line.split()[0] for line in text.splitlines() if line.rstrip().endswith(" damaged")] == [
+        broken.facts.id,
+        unreadable.facts.id,
+    ]
+    assert str(broken.path / "members") in text
+    assert all(len(line) <= 120 for line in text.splitlines()[:5])
+
+
+def test_the_json_of_a_sweep_gives_its_front_back(
+    new_sweep: Callable[..., Ledger], version: RegisteredVersion
+) -> None:
+    ledger = new_sweep()
+    front = ledger.front()
+    assert front is not None
+    values = json.loads(json.dumps(outcome_json(ledger.facts, front, {"best": version}), allow_nan=False))
+    assert (values["sweep"], values["dataset"]) == (ledger.facts.id, "digits")
+    assert Front.from_dict(values["front"]) == front
+    assert values["aliases"]["best"]["uri"] == "models:/arsvd-digits/3"
+    assert outcome_json(ledger.facts, front)["aliases"] == {}

@@ -1,0 +1,194 @@
+"""Records survive JSON unchanged, and refuse what is not a whole record."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arsvd import OperatingPoint
+from sweeps.config import MemberConfig
+from sweeps.records import (
+    FAILED,
+    FINISHED,
+    Baseline,
+    Front,
+    FrontPoint,
+    MemberRecord,
+    TestMetrics,
+    write_json,
+)
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+SHARE = st.floats(0, 1)
+COUNT = st.integers(0, 2**53)
+TEXT = st.text(max_size=20)
+
+points = st.builds(
+    OperatingPoint,
+    ranks=st.lists(st.none() | st.integers(1, 4096), min_size=1, max_size=5).map(tuple),
+    params=COUNT,
+    macs=COUNT,
+    accuracy=SHARE,
+    macro_f1=SHARE,
+    loss=FINITE,
+    family=st.sampled_from(["dense", "energy", "entropy", "budget", "fixed", "recovered"]),
+    basis=st.sampled_from([None, "weight", "activation"]),
+    threshold=st.none() | SHARE,
+)
+configs = st.builds(
+    MemberConfig,
+    hidden=st.lists(st.integers(1, 4096), min_size=1, max_size=4).map(tuple),
+    factors=st.integers(1, 4),
+    dropout=SHARE,
+    epochs=st.integers(1, 100),
+    batch_size=st.integers(1, 4096),
+    lr=FINITE,
+    weight_decay=FINITE,
+    label_smoothing=SHARE,
+    schedule=st.sampled_from(["onecycle", "cosine"]),
+    flip=st.none() | st.booleans(),
+    basis=st.sampled_from(["weight", "activation"]),
+    rule=st.sampled_from(["energy", "entropy"]),
+    energy=SHARE,
+    calibration=COUNT,
+    finetune_epochs=COUNT,
+    finetune_points=COUNT,
+    finetune_lr=FINITE,
+    distillation_weight=SHARE,
+    distillation_temperature=FINITE,
+    seed=st.integers(0, 2**31),
+)
+records = st.builds(
+    MemberRecord,
+    key=TEXT,
+    number=COUNT,
+    status=st.sampled_from([FINISHED, FAILED]),
+    cause=st.none() | TEXT,
+    config=configs,
+    curves=st.dictionaries(TEXT, st.lists(FINITE, max_size=5), max_size=3),
+    dense=st.none() | points,
+    asked=st.none() | points,
+    points=st.lists(points, max_size=4).map(tuple),
+    baselines=st.dictionaries(TEXT, st.lists(points, max_size=2).map(tuple), max_size=2),
+    seconds=st.dictionaries(TEXT, FINITE, max_size=3),
+    weights_sha256=TEXT,
+)
+front_points = st.builds(
+    FrontPoint,
+    key=TEXT,
+    number=COUNT,
+    point=points,
+    test=st.none() | st.builds(TestMetrics, accuracy=SHARE, macro_f1=SHARE, loss=FINITE),
+)
+
+
+@st.composite
+def fronts(draw: st.DrawFn) -> Front:
+    listed = tuple(draw(st.lists(front_points, max_size=4, unique=True)))
+    return Front(
+        points=listed,
+        hypervolume=draw(SHARE),
+        baselines=draw(
+            st.dictionaries(
+                TEXT, st.builds(Baseline, st.lists(front_points, max_size=2).map(tuple), SHARE), max_size=2
+            )
+        ),
+        reference_params=draw(COUNT),
+        reference_macs=draw(COUNT),
+        dense_accuracy=draw(SHARE),
+        best=draw(st.sampled_from([None, *listed])),
+        validation_images=draw(COUNT),
+    )
+
+
+def through_json(values: dict[str, Any]) -> dict[str, Any]:
+    again: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
+    return again
+
+
+@settings(max_examples=50, deadline=None)
+@given(records)
+def test_a_member_record_survives_json(record: MemberRecord) -> None:
+    assert MemberRecord.from_dict(through_json(record.to_dict())) == record
+
+
+@settings(max_examples=50, deadline=None)
+@given(fronts())
+def test_a_front_survives_json(front: Front) -> None:
+    again = Front.from_dict(through_json(front.to_dict()))
+    assert again == front
+    assert again.best is None or any(again.best is point for point in again.points)
+
+
+def test_every_field_is_needed_and_no_other_is_taken(new_record: Callable[..., MemberRecord]) -> None:
+    whole = new_record(0, [(100, 0.9)]).to_dict()
+    names = [field.name for field in fields(MemberRecord)]
+    assert len(names) == 12
+    for name in names:
+        with pytest.raises(ValueError, match=f"missing {name}"):
+            MemberRecord.from_dict({key: value for key, value in whole.items() if key != name})
+    with pytest.raises(ValueError, match="not a whole member record: unknown colour, unknown taste"):
+        MemberRecord.from_dict({**whole, "taste": 1, "colour": 2})
+
+
+def test_every_field_of_a_front_is_needed_and_no_other_is_taken(new_point: Callable[..., Any]) -> None:
+    entry = FrontPoint("k", 1, new_point(10, 0.5))
+    whole = Front((entry,), 0.5, {}, 100, 90, 0.6, entry, 50).to_dict()
+    names = [field.name for field in fields(Front)]
+    assert len(names) == 8
+    for name in names:
+        with pytest.raises(ValueError, match=f"missing {name}"):
+            Front.from_dict({key: value for key, value in whole.items() if key != name})
+    with pytest.raises(ValueError, match="not a whole front: unknown colour"):
+        Front.from_dict({**whole, "colour": 2})
+    point = whole["points"][0]
+    for name in point:
+        less = {key: value for key, value in point.items() if key != name}
+        with pytest.raises(ValueError, match=f"missing {name}"):
+            Front.from_dict({**whole, "points": [less]})
+    with pytest.raises(ValueError, match="unknown latency"):
+        Front.from_dict({**whole, "points": [{**point, "latency": 1}]})
+
+
+# name: a change of a whole record, the error's text
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "another version": ({"version": 2}, "a member record of version 1 is needed, got version 2"),
+    "no version": ({"version": None}, "got version None"),
+    "unknown status": ({"status": "running"}, "a member is finished or failed, got the status 'running'"),
+    "configuration is text": ({"config": "fast"}, "not a member's configuration"),
+    "configuration is a number": ({"config": 3}, "not a whole member record"),
+    "dense lacks its fields": ({"dense": {"params": 3}}, "an operating point has the fields"),
+    "points are a number": ({"points": 3}, "not a whole member record"),
+    "a point is a number": ({"points": [3]}, "not a whole member record"),
+    "baselines are a list": ({"baselines": []}, "not a whole member record"),
+}
+
+
+@pytest.mark.parametrize(("change", "text"), WRONG.values(), ids=WRONG)
+def test_what_is_no_record_is_refused(
+    new_record: Callable[..., MemberRecord], change: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        MemberRecord.from_dict({**new_record(0, [(100, 0.9)]).to_dict(), **change})
+
+
+@pytest.mark.parametrize("values", [[], None, 3, "text"])
+def test_what_is_no_mapping_is_refused(values: Any) -> None:
+    with pytest.raises(ValueError, match="a member record of version 1 is needed, got version None"):
+        MemberRecord.from_dict(values)
+    with pytest.raises(ValueError, match="a front of version 1 is needed, got version None"):
+        Front.from_dict(values)
+
+
+def test_numbers_that_are_not_finite_are_never_filed(
+    tmp_path: Path, new_record: Callable[..., MemberRecord]
+) -> None:
+    record = replace(new_record(0), curves={"train_loss": [1.0, float("inf")]})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "record.json", record.to_dict())
+    assert list(tmp_path.iterdir()) == []
