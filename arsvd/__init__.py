@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from arsvd.compression import compress
 from arsvd.evaluation import OperatingPoint, evaluate
+from arsvd.foreign import read_model, write_model
 from arsvd.fronts import front, pareto
 from arsvd.layers import linear_layers
 from arsvd.lowrank import LowRankLinear
@@ -43,7 +44,9 @@ __all__ = [
     "non_dominated",
     "pareto",
     "plan",
+    "read_model",
     "save",
     "spectra",
     "whole",
+    "write_model",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from arsvd.evaluation import Evaluator, OperatingPoint
 from arsvd.pareto import hypervolume, non_dominated
-from arsvd.planning import plan
+from arsvd.planning import plan, rounded
 from arsvd.rules import Budget, Energy, Fixed, RankRule, Ranks
 from arsvd.spectrum import Spectra
 
@@ -39,10 +39,10 @@ def fixed_grid(points: int = 48) -> list[RankRule]:
 
 
 def budget_grid(
-    spectra: Spectra, points: int = 48, weights: tuple[float, ...] | None = None
+    spectra: Spectra, points: int = 48, weights: tuple[float, ...] | None = None, multiple: int = 1
 ) -> list[RankRule]:
     """Make parameter budgets from the smallest model that ranks allow to the dense one, evenly in log."""
-    smallest = spectra.params([s.worthwhile(1) for s in spectra])
+    smallest = spectra.params([rounded(s, 1, multiple) for s in spectra])
     sizes = np.geomspace(smallest, max(smallest, spectra.params(spectra.dense)), points)
     family = "budget" if weights is None else "sensitivity"
     return [Budget(params=math.ceil(size), weights=weights, family=family) for size in sizes]
@@ -83,6 +83,7 @@ def front(
     spectra: Spectra,
     validation: tuple[Tensor, Tensor],
     rules: Sequence[RankRule] | None = None,
+    multiple: int = 1,
 ) -> tuple[OperatingPoint, ...]:
     """Find the non-dominated operating points of a trained model.
 
@@ -92,6 +93,7 @@ def front(
         validation: inputs (rows, …) and labels (rows,), held out of training.
         rules: the rank rules whose points compete; by default 48 global thresholds and 48 budgets. The
             dense model always competes.
+        multiple: of which every rank is one; see `plan`.
 
     Returns:
         Points by ascending number of parameters, and so by ascending accuracy.
@@ -99,6 +101,6 @@ def front(
     Raises:
         ValueError: a label is not one of the model's classes, or a rule does not apply.
     """
-    chosen = [*energy_grid(spectra), *budget_grid(spectra)] if rules is None else rules
-    plans = [plan(spectra, rule) for rule in (Ranks(spectra.dense), *chosen)]
+    chosen = [*energy_grid(spectra), *budget_grid(spectra, multiple=multiple)] if rules is None else rules
+    plans = [plan(spectra, rule, multiple) for rule in (Ranks(spectra.dense), *chosen)]
     return pareto(Evaluator(model, spectra, *validation).points(plans))

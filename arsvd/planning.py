@@ -1,10 +1,11 @@
 """A plan: one rank per layer, and what it costs."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from arsvd.rules.base import RankRule
-from arsvd.spectrum import Spectra
+from arsvd.rules.base import RankRule, check_multiple
+from arsvd.rules.budget import Budget
+from arsvd.spectrum import Spectra, Spectrum
 
 PLAN_VERSION = 1
 
@@ -89,7 +90,27 @@ class Plan:
             raise ValueError(f"these values are not a plan: {error}") from error
 
 
-def plan(spectra: Spectra, rule: RankRule) -> Plan:
+def rounded(spectrum: Spectrum, rank: int | None, multiple: int) -> int | None:
+    """Round a rank to a multiple, and apply the break-even guard.
+
+    Up, so that what the rule asked for is kept; where that exceeds the full rank or break-even, down to the
+    next multiple; and where there is none from 1 on, the layer stays dense.
+
+    Args:
+        spectrum: the layer's spectrum.
+        rank: from 1 to the full rank; None for dense.
+        multiple: 1 or more.
+    """
+    if rank is None or spectrum.worthwhile(rank) is None:
+        return None
+    above = -(-rank // multiple) * multiple
+    for candidate in (above, above - multiple):
+        if 1 <= candidate <= spectrum.full_rank and spectrum.worthwhile(candidate) is not None:
+            return candidate
+    return None
+
+
+def plan(spectra: Spectra, rule: RankRule, multiple: int = 1) -> Plan:
     """Choose one rank per layer.
 
     A layer whose factors would hold no fewer numbers than its weight stays dense (break-even guard).
@@ -97,16 +118,23 @@ def plan(spectra: Spectra, rule: RankRule) -> Plan:
     Args:
         spectra: from `arsvd.spectra`.
         rule: a rank rule, such as `arsvd.Energy(0.98)`.
+        multiple: every rank becomes a multiple of this, as hardware likes: rounded up, or down where up
+            exceeds the layer's full rank or break-even (such a layer keeps less than the rule asked for);
+            a layer too small for any multiple stays dense. A `Budget` shares itself out over multiples
+            alone, so that it holds.
 
     Returns:
         The ranks with their sizes and kept energies.
 
     Raises:
-        ValueError: the rule cannot be applied or satisfied.
+        ValueError: the rule cannot be applied or satisfied, or the multiple is below 1 or above every
+            layer's full rank.
     """
+    check_multiple(spectra, multiple)
+    if multiple > 1 and isinstance(rule, Budget):
+        rule = replace(rule, multiple=multiple)
     guarded = [
-        rank if rank is None else spectrum.worthwhile(rank)
-        for spectrum, rank in zip(spectra, rule.ranks(spectra), strict=True)
+        rounded(spectrum, rank, multiple) for spectrum, rank in zip(spectra, rule.ranks(spectra), strict=True)
     ]
     layers = tuple(
         LayerPlan(s.name, s.out_features, s.in_features, rank, s.kept(rank), s.params(rank), s.macs(rank))

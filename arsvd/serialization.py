@@ -5,7 +5,8 @@ import json
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,11 @@ def load(
     return model.to(device).eval()
 
 
+def rebuildable(model: nn.Module) -> bool:
+    """Whether `load` rebuilds such a model from its file alone, without `into`."""
+    return _describe(model) is not None
+
+
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what `save` was given as metadata, without the weights.
 
@@ -151,16 +157,24 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write tensors and a JSON header to one safetensors file, by atomic replace."""
-    target = Path(path)
     text = json.dumps(header, allow_nan=False)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={HEADER: text})
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the file from other users of a cluster
-        os.replace(temporary, target)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a file to write that takes the place of `path` at the end, or vanishes after an error."""
+    target = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide the file from other users of a cluster
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -321,7 +321,7 @@ def _batches(calibration: Tensor | Iterable[Tensor], batch_size: int) -> Iterato
 def _run(model: nn.Module, batch: Tensor) -> None:
     try:
         model(batch)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, IndexError) as error:
         raise ValueError(
             f"the model does not take calibration inputs of shape {tuple(batch.shape)} "
             f"and {batch.dtype}: {error}"

@@ -19,6 +19,7 @@ DATA_DIR = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where data sets lie; else ARSVD_DATA, else ~/.cache/arsvd.",
 )
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
@@ -187,20 +188,40 @@ def best(
 
 
 @main.command()
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("model", type=EXISTING_FILE)
 @click.option(
     "--output",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
-    help="The file to write.",
+    help="The file to write, .safetensors or .pt2.",
 )
-@click.option("--energy", type=float, help="Share of each layer's energy to keep, in (0, 1].")
-@click.option("--max-params", type=int, help="Most numbers that the model may store.")
+@click.option("--energy", type=float, help="Target: share of each layer's energy to keep, in (0, 1].")
+@click.option("--max-params", type=int, help="Target: most numbers that the model may store.")
+@click.option("--max-macs", type=int, help="Target: most multiplications an input row in the linear layers.")
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Target: fewest parameters within this of the dense accuracy on the labelled data, such as 0.005.",
+)
+@click.option(
+    "--labelled",
+    type=EXISTING_FILE,
+    help="Arrays `inputs` and `labels`, .npz or .safetensors. They calibrate too without --calibration.",
+)
 @click.option(
     "--calibration",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Inputs of the model as .npy, rows first: activation basis. Without them: weight basis.",
+    type=EXISTING_FILE,
+    help="Inputs of the model as .npy, rows first. Without any inputs: weight basis.",
+)
+@click.option(
+    "--basis", type=click.Choice(["weight", "activation", "loss"]), help="Else activation with inputs."
+)
+@click.option("--multiple", type=int, default=1, show_default=True, help="Round ranks to a multiple of this.")
+@click.option(
+    "--factory",
+    metavar="MODULE:FUNCTION",
+    help="Makes the dense model, for files of weights. It is imported.",
 )
 @AS_JSON
 @reports_errors
@@ -209,21 +230,35 @@ def compress(
     output: Path,
     energy: float | None,
     max_params: int | None,
+    max_macs: int | None,
+    max_drop: float | None,
+    labelled: Path | None,
     calibration: Path | None,
+    basis: str | None,
+    multiple: int,
+    factory: str | None,
     as_json: bool,
 ) -> None:
-    """Compress a model that `arsvd.save` wrote."""
-    from sweeps.compressing import compress_file
+    """Compress the linear layers of a model; no pickle is read.
+
+    MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or a state dict (.safetensors, .pt, .pth)
+    with --factory. Give one target.
+    """
+    from sweeps.compressing import Data, Target, compress_file
     from sweeps.report.console import print_plan
 
     try:
-        plan = compress_file(model, output, energy=energy, max_params=max_params, calibration=calibration)
+        target = Target(energy, max_params, max_macs, max_drop)
+        data = Data(calibration, labelled)
+        done = compress_file(model, output, target, data, basis=basis, multiple=multiple, factory=factory)
     except ValueError as error:
         raise InputError(str(error)) from error
     if as_json:
-        click.echo(json.dumps(plan.to_dict()))
+        click.echo(json.dumps(done.to_dict()))
     else:
-        print_plan(Console(), plan, output)
+        print_plan(Console(), done.plan, output, done.load)
+        if done.dense is not None and done.small is not None:
+            click.echo(f"accuracy {done.dense.accuracy:.2%} -> {done.small.accuracy:.2%} on {labelled}")
 
 
 @main.command()

@@ -12,8 +12,8 @@ from torch import nn
 from arsvd import evaluate, whole
 from arsvd.confidence import answers, drop_bound
 from arsvd.data import Dataset
+from arsvd.latency import BATCHES, measure_latency
 from sweeps.config import SweepConfig, config_to_params
-from sweeps.config.schema import SelectConfig
 from sweeps.fronts import best_point
 from sweeps.ledger import Ledger, LedgerError, file_sha256
 from sweeps.progress import Progress
@@ -28,7 +28,7 @@ class Finished:
     """What the end of a sweep left.
 
     Attributes:
-        front: with test figures.
+        front: with test figures and latency.
         versions: the front's models in the registry, in the front's order.
         aliases: alias to version, over all sweeps of the data set.
         page: the interactive report.
@@ -89,7 +89,7 @@ def finish(
     config: SweepConfig,
     progress: Progress,
 ) -> Finished:
-    """Measure the final front on the test split, log and register its models, write the report.
+    """Test and time the final front, log and register its models, write the report.
 
     Args:
         ledger: the sweep's directory.
@@ -103,9 +103,11 @@ def finish(
     """
     models = Models(ledger, dataset, records)
     progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test)} test images")
-    if config.select.confidence is not None:
-        front = with_assurance(front, models, dataset, records, config.select)
+    dense, select = models.dense(best_dense(records).key), config.select
+    if select.confidence is not None:
+        front = with_assurance(front, models, dense, dataset, select.confidence, select.max_drop)
     front = with_test(front, models, dataset)
+    front = with_latency(front, models, dense, dataset)
     ledger.write_front(front)
     paths = write_report(ledger.report, front, ledger.facts.id, dataset.name, config_to_params(config))
     progress.note(f"logging and registering {len(front.points)} models")
@@ -118,20 +120,30 @@ def finish(
     return Finished(front, versions, aliases, ledger.report / "front.html")
 
 
+def best_dense(records: Sequence[MemberRecord]) -> MemberRecord:
+    """Return the member whose dense model is the most accurate on validation: drops are counted from it.
+
+    Raises:
+        ValueError: no member was trained.
+    """
+    trained = [(record.dense.accuracy, record) for record in records if record.dense is not None]
+    if not trained:
+        raise ValueError(f"none of {len(records)} members was trained, so there is no dense model")
+    return max(trained, key=lambda pair: pair[0])[1]
+
+
 def with_assurance(
-    front: Front, models: Models, dataset: Dataset, records: Sequence[MemberRecord], select: SelectConfig
+    front: Front, models: Models, dense: nn.Module, dataset: Dataset, confidence: float, max_drop: float
 ) -> Front:
     """Bound each point's drop against the best dense member on validation, and choose the best again."""
     images, labels = dataset.validation.images.float() / 255, dataset.validation.labels
-    done = [record for record in records if record.dense is not None]
-    champion = max(done, key=lambda record: 0.0 if record.dense is None else record.dense.accuracy)
-    reference = answers(models.dense(champion.key), images, labels)
+    reference = answers(dense, images, labels)
     points = []
     for entry in front.points:
-        bound = drop_bound(reference, answers(models.build(entry), images, labels), select.confidence or 0.5)
+        bound = drop_bound(reference, answers(models.build(entry), images, labels), confidence)
         points.append(replace(entry, assured=front.dense_accuracy - bound))
-    best = best_point(points, front.dense_accuracy, select.max_drop)
-    return replace(front, points=tuple(points), best=best)
+    best = best_point(points, front.dense_accuracy, max_drop)
+    return replace(front, points=tuple(points), best=best, confidence=confidence)
 
 
 def with_test(front: Front, models: Models, dataset: Dataset) -> Front:
@@ -142,5 +154,18 @@ def with_test(front: Front, models: Models, dataset: Dataset) -> Front:
         with torch.no_grad():
             metrics = evaluate(models.build(entry), images, dataset.test.labels)
         points.append(entry.with_test(TestMetrics(metrics.accuracy, metrics.macro_f1, metrics.loss)))
+    return _with_points(front, points)
+
+
+def with_latency(front: Front, models: Models, dense: nn.Module, dataset: Dataset) -> Front:
+    """Time every point of a final front beside the best dense member, on one CPU thread."""
+    images = dataset.validation.images[: max(BATCHES)].float() / 255
+    measured = measure_latency(dense, [models.build(entry) for entry in front.points], images)
+    points = [replace(entry, latency=found) for entry, found in zip(front.points, measured, strict=True)]
+    return _with_points(front, points)
+
+
+def _with_points(front: Front, points: Sequence[FrontPoint]) -> Front:
+    """Return the front with other figures at its points; which one is the best stays as it is."""
     best = None if front.best is None else points[front.points.index(front.best)]
     return replace(front, points=tuple(points), best=best)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arsvd import OperatingPoint
+from arsvd.latency import Latency
 from sweeps.config import MemberConfig
 
 RECORD_VERSION = 1
@@ -116,6 +117,7 @@ class FrontPoint:
         test: for the final front only.
         assured: the validation accuracy that holds at `select.confidence`: the best dense one less the bound
             of the drop. For the final front only, None where no confidence is asked for.
+        latency: beside the best dense member, one entry a batch; for the final front only.
     """
 
     key: str
@@ -123,11 +125,16 @@ class FrontPoint:
     point: OperatingPoint
     test: TestMetrics | None = None
     assured: float | None = None
+    latency: tuple[Latency, ...] = ()
 
     @property
     def counted(self) -> float:
         """The validation accuracy that `select.max_drop` is held against."""
         return self.point.accuracy if self.assured is None else self.assured
+
+    def latency_at(self, batch: int) -> Latency | None:
+        """Return what was measured at a batch; None where nothing was."""
+        return next((latency for latency in self.latency if latency.batch == batch), None)
 
     def with_test(self, test: TestMetrics) -> "FrontPoint":
         """Return the point with its test figures."""
@@ -142,6 +149,7 @@ class FrontPoint:
             "point": self.point.to_dict(),
             "test": test,
             "assured": self.assured,
+            "latency": [latency.to_dict() for latency in self.latency],
         }
 
     @classmethod
@@ -152,9 +160,10 @@ class FrontPoint:
             ValueError: a field is missing or unknown.
         """
         given = whole_fields(cls, values, "front point")
+        latency = tuple(Latency.from_dict(entry) for entry in given["latency"])
         test = None if given["test"] is None else TestMetrics(**given["test"])
         point = OperatingPoint.from_dict(given["point"])
-        return cls(given["key"], given["number"], point, test, given["assured"])
+        return cls(given["key"], given["number"], point, test, given["assured"], latency)
 
 
 @dataclass(frozen=True)
@@ -183,6 +192,7 @@ class Front:
         dense_accuracy: the best dense member's validation accuracy.
         best: the fewest parameters within `select.max_drop` of it.
         validation_images: how many images validation accuracies come from.
+        confidence: of the points' `assured`; None where there are none.
     """
 
     points: tuple[FrontPoint, ...]
@@ -193,6 +203,7 @@ class Front:
     dense_accuracy: float
     best: FrontPoint | None
     validation_images: int = 0
+    confidence: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the front as JSON-able values."""
@@ -209,6 +220,7 @@ class Front:
             "dense_accuracy": self.dense_accuracy,
             "best": None if self.best is None else self.points.index(self.best),
             "validation_images": self.validation_images,
+            "confidence": self.confidence,
         }
 
     @classmethod

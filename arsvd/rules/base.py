@@ -52,6 +52,22 @@ def smallest_rank(parts: Tensor, threshold: float) -> int:
     return min(int(np.searchsorted(sums, threshold * sums[-1], side="left")) + 1, len(sums))
 
 
+def check_multiple(spectra: Spectra, multiple: int) -> None:
+    """Refuse a multiple to which no layer's rank can be rounded.
+
+    Raises:
+        ValueError: the multiple is no whole number of at least 1, or is above every layer's full rank.
+    """
+    if not isinstance(multiple, int) or multiple < 1:
+        raise ValueError(f"ranks are rounded to a multiple that is a whole number from 1 on, got {multiple}")
+    widest = max(spectra, key=lambda spectrum: spectrum.full_rank)
+    if multiple > widest.full_rank:
+        raise ValueError(
+            f"ranks cannot be rounded to multiples of {multiple}: it exceeds every layer, "
+            f"the largest is {widest.name!r} with a full rank of {widest.full_rank}"
+        )
+
+
 def check_threshold(rule: str, threshold: float) -> None:
     """Refuse a threshold outside (0, 1]."""
     if not 0.0 < threshold <= 1.0:  # written so that NaN is refused

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from arsvd.rules.base import check_multiple
 from arsvd.spectrum import Spectra, Spectrum
 
-Curve = tuple[np.ndarray, np.ndarray]  # sizes and errors at the ranks 1, 2, …, the last one the dense layer
+Curve = tuple[np.ndarray, np.ndarray]  # sizes and errors at ascending ranks, the last one the dense layer
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Budget:
         macs: the largest number of multiplications an input row.
         weights: (layers,) the importance of each layer's error; equal when None.
         family: the name in tables.
+        multiple: only ranks that are a multiple of this are taken, so the budget holds as they stand.
 
     Raises:
         ValueError: not exactly one of params and macs is given, it is below 1, or a weight is negative.
@@ -40,6 +42,7 @@ class Budget:
     macs: int | None = None
     weights: tuple[float, ...] | None = None
     family: str = "budget"
+    multiple: int = 1
     threshold: ClassVar[None] = None
 
     def __post_init__(self) -> None:
@@ -60,11 +63,12 @@ class Budget:
         """Choose one rank per layer.
 
         Raises:
-            ValueError: the budget is below the model with rank 1 everywhere, or the weights are not one a
-                layer.
+            ValueError: the budget is below the model with the least ranks everywhere, the weights are not
+                one a layer, or no layer has a rank that is a multiple.
         """
+        check_multiple(spectra, self.multiple)
         count = self.params is not None
-        curves = _curves(spectra, self.weights, Spectrum.params if count else Spectrum.macs)
+        curves = _curves(spectra, self.weights, Spectrum.params if count else Spectrum.macs, self.multiple)
         spare = self._limit - (spectra.other_params if count else 0)
         smallest = sum(int(sizes[0]) for sizes, _ in curves)
         if smallest > spare:
@@ -73,11 +77,15 @@ class Budget:
                 f"a budget of {self._limit} {unit} cannot be met: "
                 f"the smallest that is reachable has {smallest + self._limit - spare}"
             )
-        return _as_ranks(_fill(curves, _follow(curves, spare - smallest), spare), curves)
+        chosen = _fill(curves, _follow(curves, spare - smallest), spare)
+        return _as_ranks(chosen, curves, self.multiple)
 
 
 def _curves(
-    spectra: Spectra, weights: Sequence[float] | None, size: Callable[[Spectrum, int | None], int]
+    spectra: Spectra,
+    weights: Sequence[float] | None,
+    size: Callable[[Spectrum, int | None], int],
+    multiple: int,
 ) -> list[Curve]:
     """List each layer's sizes and weighted errors up to break-even; the last entry is the dense layer."""
     if weights is not None and len(weights) != len(spectra):
@@ -87,7 +95,8 @@ def _curves(
     for layer, spectrum in enumerate(spectra):
         weight = 1.0 if weights is None else weights[layer]
         # both sizes must fall, or a truncated layer could be larger than the dense one in the other count
-        useful = [r for r in range(1, spectrum.full_rank + 1) if spectrum.worthwhile(r) is not None]
+        ranks = range(multiple, spectrum.full_rank + 1, multiple)
+        useful = [r for r in ranks if spectrum.worthwhile(r) is not None]
         useful = [r for r in useful if size(spectrum, r) < size(spectrum, None)]
         kept = np.cumsum(spectrum.energy.numpy())
         # shares of each layer's own energy, unless energies of different layers are in one unit
@@ -156,8 +165,8 @@ def _fill(curves: list[Curve], chosen: list[int], limit: int) -> list[int]:
         spare -= cost
 
 
-def _as_ranks(chosen: list[int], curves: list[Curve]) -> tuple[int | None, ...]:
+def _as_ranks(chosen: list[int], curves: list[Curve], multiple: int) -> tuple[int | None, ...]:
     return tuple(
-        None if index == len(sizes) - 1 else index + 1
+        None if index == len(sizes) - 1 else (index + 1) * multiple
         for index, (sizes, _) in zip(chosen, curves, strict=True)
     )

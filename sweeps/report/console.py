@@ -64,13 +64,14 @@ def print_outcome(
         _say(console, f"members failed: {failed}; the causes are in {ledger.path / 'members'} and in MLflow")
     for alias, version in aliases.items():
         _say(console, f"{alias + ':':<15}{version_text(version)}")
+    drop = ledger.config.select.max_drop
+    if "best" not in aliases:
+        _say(console, f"{'best:':<15}none is surely within {drop:g} of the best dense member")
     _say(console, "")
     _say(console, f"report   {ledger.report / 'front.html'}")
     _say(console, "browse   arsvd ui")
-    _say(
-        console,
-        f'load     from sweeps import load_best; model = load_best("{facts.dataset}", max_drop=0.005)',
-    )
+    choice = f"max_drop={drop:g}" if "best" in aliases else 'alias="most-accurate"'
+    _say(console, f'load     from sweeps import load_best; model = load_best("{facts.dataset}", {choice})')
     _say(console, f"again    arsvd show {facts.id}")
 
 
@@ -91,8 +92,8 @@ def version_text(version: "RegisteredVersion") -> str:
     )
 
 
-def print_plan(console: Console, plan: Plan, output: Path) -> None:
-    """Print what a compression did to each layer."""
+def print_plan(console: Console, plan: Plan, output: Path, load: str | None = None) -> None:
+    """Print what a compression did to each layer, and the line that loads the file."""
     table = Table(box=None, pad_edge=False)
     for header in ("layer", "shape", "rank", "kept energy", "parameters"):
         table.add_column(header, justify="left" if header == "layer" else "right", no_wrap=True)
@@ -105,7 +106,8 @@ def print_plan(console: Console, plan: Plan, output: Path) -> None:
         console,
         f"{plan.dense_params:,} -> {plan.params:,} parameters ({plan.ratio:.1f}x), {plan.basis} basis",
     )
-    _say(console, f'saved    {output}; load it with arsvd.load("{output}")')
+    line = load or f'arsvd.load("{output}")'
+    _say(console, f"saved    {output}; load it with {line}")
 
 
 def sweep_rows(home: Path) -> list[dict[str, Any]]:

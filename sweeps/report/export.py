@@ -4,10 +4,19 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from arsvd.latency import BATCHES
 from sweeps.records import Front, FrontPoint, write_json
 from sweeps.report.rows import OWN_FRONT, title
 from sweeps.tracking.versions import ranks_text
 
+# of each batch, by the field of Latency
+_LATENCY = {
+    "latency_batch{}_us": "median_us",
+    "latency_batch{}_p95_us": "p95_us",
+    "dense_batch{}_us": "dense_median_us",
+    "dense_batch{}_p95_us": "dense_p95_us",
+    "speedup_batch{}": "speedup",
+}
 COLUMNS = (
     "front",
     "best",
@@ -20,9 +29,13 @@ COLUMNS = (
     "validation_accuracy",
     "validation_macro_f1",
     "validation_loss",
+    "assured_accuracy",
     "test_accuracy",
     "test_macro_f1",
     "test_loss",
+    *(name.format(batch) for batch in BATCHES for name in _LATENCY),
+    "latency_device",
+    "latency_threads",
     "ranks",
     "threshold",
     "family",
@@ -88,9 +101,18 @@ def _record(front: Front, name: str, entry: FrontPoint) -> dict[str, Any]:
         "validation_accuracy": point.accuracy,
         "validation_macro_f1": point.macro_f1,
         "validation_loss": point.loss,
+        "assured_accuracy": entry.assured,
         "test_accuracy": None if test is None else test.accuracy,
         "test_macro_f1": None if test is None else test.macro_f1,
         "test_loss": None if test is None else test.loss,
+        **{
+            name.format(latency.batch): getattr(latency, field)
+            for latency in map(entry.latency_at, BATCHES)
+            if latency is not None
+            for name, field in _LATENCY.items()
+        },
+        "latency_device": entry.latency[0].device if entry.latency else None,
+        "latency_threads": entry.latency[0].threads if entry.latency else None,
         "ranks": ranks_text(point.ranks),
         "threshold": point.threshold,
         "family": point.family,

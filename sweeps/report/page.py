@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import plotly.io
 
 from sweeps.records import Front, FrontPoint
-from sweeps.report.rows import OWN_FRONT, Row, rows, title
+from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
 from sweeps.report.scale import BASELINE_COLOURS, OWN_COLOUR, standard_error, window
 from sweeps.tracking.descriptions import load_lines
 from sweeps.tracking.versions import ranks_text
@@ -191,6 +191,13 @@ def _hover(front: Front, entry: FrontPoint) -> str:
     ]
     if entry.test is not None:
         lines.append(f"test {entry.test.accuracy:.2%}, macro-F1 {entry.test.macro_f1:.2%}")
+    if entry.assured is not None:
+        lines.append(f"validation accuracy assured {entry.assured:.2%}")
+    lines += [
+        f"{latency.median_us:,.0f} us at batch {latency.batch} (95 % within {latency.p95_us:,.0f}), "
+        f"speedup {latency.speedup:.1f}x over dense"
+        for latency in entry.latency
+    ]
     lines.append(f"ranks {ranks_text(point.ranks)}")
     lines.append(escape(_origin(entry)))
     return "<br>".join(lines)
@@ -229,6 +236,17 @@ def _note(front: Front) -> str:
             f"{front.validation_images:,} validation images, so one standard error is about "
             f"{100 * error:.2f} points"
         )
+    if front.confidence is not None:
+        notes.append(
+            f"Assured: the validation accuracy that holds at {front.confidence:.0%} confidence (paired "
+            "bootstrap over the images)"
+        )
+    timed = front.points[0].latency if front.points else ()
+    if timed:
+        notes.append(
+            f"Times are measured beside the best dense network in one process ({timed[0].place}), "
+            f"{min(latency.repeats for latency in timed)} calls a model or more"
+        )
     hidden = window(front).hidden
     if hidden:
         notes.append(f"{hidden} points lie outside the first view")
@@ -238,6 +256,9 @@ def _note(front: Front) -> str:
 def _front_table(front: Front, listed: list[Row]) -> str:
     headers = ["parameters", "ratio", "MACs", "validation %", "test %", "macro-F1 %", "test macro-F1 %"]
     headers += [f"{title(name)} %" for name in front.baselines]
+    assured = any(row.entry.assured is not None for row in listed)
+    timed = any(row.entry.latency for row in listed)
+    headers += ["assured %"] * assured + [f"us for {TIMED_BATCH} images", "speedup"] * timed
     texts = ["ranks", "rule", "best"]
     body = []
     for row in listed:
@@ -249,6 +270,10 @@ def _front_table(front: Front, listed: list[Row]) -> str:
             _percent(None if test is None else test.macro_f1),
         ]
         numbers += [_percent(row.rivals[name]) for name in front.baselines]
+        numbers += [_percent(row.entry.assured)] * assured
+        latency = row.entry.latency_at(TIMED_BATCH)
+        if timed:
+            numbers += [f"{latency.median_us:,.0f}", f"{latency.speedup:.1f}x"] if latency else ["–", "–"]
         words = [row.ranks, _origin(row.entry), "best" if row.best else ""]
         body.append(_table_row(numbers, words, "best" if row.best else ""))
     return _table(headers, texts, body)

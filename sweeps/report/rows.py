@@ -8,6 +8,7 @@ from sweeps.records import Front, FrontPoint
 from sweeps.tracking.versions import ranks_text
 
 OWN_FRONT = "adaptive rank"
+TIMED_BATCH = 256  # whose latency is shown where there is room for one
 _TITLES = {"fixed": "fixed rank"}
 
 

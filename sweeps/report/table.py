@@ -7,11 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.records import Front
-from sweeps.report.rows import OWN_FRONT, Row, rows, title
+from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
+from sweeps.report.scale import standard_error
 
 _GAP = 2
 _WIDEST_RANKS = 28
 _NARROWEST = 60
+_TIME, _SPEEDUP = f"us/{TIMED_BATCH}", "speedup"
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,13 @@ def front_table(front: Front, width: int = 120) -> Table:
     """
     columns, left_out = _fitting(_columns(front, rows(front)), width)
     notes = ["accuracies and F1 on validation unless marked test; baselines at no more parameters"]
+    error = standard_error(front)
+    if error is not None:
+        notes.append(f"standard error of the best dense val %: {100 * error:.2f}")
     if front.best is not None:
-        notes.append("* best: the fewest parameters within the allowed drop")
+        sure = "" if front.confidence is None else f" at {front.confidence:.0%} confidence"
+        notes.append(f"* best: the fewest parameters within the allowed drop{sure}")
+    notes += _timing_note(front, {column.header for column in columns})
     if left_out:
         notes.append(f"not shown at this width: {', '.join(left_out)}")
     table = _table("; ".join(notes))
@@ -113,7 +120,29 @@ def _columns(front: Front, listed: list[Row]) -> list[_Column]:
         _Column(f"{title(name)} %", [_percent(row.rivals[name]) for row in listed], 2 + place)
         for place, name in enumerate(front.baselines)
     ]
-    return columns
+    return columns + _latency_columns(front)
+
+
+def _latency_columns(front: Front) -> list[_Column]:
+    found = [entry.latency_at(TIMED_BATCH) for entry in front.points]
+    if not any(found):
+        return []
+    return [
+        _Column(_TIME, ["-" if one is None else f"{one.median_us:,.0f}" for one in found], 10),
+        _Column(_SPEEDUP, ["-" if one is None else f"{one.speedup:.1f}x" for one in found], 9),
+    ]
+
+
+def _timing_note(front: Front, shown: set[str]) -> list[str]:
+    timed = [latency for entry in front.points if (latency := entry.latency_at(TIMED_BATCH)) is not None]
+    meanings = {
+        _TIME: f"median microseconds for {TIMED_BATCH} images",
+        _SPEEDUP: f"over the best dense model, {TIMED_BATCH} images",
+    }
+    told = [f"{header}: {meaning}" for header, meaning in meanings.items() if header in shown]
+    if not told or not timed:
+        return []
+    return [f"{', '.join(told)} ({timed[0].place})"]
 
 
 def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[str]]:

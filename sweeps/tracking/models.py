@@ -321,6 +321,11 @@ def _metrics(entry: "FrontPoint", front: "Front", data: ModelData, model_id: str
             metric("test_macro_f1", entry.test.macro_f1, "test"),
             metric("test_loss", entry.test.loss, "test"),
         ]
+    for latency in entry.latency:
+        metrics += [
+            metric(f"latency_batch{latency.batch}_us", latency.median_us),
+            metric(f"speedup_batch{latency.batch}", latency.speedup),
+        ]
     return metrics
 
 

@@ -69,6 +69,7 @@ def version() -> RegisteredVersion:
         macs=1_900,
         validation_accuracy=0.94,
         dense_accuracy=0.95,
+        assured_accuracy=0.935,
         test_accuracy=0.9311,
         sha256="ef" * 32,
         model_id="m-1",
@@ -128,8 +129,19 @@ def test_an_outcome_says_what_to_do_next(
     # whole, however narrow the terminal: it is there to be copied
     assert f"report   {ledger.report / 'front.html'}\n" in text
     assert "browse   arsvd ui\n" in text
-    assert 'load     from sweeps import load_best; model = load_best("digits"' in text
+    assert 'load     from sweeps import load_best; model = load_best("digits", max_drop=0.02)\n' in text
     assert f"again    arsvd show {ledger.facts.id}\n" in text
+
+
+def test_an_outcome_without_a_best_model_says_so_and_how_to_load_another(
+    new_sweep: Callable[..., Ledger], version: RegisteredVersion
+) -> None:
+    ledger = new_sweep()
+    front = ledger.front()
+    assert front is not None
+    text = printed(lambda c: print_outcome(c, ledger, front, {"most-accurate": version}, failed=0))
+    assert "best:          none is surely within 0.02 of the best dense member\n" in text
+    assert 'model = load_best("digits", alias="most-accurate")\n' in text
 
 
 def test_brackets_in_paths_are_no_markup(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from arsvd import OperatingPoint
 from arsvd.fronts import front_hypervolume
 from sweeps.fronts import best_point, reference_size, sweep_front
 from sweeps.records import FAILED, FrontPoint, MemberRecord
@@ -78,7 +79,7 @@ def test_failed_members_add_nothing(new_record: Callable[..., MemberRecord]) -> 
 
 
 def test_baselines_have_fronts_of_their_own_and_never_join(
-    new_record: Callable[..., MemberRecord], new_point: Callable[..., object]
+    new_record: Callable[..., MemberRecord], new_point: Callable[..., OperatingPoint]
 ) -> None:
     perfect, worse = new_point(2, 1.0, family="fixed"), new_point(3, 0.9, family="fixed")
     records = [
@@ -121,26 +122,41 @@ BEST: dict[str, tuple[list[tuple[int, float]], float, float, int | None]] = {
 
 @pytest.mark.parametrize(("sizes", "dense", "drop", "params"), BEST.values(), ids=BEST)
 def test_best_is_the_smallest_within_the_drop(
-    new_point: Callable[..., object],
+    new_point: Callable[..., OperatingPoint],
     sizes: list[tuple[int, float]],
     dense: float,
     drop: float,
     params: int | None,
 ) -> None:
-    entries = [FrontPoint("key", 0, new_point(*size)) for size in sizes]  # type: ignore[arg-type]
+    entries = [FrontPoint("key", 0, new_point(*size)) for size in sizes]
     found = best_point(entries, dense, drop)
     assert (None if found is None else found.point.params) == params
     assert found is None or any(found is entry for entry in entries)
 
 
-def test_of_equal_sizes_the_more_accurate_is_best(new_point: Callable[..., object]) -> None:
+def test_of_equal_sizes_the_more_accurate_is_best(new_point: Callable[..., OperatingPoint]) -> None:
     entries = [
-        FrontPoint(key, 0, new_point(10, accuracy))  # type: ignore[arg-type]
+        FrontPoint(key, 0, new_point(10, accuracy))
         for key, accuracy in (("a", 0.97), ("b", 0.98), ("c", 0.975))
     ]
     best = best_point(entries, 0.98, 0.05)
     assert best is not None
     assert best.key == "b"
+
+
+def test_where_a_confidence_is_asked_for_the_assured_accuracy_counts(
+    new_point: Callable[..., OperatingPoint],
+) -> None:
+    entries = [
+        FrontPoint("a", 0, new_point(10, 0.98), assured=0.90),
+        FrontPoint("b", 0, new_point(20, 0.97), assured=0.95),
+        FrontPoint("c", 0, new_point(30, 0.99), assured=0.97),
+    ]
+    for drop, key in ((0.09, "a"), (0.08, "a"), (0.04, "b"), (0.01, "c")):
+        best = best_point(entries, 0.98, drop)
+        assert best is not None
+        assert best.key == key
+    assert best_point(entries, 0.98, 0.005) is None
 
 
 def test_drops_are_counted_from_the_best_dense_member_not_from_each_ones_own(

@@ -1,8 +1,10 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from arsvd import OperatingPoint
+from arsvd.latency import Latency
 from sweeps.records import Baseline, Front, FrontPoint, TestMetrics
 
 
@@ -50,6 +52,20 @@ def front() -> Front:
         best=points[2],
         validation_images=5_000,
     )
+
+
+@pytest.fixture
+def timed_front(front: Front) -> Front:
+    """The same with latency, but at one point, and with assured accuracies."""
+    points = []
+    for entry, median in zip(front.points, (20.0, 180.0, None, 1_250.0), strict=True):
+        latency = tuple(
+            Latency(batch, 1, "cpu", 40, time, 1.5 * time, dense, 1.25 * dense)
+            for batch, time, dense in ((1, (median or 0) / 10, 50.0), (256, median or 0, 1_000.0))
+        )
+        assured = round(entry.point.accuracy - 0.004, 4)
+        points.append(replace(entry, latency=latency if median else (), assured=assured))
+    return replace(front, points=tuple(points), best=points[2], confidence=0.95)
 
 
 @pytest.fixture

@@ -52,10 +52,30 @@ def test_csv_holds_every_number_of_every_point(front: Front, tmp_path: Path) -> 
     assert {row["test_accuracy"] for row in rivals} == {""}
 
 
-def test_json_is_read_back(front: Front, tmp_path: Path) -> None:
+def test_csv_holds_latency_and_assured_accuracy(timed_front: Front, tmp_path: Path) -> None:
+    table, baselines, *_ = write_report(tmp_path, timed_front, "mnist-1", "mnist", CONFIGURATION)
+    first, _, untimed, _ = read(table)
+    assert {name: first[name] for name in first if "batch256" in name} == {
+        "latency_batch256_us": "20.0",
+        "latency_batch256_p95_us": "30.0",
+        "dense_batch256_us": "1000.0",
+        "dense_batch256_p95_us": "1250.0",
+        "speedup_batch256": "50.0",
+    }
+    assert (first["latency_batch1_us"], first["speedup_batch1"]) == ("2.0", "25.0")
+    assert (first["latency_device"], first["latency_threads"]) == ("cpu", "1")
+    assert (first["assured_accuracy"], untimed["assured_accuracy"]) == ("0.296", "0.968")
+    timings = [name for name in COLUMNS if "batch" in name or name.startswith("latency")]
+    assert len(timings) == 12
+    for row in (untimed, *read(baselines)):
+        assert {row[name] for name in timings} == {""}
+
+
+def test_json_is_read_back(front: Front, timed_front: Front, tmp_path: Path) -> None:
     path = tmp_path / "front.json"
-    write_front_json(front, path)
-    assert Front.from_dict(json.loads(path.read_text())) == front
+    for written in (front, timed_front):
+        write_front_json(written, path)
+        assert Front.from_dict(json.loads(path.read_text())) == written
 
 
 @pytest.mark.parametrize("case", ["whole", "no baselines", "no test figures", "one point", "empty"])
@@ -138,6 +158,31 @@ def test_the_page_stands_alone(front: Front, tmp_path: Path) -> None:
         assert text in page.text
     hovers = re.findall(r"member \d, recovered 0\.9800, activation basis", source)
     assert len(hovers) >= 3  # the table, the validation point, the test point
+
+
+def test_the_page_shows_latency_and_assured_accuracy(
+    front: Front, timed_front: Front, tmp_path: Path
+) -> None:
+    path = tmp_path / "front.html"
+    sources, texts = [], []
+    for shown in (front, timed_front):
+        write_page(shown, path, dataset="mnist", heading="mnist", configuration={})
+        page = _Page()
+        page.feed(path.read_text(encoding="utf-8"))
+        sources.append(path.read_text(encoding="utf-8"))
+        texts.append(page.text)
+    for text in (
+        "us for 256 images",
+        "1,2500.8x",  # neighbouring cells
+        "Times are measured beside the best dense network in one process (cpu, 1 thread), 40 calls",
+        "holds at 95% confidence",
+        "96.80",
+    ):
+        assert text in texts[1]
+        assert text not in texts[0]
+    for hover in ("180 us at batch 256 (95 % within 270), speedup 5.6x over dense", "assured 96.80%"):
+        assert hover in sources[1]
+        assert hover not in sources[0]
 
 
 def test_nothing_in_the_page_is_taken_for_markup(front: Front, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ GOLDEN = """\
    18,000   5.6x  17,990  93.00   92.00  92.00  55-4-dense         0.9800  energy     activation             -                -
 *  40,123   2.5x  40,113  97.20   96.90  96.20  62-4-dense         0.9800  recovered  activation         50.00            95.00
    90,000   1.1x  89,990  97.60   97.50  96.60  dense-dense-dense          dense                         90.00            95.00
-accuracies and F1 on validation unless marked test; baselines at no more parameters; * best: the fewest parameters within the
-allowed drop
+accuracies and F1 on validation unless marked test; baselines at no more parameters; standard error of the best dense val %:
+0.22; * best: the fewest parameters within the allowed drop
 
 front          models  hypervolume  difference
 adaptive rank       4       0.8000
@@ -48,6 +48,42 @@ def test_a_narrow_table_names_what_it_leaves_out(front: Front) -> None:
     assert "not shown at this width: basis, rule" in text
     assert "activation" not in text
     assert "not shown" not in front_text(front, 140)
+
+
+def test_latency_stands_where_there_is_room_and_is_explained(timed_front: Front) -> None:
+    text = front_text(timed_front, 160)
+    header, *lines = text.splitlines()
+    assert header.split()[-2:] == ["us/256", "speedup"]
+    assert [line.split()[-2:] for line in lines[:4]] == [
+        ["20", "50.0x"],
+        ["180", "5.6x"],
+        ["-", "-"],
+        ["1,250", "0.8x"],
+    ]
+    caption = " ".join(text.split())
+    assert (
+        "us/256: median microseconds for 256 images, speedup: over the best dense model, 256 images "
+        "(cpu, 1 thread)"
+    ) in caption
+
+
+def test_latency_is_the_first_to_go_and_its_explanation_with_it(timed_front: Front) -> None:
+    narrower = " ".join(front_text(timed_front, 138).split())
+    assert "not shown at this width: us/256" in narrower
+    assert "us/256: median" not in narrower
+    assert "speedup: over the best dense model" in narrower
+    narrow = " ".join(front_text(timed_front, 120).split())
+    assert "not shown at this width: us/256, speedup" in narrow
+    assert "thread" not in narrow
+
+
+def test_the_caption_states_the_noise_of_the_choice(front: Front) -> None:
+    caption = " ".join(front_text(replace(front, confidence=0.95), 120).split())
+    assert "standard error of the best dense val %: 0.22" in caption  # sqrt(0.976 * 0.024 / 5000)
+    assert "the fewest parameters within the allowed drop at 95% confidence" in caption
+    uncounted = front_text(replace(front, validation_images=0), 120)
+    assert "standard error" not in uncounted
+    assert "confidence" not in uncounted
 
 
 def test_deep_networks_and_millions_do_not_wrap(front: Front, make_entry: Callable[..., FrontPoint]) -> None:

@@ -173,15 +173,12 @@ def test_members_are_told_at_their_asked_point(
         assert (trial.state, trial.values) == (TrialState.COMPLETE, values(record.asked, objectives))
 
 
-@every_sampler
 @pytest.mark.parametrize("objectives", OBJECTIVES, ids=lambda names: "+".join(names))
 @pytest.mark.parametrize("inject", [0, 1, 3, 100])
 def test_further_points_are_few_unbeaten_marked_and_inside_the_space(
-    search: Callable[..., Search], sampler: str, objectives: tuple[str, ...], inject: int
+    search: Callable[..., Search], objectives: tuple[str, ...], inject: int
 ) -> None:
-    run = search(
-        f"search.sampler={sampler}", f"search.objectives=[{', '.join(objectives)}]", f"search.inject={inject}"
-    )
+    run = search(f"search.objectives=[{', '.join(objectives)}]", f"search.inject={inject}")
     space = Space.from_config(run.config)
     (record, *_) = run.run(1)
     asked = record.asked

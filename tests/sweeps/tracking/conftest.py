@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from torch import nn
 
 import arsvd
+from arsvd.latency import Latency
 from sweeps.config import MemberConfig
 from sweeps.records import Baseline, Front, FrontPoint, MemberRecord, TestMetrics
 from sweeps.tracking import ModelData, connect
@@ -142,9 +143,11 @@ def front(make_point: Callable[..., arsvd.OperatingPoint]) -> Front:
     for rank, accuracy in ((1, 0.7), (2, 0.93), (4, 0.95)):
         plan = whole_model(rank)[1]
         point = make_point(plan.params, accuracy, ranks=plan.ranks, macs=plan.macs)
-        points.append(
-            FrontPoint(f"key{rank}", rank, point, TestMetrics(accuracy - 0.02, accuracy - 0.03, 0.3))
+        test = TestMetrics(accuracy - 0.02, accuracy - 0.03, 0.3)
+        latency = tuple(
+            Latency(batch, 1, "cpu", 200, 10.0 * rank, 15.0 * rank, 80.0, 90.0) for batch in (1, 256)
         )
+        points.append(FrontPoint(f"key{rank}", rank, point, test, latency=latency))
     return Front(
         points=tuple(points),
         hypervolume=0.75,

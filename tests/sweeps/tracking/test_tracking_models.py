@@ -123,6 +123,8 @@ def test_every_model_of_the_front_is_logged_and_registered(
     assert measured["test_macro_f1"] == (pytest.approx(0.9), "digits test")
     assert measured["params"] == (entry.point.params, None)
     assert measured["ratio"] == (1_274 / entry.point.params, None)
+    assert measured["latency_batch1_us"] == measured["latency_batch256_us"] == (20.0, None)
+    assert measured["speedup_batch256"] == (4.0, None)
 
     run = logged.get_run(run_id)
     assert {output.model_id for output in run.outputs.model_outputs} == {v.model_id for v in versions}

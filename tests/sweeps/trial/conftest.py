@@ -29,6 +29,18 @@ def workbench(digits: Dataset) -> Workbench:
 
 @pytest.fixture(scope="session")
 def analysis(new_config: Callable[..., SweepConfig]) -> Analysis:
+    """Little to measure, for tests that look at something else."""
+    return Analysis.from_config(
+        new_config(
+            "compression.basis={choice: [activation, weight]}",
+            "compression.families=[threshold, refit]",
+            "compression.energy.points=8",
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def full_analysis(new_config: Callable[..., SweepConfig]) -> Analysis:
     """Every basis, rule and family, at few thresholds."""
     return Analysis.from_config(
         new_config(
@@ -54,13 +66,16 @@ def run(workbench: Workbench, analysis: Analysis) -> Run:
 
 
 @pytest.fixture(scope="session")
-def trained(run: Run, new_member: Callable[..., MemberConfig]) -> list[tuple[MemberRecord, MemberWeights]]:
+def trained(
+    run: Run, full_analysis: Analysis, new_member: Callable[..., MemberConfig]
+) -> list[tuple[MemberRecord, MemberWeights]]:
     """Members of every kind: three depths, LoRITa, every basis and rule, dropout, fine-tuning."""
     outcomes = run(
         new_member(hidden=[24, 16], basis="loss", finetune_epochs=1, seed=1, epochs=3),
         new_member(hidden=[16, 16], energy=0.5, basis="weight", dropout=0.2, seed=2, finetune_epochs=1),
         new_member(hidden=[20], factors=2, rule="entropy", basis="weight", energy=0.9, finetune_epochs=1),
         new_member(hidden=[12, 8, 8], schedule="cosine", label_smoothing=0.1, finetune_epochs=0),
+        at=full_analysis,
     )
     found = []
     for record, weights in outcomes:

@@ -108,12 +108,12 @@ def test_only_searched_bases_and_rules_join(
 
 
 def test_recovered_points_never_change_the_dense_model(
-    trained: Trained, run: Run, new_member: Member, workbench: Workbench
+    trained: Trained, run: Run, full_analysis: Analysis, workbench: Workbench
 ) -> None:
     record, weights = trained[0]
     recovered = [point for point in record.points if point.family == RECOVERED]
     assert 1 <= len(recovered) <= record.config.finetune_points
-    ((plain, plain_weights),) = run(replace(record.config, finetune_epochs=0))
+    ((plain, plain_weights),) = run(replace(record.config, finetune_epochs=0), at=full_analysis)
     assert plain_weights is not None
     for name, tensor in plain_weights.dense.state_dict().items():
         assert torch.equal(weights.dense.state_dict()[name], tensor), name
@@ -347,7 +347,9 @@ def test_an_analysis_holds_what_the_sweep_file_says(new_config: Callable[..., Sw
     found = Analysis.from_config(
         new_config("compression.energy={range: [0.5, 0.9], points: 3}", "select.max_drop=0.01")
     )
-    assert found.bases == ("activation", "weight")
+    assert found.bases == ("loss", "activation")
+    assert found.main_basis == "loss"
     assert found.rules == ("energy",)
+    assert found.families == ("threshold", "budget", "sensitivity", "local", "refit")
     assert found.max_drop == 0.01
     assert found.thresholds == pytest.approx((0.5, 1 - math.sqrt(0.05), 0.9))

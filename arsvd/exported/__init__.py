@@ -1,0 +1,7 @@
+"""Models as torch.export writes them: `.pt2` files, which hold a program and its weights, no Python code."""
+
+from arsvd.exported.graph import InputShape
+from arsvd.exported.reading import read_exported
+from arsvd.exported.writing import write_exported
+
+__all__ = ["InputShape", "read_exported", "write_exported"]

@@ -1,0 +1,56 @@
+"""Read a `.pt2` file as a module that can be compressed."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from arsvd.exported.archive import check_archive
+from arsvd.exported.graph import with_linear_layers
+
+
+def read_exported(path: str | os.PathLike[str]) -> nn.Module:
+    """Read a program that `torch.export.save` wrote.
+
+    Args:
+        path: the file; its program takes one tensor (batch, …) with a dynamic batch and returns one tensor.
+
+    Returns:
+        A graph module in evaluation mode in which linear operations are `nn.Linear` layers again.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, needs pickle, or its program cannot be compressed.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    check_archive(path)
+    try:
+        with _without_torch_logs():
+            program = torch.export.load(path)
+    except Exception as error:  # torch raises whatever its readers of the parts raise
+        raise ValueError(f"{path} is not a program that this torch can read: {error!r}") from error
+    try:
+        return with_linear_layers(program)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+
+
+@contextmanager
+def _without_torch_logs() -> Iterator[None]:
+    """Keep torch's reader from logging what the error, if there is one, says anyway."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch._export", "torch._export.serde.serialize", "torch.export")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
