@@ -146,7 +146,7 @@ def _rule_rows(weights: MemberWeights, bench: Workbench, test: Inputs) -> dict[s
 
 
 def _small_dense(recipe: Recipe, bench: Workbench, test: Inputs, seed: int) -> list[Measured]:
-    """Train small dense networks of the reference's proportions from scratch, one a ratio, and two rates each."""
+    """Train small dense networks of the reference's proportions, one a ratio at each of two rates."""
     config, data = recipe.plain, bench.dataset
     flip = data.colour if config.flip is None else config.flip
     reference = reference_size([data.features, *config.hidden, len(data.classes)])[0]

@@ -177,10 +177,11 @@ def best(
         raise InputError(f"the folder of {export} does not exist")
     try:
         version = find_best(dataset, max_drop=max_drop, max_params=max_params)
-    except ValueError as error:
+        model = None if export is None else load_version(connect(), version)
+    except ValueError as error:  # limits out of range, or a file that is not the one registered
         raise InputError(str(error)) from error
-    if export is not None:
-        arsvd.save(load_version(connect(), version), export, version.to_dict())
+    if export is not None and model is not None:
+        arsvd.save(model, export, version.to_dict())
     if as_json:
         click.echo(json.dumps(version.to_dict()))
     else:

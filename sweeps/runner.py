@@ -22,7 +22,7 @@ from sweeps.records import FAILED, Front, MemberRecord
 from sweeps.resources import TrialResources, fit_resources
 from sweeps.search import PackSearcher, Study
 from sweeps.search.driver_only import DriverOnly
-from sweeps.tracking import SweepWriter, connect
+from sweeps.tracking import SweepWriter, TrackingError, connect
 from sweeps.trial.trainable import PackTrainable
 from sweeps.trial.workbench import Analysis
 from sweeps.worker import Worker
@@ -215,13 +215,10 @@ def _sweep_run(prepared: Prepared, ledger: Ledger) -> Iterator[tuple[SweepWriter
     with Worker() as worker:
         try:
             yield writer, worker
-        except KeyboardInterrupt:
+        except BaseException as error:
             worker.cancel()
-            writer.finish("KILLED")
-            raise
-        except BaseException:
-            worker.cancel()
-            writer.finish("FAILED")
+            with contextlib.suppress(TrackingError):  # the first error is the one to report
+                writer.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 
 

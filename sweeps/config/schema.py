@@ -188,7 +188,7 @@ class SelectConfig(Section):
     """
 
     max_drop: Annotated[float, PlainValidator(_share)] = 0.005
-    confidence: Annotated[float | None, PlainValidator(OrNothing(Number(0.5, 1, high_open=True)))] = 0.95
+    confidence: Annotated[float | None, PlainValidator(OrNothing(Number(0.5, 1, high_open=True)))] = None
 
 
 class ResourcesConfig(Section):

@@ -154,7 +154,12 @@ def _check_database(uri: str) -> None:
     import sqlalchemy
 
     if uri == default_uri():
-        arsvd_home().mkdir(parents=True, exist_ok=True)
+        try:
+            arsvd_home().mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrackingError(
+                f"the home {arsvd_home()} cannot be made a folder ({error.strerror})"
+            ) from None
     limited = uri.startswith(("postgresql", "mysql"))
     try:
         engine = sqlalchemy.create_engine(

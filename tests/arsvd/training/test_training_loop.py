@@ -238,13 +238,13 @@ class TestTeachers:
 
         both = run([0, 1], teachers)
         for member in range(2):
-            alone = run([member], teachers[member : member + 1])
-            swapped = run([member], teachers[member : member + 1].flip(1))
-            for stacked, own, other in zip(
-                both.parameters, alone.parameters, swapped.parameters, strict=True
-            ):
-                torch.testing.assert_close(stacked[member], own[0])
-                assert not torch.allclose(own, other)
+            own = teachers[member : member + 1]
+            alone = run([member], own)
+            others = [run([member], own[:, [a, b]]) for a, b in ((0, 0), (1, 1), (1, 0))]
+            for index, stacked in enumerate(both.parameters):
+                torch.testing.assert_close(stacked[member], alone.parameters[index][0])
+                for other in others:
+                    assert not torch.allclose(alone.parameters[index], other.parameters[index])
 
 
 @pytest.mark.parametrize(
