@@ -26,6 +26,12 @@ ORDER = (
     "sweep, no recovery",
     "sweep, recovery",
 )
+EXPLANATION = (
+    "Test accuracy in % (mean ± standard deviation over seeds) of what validation chooses at that many times "
+    "fewer parameters; then the largest compression whose test accuracy is within that many points of the best "
+    "dense member; macro-F1 is in the JSON file. A dash: no model that small, or none within. Bold: the row is "
+    "ahead of this project's best row in that column."
+)
 OWN = 6  # rows of this project begin here
 
 
@@ -47,10 +53,9 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"Reference: {seeds[0]['reference_params']:,} parameters. Dense test accuracy: "
         + "; ".join(f"{kind} {value} %" for kind, value in dense.items())
-        + ". Test accuracy in % (mean ± standard deviation over seeds) of the model that validation chooses "
-        "at that many times fewer parameters; then the largest compression whose test accuracy is within "
-        "that many points of the best dense member; macro-F1 is in the JSON file. A dash: no model that small, or "
-        "none within. Bold: the row is ahead of this project's best row in that column.",
+        + ".",
+        "",
+        EXPLANATION,
         "",
         "| row | "
         + " | ".join(f"{r}x" for r in ratios)

@@ -15,14 +15,14 @@ Curve = tuple[np.ndarray, np.ndarray]  # sizes and errors at ascending ranks, th
 
 @dataclass(frozen=True)
 class Budget:
-    """The ranks with the least total error among those that fit a size.
+    """The ranks with a small total error among those that fit a size.
 
     Minimises sum_l w_l err_l(r_l) with err_l(r) = 1 - kept energy (in the loss basis the energy dropped,
     since layers compare there), subject to the model's size. The steps
     between the corners of each layer's lower convex hull are taken in the order of error saved per number
     stored: that is the whole path of Lagrangian solutions r_l(lambda), without a bisection. What then
-    remains of the budget is filled greedily, so that the size comes as close to the budget as whole ranks
-    allow.
+    remains of the budget is filled greedily: on the corners the result is the optimum, between them close to
+    it.
 
     Args:
         params: the largest number of stored numbers, or

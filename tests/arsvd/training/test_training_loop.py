@@ -192,6 +192,14 @@ class TestLearning:
             )
         assert not any(p.requires_grad for p in pack.parameters)
 
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+    def test_on_a_gpu(self, digits: Dataset) -> None:
+        pack = Pack.from_seeds([dense_architecture([64, 64, 10])] * 2, [0, 1], device="cuda")
+        members = [Hyperparameters(lr=1e-2, dropout=0.1, seed=seed) for seed in (0, 1)]
+        result = train(pack, digits.to("cuda"), members, epochs=10, batch_size=32, flip=False)
+        assert all(curves["validation_accuracy"][-1] > 0.93 for curves in result.curves)
+        assert next(pack.model(0, merge=True).parameters()).device.type == "cpu"
+
     def test_fine_tuning_with_a_teacher_recovers_what_compression_lost(
         self, digits: Dataset, trained: arsvd.MLP, validation: tuple[Tensor, Tensor]
     ) -> None:

@@ -107,7 +107,10 @@ VALUES = {
     "schedule": ("training.schedule=one-cycle", "got 'one-cycle', must be onecycle or cosine; did you"),
     "flip as yes": ("training.flip=yes", "training.flip: got 'yes', must be auto, true or false"),
     "flip as 1": ("training.flip=1", "training.flip: got 1, must be auto, true or false"),
-    "basis": ("compression.basis=weights", "got 'weights', must be weight, activation or {choice: [...]}"),
+    "basis": (
+        "compression.basis=weights",
+        "got 'weights', must be weight, activation, loss or {choice: [...]}",
+    ),
     "rule": ("compression.rule=budget", "got 'budget', must be energy, entropy or {choice: [...]}"),
     "threshold 0": ("compression.energy=0", "compression.energy: got 0, must be a number > 0 and <= 1"),
     "threshold above 1": ("compression.energy=1.01", "got 1.01, must be a number > 0 and <= 1"),

@@ -38,7 +38,8 @@ WIDE = [
 
 
 def space_of(*overrides):
-    return Space.from_config(load_config("digits", overrides))
+    searched = "compression.basis={choice: [activation, weight]}"
+    return Space.from_config(load_config("digits", [searched, *overrides]))
 
 
 def draws(space, count, seed=0):

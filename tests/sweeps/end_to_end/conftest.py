@@ -22,6 +22,7 @@ OVERRIDES = (
     "compression.energy.points=16",
     "search.inject=2",
     "select.max_drop=0.05",
+    "select.confidence=0.95",
 )
 
 
