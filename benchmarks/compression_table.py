@@ -28,9 +28,9 @@ ORDER = (
 )
 EXPLANATION = (
     "Test accuracy in % (mean ± standard deviation over seeds) of what validation chooses at that many times "
-    "fewer parameters; then the largest compression whose test accuracy is within that many points of the best "
-    "dense member; macro-F1 is in the JSON file. A dash: no model that small, or none within. Bold: the row is "
-    "ahead of this project's best row in that column."
+    "fewer parameters; then the largest compression whose test accuracy is within that many points of the "
+    "best dense member; macro-F1 is in the JSON file. A dash: no model that small, or none within. Bold: the "
+    "row is ahead of this project's best row in that column."
 )
 OWN = 6  # rows of this project begin here
 
