@@ -27,13 +27,18 @@ def factors(spectrum: Spectrum, layer: nn.Linear, rank: int) -> tuple[Tensor, Te
     left = spectrum.vectors[:, :rank]
     duals = spectrum.duals[:, :rank]
     right = duals.T @ weight
-    norms = right.norm(dim=1)
-    scale = torch.where(norms > 0, norms, 1.0).sqrt()
     bias = None if layer.bias is None else layer.bias.detach().double()
     if spectrum.biased_when_truncated:
         lost = spectrum.mean - left @ (duals.T @ spectrum.mean)
         bias = lost if bias is None else bias + lost
-    return left * scale, right / scale[:, None], bias
+    return *balanced(left, right), bias
+
+
+def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Share the norm of each row of `right` (r, in) evenly with the column of `left` (out, r)."""
+    norms = right.norm(dim=1)
+    scale = torch.where(norms > 0, norms, 1.0).sqrt()
+    return left * scale, right / scale[:, None]
 
 
 def compress(model: nn.Module, spectra: Spectra, plan: Plan) -> nn.Module:
@@ -66,9 +71,18 @@ def compress(model: nn.Module, spectra: Spectra, plan: Plan) -> nn.Module:
 
 def low_rank(spectrum: Spectrum, layer: nn.Linear, rank: int) -> LowRankLinear:
     """Build the low-rank layer that takes a layer's place, in its dtype and mode, on its device."""
-    left, right, bias = factors(spectrum, layer, rank)
+    return as_layer(layer, *factors(spectrum, layer, rank))
+
+
+def as_layer(layer: nn.Linear, left: Tensor, right: Tensor, bias: Tensor | None) -> LowRankLinear:
+    """Put factors (out, r) and (r, in) into a layer like the given one: its dtype, mode and device."""
     new = LowRankLinear(
-        layer.in_features, rank, layer.out_features, bias is not None, layer.weight.device, layer.weight.dtype
+        layer.in_features,
+        len(right),
+        layer.out_features,
+        bias is not None,
+        layer.weight.device,
+        layer.weight.dtype,
     )
     with torch.no_grad():
         new.left.copy_(left)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from arsvd.compression import low_rank
+from arsvd.compression import as_layer, balanced, low_rank
 from arsvd.layers import linear_layers, replace_layer
 from arsvd.modes import evaluation_mode
 from arsvd.planning import Plan
@@ -120,12 +120,6 @@ def _fitted(
         fitted.weight.copy_(weight)
         fitted.bias.copy_(mean_z - weight @ mean_x)
         return fitted
-    new = low_rank(spectrum, layer, rank)
     left, right = spectrum.vectors[:, :rank], spectrum.duals[:, :rank].T @ weight
-    norms = right.norm(dim=1)
-    scale = torch.where(norms > 0, norms, 1.0).sqrt()
-    new.left.copy_(left * scale)
-    new.right.copy_(right / scale[:, None])
-    if new.bias is not None:
-        new.bias.copy_(mean_z - left @ (right @ mean_x))
-    return new
+    bias = mean_z - left @ (right @ mean_x) if spectrum.biased_when_truncated else None
+    return as_layer(layer, *balanced(left, right), bias)
