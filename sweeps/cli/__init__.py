@@ -1,0 +1,28 @@
+"""The `arsvd` command. It reads arguments, calls the rooms, prints; nothing else is decided here.
+
+Commands import what they need when they run: the parts behind them take seconds to load.
+"""
+
+import click
+
+from arsvd import __version__
+from sweeps.cli import models, services, sweeping
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="arsvd")
+def main() -> None:
+    """Search the best compressed MLP for a data set, browse what was found, load it."""
+
+
+for _command in (
+    sweeping.sweep,
+    sweeping.validate,
+    sweeping.list_sweeps,
+    sweeping.show,
+    models.best,
+    models.compress,
+    services.ui,
+    services.data,
+):
+    main.add_command(_command)

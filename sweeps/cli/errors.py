@@ -1,0 +1,54 @@
+"""From errors to messages and exit statuses: 2 for bad input, 1 for anything else, 130 for Ctrl-C."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
+# By name, since importing the classes would load every room for the shortest command.
+_STATUSES = {
+    "ConfigError": BAD_INPUT,
+    "DataError": BAD_INPUT,
+    "InputError": BAD_INPUT,
+    "LedgerError": BAD_INPUT,
+    "NoModelError": BAD_INPUT,
+    "ResourcesError": BAD_INPUT,
+    "TrackingError": BAD_INPUT,
+    "ServerError": FAILURE,
+    "SweepFailedError": FAILURE,
+}
+
+
+def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the errors that a user can mend into one message and exit status 2."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **keywords: Any) -> None:
+        try:
+            command(*arguments, **keywords)
+        except KeyboardInterrupt:
+            _stop("interrupted", INTERRUPTED)
+        except Exception as error:
+            status = _status(error)
+            if status is None:
+                raise  # a fault of this software: the traceback is what helps
+            _stop(str(error), status)
+
+    return wrapped
+
+
+def _status(error: Exception) -> int | None:
+    statuses = [_STATUSES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _STATUSES]
+    return statuses[0] if statuses else None
+
+
+def _stop(message: str, status: int) -> None:
+    click.echo(f"arsvd: {message}", err=True)
+    sys.exit(status)
+
+
+class InputError(ValueError):
+    """An argument that cannot be used; the message says why."""

@@ -1,0 +1,119 @@
+"""Commands that hand out models: the best of a data set, or a compressed one of the user's."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from sweeps.cli.errors import InputError, reports_errors
+from sweeps.cli.options import AS_JSON, EXISTING_FILE
+
+
+@click.command()
+@click.argument("dataset")
+@click.option(
+    "--max-drop", type=float, help="Fewest parameters within this of the best dense accuracy, such as 0.005."
+)
+@click.option("--max-params", type=int, help="Most accurate with at most this many parameters.")
+@click.option(
+    "--export", type=click.Path(dir_okay=False, path_type=Path), help="Save the model here (.safetensors)."
+)
+@AS_JSON
+@reports_errors
+def best(
+    dataset: str, max_drop: float | None, max_params: int | None, export: Path | None, as_json: bool
+) -> None:
+    """Say which registered model of a data set is the best, and save it."""
+    import arsvd
+    from sweeps.report.console import print_version
+    from sweeps.tracking import connect, find_best
+    from sweeps.tracking.registry import load_version
+
+    if export is not None and not export.absolute().parent.is_dir():
+        raise InputError(f"the folder of {export} does not exist")
+    try:
+        version = find_best(dataset, max_drop=max_drop, max_params=max_params)
+        model = None if export is None else load_version(connect(), version)
+    except ValueError as error:  # limits out of range, or a file that is not the one registered
+        raise InputError(str(error)) from error
+    if export is not None and model is not None:
+        arsvd.save(model, export, version.to_dict())
+    if as_json:
+        click.echo(json.dumps(version.to_dict()))
+    else:
+        print_version(Console(), version, export)
+
+
+@click.command()
+@click.argument("model", type=EXISTING_FILE)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="The file to write, .safetensors or .pt2.",
+)
+@click.option("--energy", type=float, help="Target: share of each layer's energy to keep, in (0, 1].")
+@click.option("--max-params", type=int, help="Target: most numbers that the model may store.")
+@click.option("--max-macs", type=int, help="Target: most multiplications an input row in the linear layers.")
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Target: fewest parameters within this of the dense accuracy on the labelled data, such as 0.005.",
+)
+@click.option(
+    "--labelled",
+    type=EXISTING_FILE,
+    help="Arrays `inputs` and `labels`, .npz or .safetensors. They calibrate too without --calibration.",
+)
+@click.option(
+    "--calibration",
+    type=EXISTING_FILE,
+    help="Inputs of the model as .npy, rows first. Without any inputs: weight basis.",
+)
+@click.option(
+    "--basis", type=click.Choice(["weight", "activation", "loss"]), help="Else activation with inputs."
+)
+@click.option("--multiple", type=int, default=1, show_default=True, help="Round ranks to a multiple of this.")
+@click.option(
+    "--factory",
+    metavar="MODULE:FUNCTION",
+    help="Makes the dense model, for files of weights. It is imported.",
+)
+@AS_JSON
+@reports_errors
+def compress(
+    model: Path,
+    output: Path,
+    energy: float | None,
+    max_params: int | None,
+    max_macs: int | None,
+    max_drop: float | None,
+    labelled: Path | None,
+    calibration: Path | None,
+    basis: str | None,
+    multiple: int,
+    factory: str | None,
+    as_json: bool,
+) -> None:
+    """Compress the linear layers of a model; no pickle is read.
+
+    MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or a state dict (.safetensors, .pt, .pth)
+    with --factory. Give one target.
+    """
+    from sweeps.compressing import Data, Target, compress_file
+    from sweeps.report.console import print_plan
+
+    try:
+        target = Target(energy, max_params, max_macs, max_drop)
+        data = Data(calibration, labelled)
+        done = compress_file(model, output, target, data, basis=basis, multiple=multiple, factory=factory)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(done.to_dict()))
+    else:
+        print_plan(Console(), done.plan, output, done.load)
+        if done.dense is not None and done.small is not None:
+            click.echo(f"accuracy {done.dense.accuracy:.2%} -> {done.small.accuracy:.2%} on {labelled}")
