@@ -1,37 +1,30 @@
 """The one training loop: dense, LoRITa, fine-tuning and distillation are arguments to it."""
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from arsvd.data import Dataset, Split
+from arsvd.training.counters import CounterDraws
+from arsvd.training.draws import Draws, GeneratorDraws
+from arsvd.training.graph import CapturedStep
 from arsvd.training.hyperparameters import Hyperparameters
+from arsvd.training.images import Images
 from arsvd.training.loss import pack_loss
-from arsvd.training.optimizer import PackAdamW
 from arsvd.training.pack import Pack
-from arsvd.training.sampling import Batches, Dropout
+from arsvd.training.precision import check_precision, default_precision, matrix_products
+from arsvd.training.result import TrainingResult
 from arsvd.training.schedule import SCHEDULES
+from arsvd.training.snapshots import Snapshots
+from arsvd.training.state import MemberState
+from arsvd.training.step import StepInputs, TrainingStep
 
 EVALUATION_ROWS = 8192
-
-
-@dataclass
-class TrainingResult:
-    """What training a pack led to; the weights are in the pack.
-
-    Attributes:
-        curves: one dict a member with a value an epoch: "train_loss", "validation_loss" in nats,
-            "validation_accuracy" in [0, 1], "lr" the rate at the epoch's end.
-        failures: member to cause, for members whose loss was not finite. Their curves end there.
-        epochs: epochs done.
-    """
-
-    curves: list[dict[str, list[float]]]
-    failures: dict[int, str] = field(default_factory=dict)
-    epochs: int = 0
+EVALUATION_NUMBERS = 2**28  # in one hidden layer of all members; a gibibyte in float32
+CHECKPOINT_SECONDS = 60.0
 
 
 def train(
@@ -44,12 +37,18 @@ def train(
     schedule: str = "onecycle",
     flip: bool = False,
     teacher: Tensor | None = None,
+    precision: str | None = None,
     on_epoch: Callable[[TrainingResult], None] | None = None,
+    states: Sequence[MemberState] | None = None,
+    on_checkpoint: Callable[[int, MemberState], None] | None = None,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
     """Train every member of a pack, each by its own hyperparameters, in place.
 
-    Same seeds on the same machine give the same weights on a CPU. A member whose loss is not finite is
-    marked failed; the others do not notice, since no operation mixes members.
+    Same seeds on the same machine give the same weights on a CPU, and so does a training that was resumed.
+    A member whose loss is not finite is marked failed; the others do not notice, since no operation mixes
+    members. On CUDA the whole step is one graph, and the host waits for the device once an epoch.
 
     Args:
         pack: the members' weights, on the device to train on.
@@ -61,58 +60,115 @@ def train(
         flip: whether images are mirrored at random.
         teacher: logits of the training images, (members or 1, flips, samples, classes): `flips` is 2 with
             the mirrored images' logits second, or 1 without flips. Needed where a member distils.
+        precision: of matrix products, a name in `PRECISIONS`; by default tf32 on CUDA, else float32.
         on_epoch: called after each epoch with the result so far.
+        states: one a member, from `on_checkpoint` of an equal training; the training goes on from there.
+        on_checkpoint: called with a member's position and state, for each in turn, when `checkpoint_every`
+            has passed: between two steps, and at the end of a training that took as long.
+        checkpoint_every: seconds.
+        clock: in seconds, for `TrainingResult.seconds`.
 
     Returns:
         Curves and failures.
 
     Raises:
-        ValueError: the numbers of members differ, the schedule is unknown, epochs or batch size is below
-            1, or a member distils and there is no teacher, or one of another shape.
+        ValueError: the numbers of members differ, the schedule or the precision is unknown, epochs or batch
+            size is below 1, or a member distils and there is no teacher, or one of another shape.
+        StateError: a state is of another training, or they are not at one step.
     """
+    device, dtype = pack.biases[0].device, pack.biases[0].dtype
+    precision = precision or default_precision(device)
     _check(pack, members, epochs, batch_size, schedule)
     _check_teacher(teacher, members, flip, len(dataset.train.labels))
-    device, dtype = pack.biases[0].device, pack.biases[0].dtype
-    seeds = [member.seed for member in members]
-    batches = Batches(
-        dataset.train.images, dataset.train.labels, dataset.mean, dataset.std, seeds, batch_size, flip, dtype
-    )
-    dropout = Dropout([member.dropout for member in members], seeds, pack.hidden_widths, device, dtype)
+    check_precision(precision, device)
+    images = Images(dataset.train.images, dataset.train.labels, dataset.mean, dataset.std, dtype)
+    draws = _draws(pack, members, len(images), flip)
+    step = TrainingStep(pack, images, members, draws, teacher, half=precision == "bfloat16")
+    result = TrainingResult.empty(pack.members)
+    shared = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "schedule": schedule,
+        "flip": flip,
+        "samples": len(images),
+        "distilled": teacher is not None,
+    }
+    snapshots = Snapshots(pack, step, draws, result, members, shared)
+    done = 0 if states is None else snapshots.restore(states)
+    batch = min(batch_size, len(images))
+    steps = len(images) // batch  # a partial batch is left out; the order changes each epoch
+    result.epochs = done // steps
+    factor, total = SCHEDULES[schedule], epochs * steps
+    coefficients = step.optimizer.coefficients([factor(number / total) for number in range(total)])
+    advance: Callable[[StepInputs], None] = CapturedStep(step) if device.type == "cuda" else step
+    watch = _Watch(result.seconds, clock, checkpoint_every, saved=done)
 
-    def column(name: str) -> Tensor:
-        return torch.tensor([getattr(member, name) for member in members], device=device, dtype=dtype)
+    def checkpoint(due: bool) -> None:
+        if on_checkpoint is not None and due:
+            watch.count()
+            for member in range(pack.members):
+                on_checkpoint(member, snapshots.take(member, done, within_epoch=done % steps > 0))
+            watch.mark(done)
 
-    smoothing, share, temperature = column("label_smoothing"), column("distillation"), column("temperature")
-    weights = [weight for factors in pack.weights for weight in factors]
-    optimizer = PackAdamW(weights, pack.biases, column("lr"), column("weight_decay"))
-    factor, total = SCHEDULES[schedule], epochs * batches.steps
-    result = TrainingResult([{key: [] for key in CURVES} for _ in members])
-    rows = torch.arange(pack.members, device=device)[:, None]
-    step = 0
-    for parameter in optimizer.parameters:
-        parameter.requires_grad_(True)
-    for _ in range(epochs):
-        losses = torch.zeros(pack.members, device=device, dtype=dtype)
-        for inputs, labels, chosen, mirrored in batches.epoch():
-            logits = pack.forward(inputs, dropout.masks(inputs.shape[1]))
-            taught = None if teacher is None else _taught(teacher, rows, chosen, mirrored)
-            loss = pack_loss(logits, labels, smoothing, taught, share, temperature)
-            gradients = torch.autograd.grad(loss.sum(), optimizer.parameters)
-            optimizer.step(gradients, factor(step / total))
-            losses += loss.detach()
-            step += 1
-        rates = [member.lr * factor(step / total) for member in members]
-        _record(result, pack, dataset, (losses / batches.steps).tolist(), rates)
-        if on_epoch is not None:
-            on_epoch(result)
-        if len(result.failures) == pack.members:
-            break
-    for parameter in optimizer.parameters:
-        parameter.requires_grad_(False)
+    with _gradients(step.optimizer.parameters), matrix_products(precision):
+        for epoch in range(result.epochs, epochs):
+            if len(result.failures) == pack.members:
+                break
+            order, flips = draws.epoch(epoch)
+            if done % steps == 0:
+                step.losses.zero_()
+            for number in range(done, (epoch + 1) * steps):
+                images_of_step = slice((number % steps) * batch, (number % steps + 1) * batch)
+                draws.at(number)
+                mirrored = None if flips is None else flips[:, images_of_step]
+                advance(StepInputs(order[:, images_of_step], mirrored, coefficients[number]))
+                done = number + 1
+                checkpoint(done % steps > 0 and watch.due())
+            rates = [member.lr * factor(done / total) for member in members]
+            losses = (step.losses / steps).tolist()
+            result.add_epoch(losses, *_validate(pack, dataset), rates)
+            if on_epoch is not None:
+                on_epoch(result)
+            checkpoint(watch.due())
+    checkpoint(watch.long() and watch.saved != done)  # what follows a long training may be cut off too
+    watch.count()
     return result
 
 
-CURVES = ("train_loss", "validation_loss", "validation_accuracy", "lr")
+class _Watch:
+    """Counts the time of a training, and tells when a checkpoint is due.
+
+    Args:
+        seconds: one a member; time is added to them.
+        clock: that counts.
+        every: seconds between checkpoints, by the clock on the wall.
+        saved: steps that need no checkpoint any more.
+    """
+
+    def __init__(self, seconds: list[float], clock: Callable[[], float], every: float, saved: int) -> None:
+        self._seconds, self._clock, self._every = seconds, clock, every
+        self._counted = clock()
+        self._began = self._marked = time.monotonic()
+        self.saved = saved
+
+    def due(self) -> bool:
+        return time.monotonic() - self._marked >= self._every
+
+    def long(self) -> bool:
+        """Whether the training took so long that losing it would lose more than a checkpoint may cost."""
+        return time.monotonic() - self._began >= self._every
+
+    def mark(self, steps: int) -> None:
+        """Note that all steps up to a number are saved."""
+        self.saved, self._marked = steps, time.monotonic()
+
+    def count(self) -> None:
+        """Add the time since the last count to every member, in equal shares."""
+        now = self._clock()
+        share = (now - self._counted) / len(self._seconds)
+        self._counted = now
+        for member in range(len(self._seconds)):
+            self._seconds[member] += share
 
 
 @torch.no_grad()
@@ -129,12 +185,33 @@ def pack_logits(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = Fal
         (members, samples, classes).
     """
     device, dtype = pack.biases[0].device, pack.biases[0].dtype
-    batches = Batches(split.images, split.labels, dataset.mean, dataset.std, [0], 1, False, dtype)
+    images = Images(split.images, split.labels, dataset.mean, dataset.std, dtype)
+    widest = max(bias.shape[-1] for bias in pack.biases)
+    rows = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // (pack.members * widest)))
     parts = []
-    for chosen in torch.arange(len(split.labels), device=device)[None].split(EVALUATION_ROWS, dim=1):
+    for chosen in torch.arange(len(split.labels), device=device)[None].split(rows, dim=1):
         flips = torch.ones_like(chosen, dtype=torch.bool) if mirrored else None
-        parts.append(pack.forward(batches.inputs(chosen, flips)))
+        parts.append(pack.forward(images.inputs(chosen, flips)))
     return torch.cat(parts, dim=1)
+
+
+def _draws(pack: Pack, members: Sequence[Hyperparameters], samples: int, flip: bool) -> Draws:
+    device, dtype = pack.biases[0].device, pack.biases[0].dtype
+    seeds, rates = [member.seed for member in members], [member.dropout for member in members]
+    if device.type == "cuda":
+        return CounterDraws(seeds, samples, flip, rates, pack.hidden_widths, dtype, device)
+    return GeneratorDraws(seeds, samples, flip, rates, pack.hidden_widths, dtype)
+
+
+@contextmanager
+def _gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
 
 
 def _check(
@@ -170,29 +247,10 @@ def _check_teacher(
         )
 
 
-def _taught(teacher: Tensor, rows: Tensor, chosen: Tensor, mirrored: Tensor | None) -> Tensor:
-    """Pick the teacher's logits for a batch: (members, batch, classes)."""
-    which = rows if teacher.shape[0] > 1 else torch.zeros_like(rows)
-    flips = torch.zeros_like(chosen) if mirrored is None else mirrored.long()
-    return teacher[which, flips, chosen]
-
-
-def _record(
-    result: TrainingResult, pack: Pack, dataset: Dataset, train_losses: list[float], rates: list[float]
-) -> None:
+def _validate(pack: Pack, dataset: Dataset) -> tuple[list[float], list[float]]:
+    """Measure every member on the validation images: losses in nats and accuracies."""
     logits = pack_logits(pack, dataset.validation, dataset)
     labels = dataset.validation.labels.expand(pack.members, -1)
-    losses = pack_loss(logits, labels, torch.zeros_like(logits[:, 0, 0])).tolist()
-    accuracies = (logits.argmax(-1) == labels).double().mean(-1).tolist()
-    result.epochs += 1
-    for member, values in enumerate(zip(train_losses, losses, accuracies, rates, strict=True)):
-        if member in result.failures:
-            continue
-        if not (math.isfinite(values[0]) and math.isfinite(values[1])):
-            result.failures[member] = (
-                f"the loss was not finite in epoch {result.epochs} "
-                f"(training {values[0]}, validation {values[1]}); a lower learning rate may help"
-            )
-            continue
-        for key, value in zip(CURVES, values, strict=True):
-            result.curves[member][key].append(value)
+    losses = pack_loss(logits, labels, torch.zeros_like(logits[:, 0, 0]))
+    accuracies = (logits.argmax(-1) == labels).double().mean(-1)
+    return losses.tolist(), accuracies.tolist()

@@ -1,9 +1,13 @@
 """AdamW with one learning rate and one weight decay per member."""
 
+import functools
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 class PackAdamW:
@@ -16,6 +20,10 @@ class PackAdamW:
         weight_decay: (members,).
         betas: decay rates of the two moments.
         eps: added to the root of the second moment.
+
+    Attributes:
+        parameters: the decayed ones, then the others.
+        moments: the first and the second moments, each in the order of `parameters`.
 
     Source:
         Loshchilov and Hutter 2019, with decoupled decay times the learning rate as in torch.optim.AdamW.
@@ -34,35 +42,80 @@ class PackAdamW:
         self._decayed = len(decayed)
         self._lr, self._decay = lr, weight_decay
         self._betas, self._eps = betas, eps
-        self._first = [torch.zeros_like(p) for p in self.parameters]
-        self._second = [torch.zeros_like(p) for p in self.parameters]
-        self._scratch = [torch.empty_like(p) for p in self.parameters]
-        self._steps = 0
+        self.moments = (
+            [torch.zeros_like(p) for p in self.parameters],
+            [torch.zeros_like(p) for p in self.parameters],
+        )
+        device, dtype = self.parameters[0].device, self.parameters[0].dtype
+        self._fused = device.type == "cuda" and dtype == torch.float32 and _has_fused_kernel(device)
+        self._scratch = [] if self._fused else [torch.empty_like(p) for p in self.parameters]
+
+    def coefficients(self, factors: Sequence[float]) -> Tensor:
+        """Work out what a step takes besides its gradients, for steps 1, 2, …: nothing is left to the host.
+
+        Args:
+            factors: per step, the schedule's share of the peak learning rate.
+
+        Returns:
+            (steps, 3) on the parameters' device: the factor; the factor by which the learning rate becomes
+            the stride; eps with the second moment's bias correction.
+        """
+        beta1, beta2 = self._betas
+        rows = []
+        for step, factor in enumerate(factors, start=1):
+            correction1 = 1 - beta1**step
+            correction2 = (1 - beta2**step) ** 0.5
+            # p -= lr/c1 * m / (sqrt(v)/c2 + eps), with c2 moved to the other side of the fraction so that
+            # the large tensors are passed over once less
+            rows.append((factor, -correction2 / correction1, self._eps * correction2))
+        return torch.tensor(rows, dtype=torch.float64).to(self._lr)
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], factor: float) -> None:
-        """Move every parameter once.
+    def step(self, gradients: Sequence[Tensor], coefficients: Tensor) -> None:
+        """Move every parameter once, with tensor operations of fixed places and sizes only.
 
         Args:
             gradients: one a parameter, in the order of `parameters`.
-            factor: the schedule's share of the peak learning rate.
+            coefficients: (3,) a row of what `coefficients` returned.
         """
-        self._steps += 1
+        if self._fused:
+            self._fused_step(gradients, coefficients)
+            return
         beta1, beta2 = self._betas
-        correction1 = 1 - beta1**self._steps
-        correction2 = (1 - beta2**self._steps) ** 0.5
+        first, second = self.moments
+        factor, correction, eps = coefficients.unbind()
         lr = self._lr * factor
         shrink = (1 - lr * self._decay)[:, None, None]
-        # p -= lr/c1 * m / (sqrt(v)/c2 + eps), with c2 moved to the other side of the fraction so that the
-        # large tensors are passed over once less
-        stride = (lr * (-correction2 / correction1))[:, None, None]
-        torch._foreach_lerp_(self._first, list(gradients), 1 - beta1)
-        torch._foreach_mul_(self._second, beta2)
-        torch._foreach_addcmul_(self._second, list(gradients), list(gradients), 1 - beta2)
+        stride = (lr * correction)[:, None, None]
+        torch._foreach_lerp_(first, list(gradients), 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, list(gradients), list(gradients), 1 - beta2)
         for index, parameter in enumerate(self.parameters):
             if index < self._decayed:
                 parameter.mul_(shrink)
-            scratch = torch.sqrt(self._second[index], out=self._scratch[index])
-            scratch.add_(self._eps * correction2)
-            torch.div(self._first[index], scratch, out=scratch)
+            scratch = torch.sqrt(second[index], out=self._scratch[index])
+            scratch.add_(eps)
+            torch.div(first[index], scratch, out=scratch)
             parameter.addcmul_(scratch, stride)
+
+    def _fused_step(self, gradients: Sequence[Tensor], coefficients: Tensor) -> None:
+        from arsvd.training.fused import adamw
+
+        none = torch.zeros_like(self._decay)
+        numbers = zip(self.parameters, gradients, *self.moments, strict=True)
+        for index, (parameter, gradient, first, second) in enumerate(numbers):
+            decay = self._decay if index < self._decayed else none
+            adamw(parameter, gradient, first, second, self._lr, decay, coefficients, self._betas)
+
+
+@functools.cache
+def _has_fused_kernel(device: torch.device) -> bool:
+    """Whether Triton is there and compiles for the device; without it the update takes longer, no more."""
+    try:
+        from arsvd.training.fused import probe
+
+        probe(device)
+    except Exception as error:
+        log.warning("AdamW runs without its fused kernel on %s: %s: %s", device, type(error).__name__, error)
+        return False
+    return True

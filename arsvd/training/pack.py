@@ -163,6 +163,12 @@ class Pack:
         """Per hidden layer: each member's own width, without padding."""
         return [[a[layer][-1] for a in self.architectures] for layer in range(len(self.architectures[0]) - 1)]
 
+    def own_shapes(self, member: int) -> list[tuple[int, int]]:
+        """Rows and columns that a member has of each of `parameters`; the rest is padding."""
+        architecture = self.architectures[member]
+        weights = [pair for dims in architecture for pair in itertools.pairwise(dims)]
+        return weights + [(1, dims[-1]) for dims in architecture]
+
     def forward(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
         """Map (members, batch, features) to logits (members, batch, classes).
 

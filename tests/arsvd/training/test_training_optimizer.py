@@ -31,10 +31,11 @@ class TestPackAdamW:
             groups = [{"params": own[:2], "weight_decay": decay}, {"params": own[2:], "weight_decay": 0.0}]
             members.append((own, torch.optim.AdamW(groups, lr=lr)))
         ours = PackAdamW(weights, biases, column(RATES), column(DECAYS))
-        for step in range(50):
-            factor = one_cycle(step / 50)
+        factors = [one_cycle(step / 50) for step in range(50)]
+        coefficients = ours.coefficients(factors)
+        for step, factor in enumerate(factors):
             gradients = [torch.randn_like(p) * 10 ** (step % 5 - 2) for p in ours.parameters]
-            ours.step(gradients, factor)
+            ours.step(gradients, coefficients[step])
             for m, (own, optimizer) in enumerate(members):
                 for parameter, gradient in zip(own, gradients, strict=True):
                     parameter.grad = gradient[m].clone()
@@ -49,9 +50,9 @@ class TestPackAdamW:
         for parameter in weights + biases:
             parameter[1, :, 1:] = 0
         optimizer = PackAdamW(weights, biases, column(RATES), column(DECAYS))
-        for _ in range(10):
+        for coefficients in optimizer.coefficients([1.0] * 10):
             gradients = [torch.randn_like(p) * (p != 0) for p in optimizer.parameters]
-            optimizer.step(gradients, 1.0)
+            optimizer.step(gradients, coefficients)
         assert all(not bool(p[1, :, 1:].any()) for p in weights + biases)
 
     def test_a_broken_gradient_stays_with_its_member(self) -> None:
@@ -60,12 +61,12 @@ class TestPackAdamW:
             torch.manual_seed(3)
             weights, biases = stacked()
             optimizer = PackAdamW(weights, biases, column(RATES), column(DECAYS))
-            for _ in range(3):
+            for coefficients in optimizer.coefficients([1.0] * 3):
                 gradients = [torch.randn_like(p) for p in optimizer.parameters]
                 if broken:
                     for gradient in gradients:
                         gradient[1] = torch.nan
-                optimizer.step(gradients, 1.0)
+                optimizer.step(gradients, coefficients)
             results.append(optimizer.parameters)
         for good, bad in zip(*results, strict=True):
             assert torch.equal(good[[0, 2]], bad[[0, 2]])

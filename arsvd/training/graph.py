@@ -1,0 +1,71 @@
+"""A training step as one CUDA graph: a launch of the host instead of a hundred."""
+
+import torch
+
+from arsvd.training.step import StepInputs, TrainingStep
+
+WARM_UP = 3  # steps before the capture, so that libraries have their handles and workspaces by then
+
+
+class StaticStep:
+    """A training step that always reads its inputs from the same memory.
+
+    Args:
+        step: what is done.
+    """
+
+    def __init__(self, step: TrainingStep) -> None:
+        self._step = step
+        self._inputs: StepInputs | None = None
+
+    def __call__(self, inputs: StepInputs) -> None:
+        """Copy the inputs to their places and do the step."""
+        self._place(inputs)
+        self._run()
+
+    def _place(self, inputs: StepInputs) -> None:
+        if self._inputs is None:
+            mirrored = None if inputs.mirrored is None else inputs.mirrored.clone()
+            self._inputs = StepInputs(inputs.chosen.clone(), mirrored, inputs.coefficients.clone())
+            return
+        self._inputs.chosen.copy_(inputs.chosen)
+        self._inputs.coefficients.copy_(inputs.coefficients)
+        if self._inputs.mirrored is not None and inputs.mirrored is not None:
+            self._inputs.mirrored.copy_(inputs.mirrored)
+
+    def _run(self) -> None:
+        if self._inputs is not None:
+            self._step(self._inputs)
+
+
+class CapturedStep(StaticStep):
+    """Captures the step after a few that are done as usual, and replays it from then on.
+
+    The first steps are steps of the training like all others: nothing is done twice. Everything that the
+    step changes (weights, moments, losses) and reads (images, teacher, random counters) must stay where it
+    is; only the inputs and what `Draws.at` sets differ between replays.
+    """
+
+    def __init__(self, step: TrainingStep) -> None:
+        super().__init__(step)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._done = 0
+
+    def _run(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+            return
+        if self._done < WARM_UP:
+            self._done += 1
+            # capture happens on a side stream, and so must the steps that prepare it
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                super()._run()
+            torch.cuda.current_stream().wait_stream(side)
+            return
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            super()._run()  # recorded, not done
+        self._graph = graph
+        graph.replay()

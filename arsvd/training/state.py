@@ -1,0 +1,92 @@
+"""A member in the middle of its training, as bytes: safetensors with a JSON header, no pickle."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+STATE_VERSION = 1
+_HEADER, _DIGEST = "arsvd training", "sha256"
+_LENGTH_BYTES = 8  # of a safetensors file's header, at its beginning
+
+
+class StateError(ValueError):
+    """A training state is damaged, of another version, or of another training."""
+
+
+@dataclass(frozen=True)
+class MemberState:
+    """Everything that one member needs to go on as if it had never stopped.
+
+    Attributes:
+        settings: what the training is, JSON-able; a state continues a training of equal settings only.
+        steps: optimizer steps done.
+        curves: so far, one value a finished epoch.
+        failure: why the member failed, None where it did not.
+        seconds: trained so far, the member's share of its pack's time.
+        tensors: weights, both moments, the sum of the losses since the epoch began, generators' states.
+            None has padding: the next pack may have other widths.
+    """
+
+    settings: dict[str, Any]
+    steps: int
+    curves: dict[str, list[float]]
+    failure: str | None
+    seconds: float
+    tensors: dict[str, Tensor]
+
+    def to_bytes(self) -> bytes:
+        """Write the state, with a checksum over all of it."""
+        header = {
+            "version": STATE_VERSION,
+            "settings": self.settings,
+            "steps": self.steps,
+            "curves": self.curves,
+            "failure": self.failure,
+            "seconds": self.seconds,
+        }
+        text = json.dumps(header, allow_nan=False, sort_keys=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
+        metadata = {_HEADER: text, _DIGEST: _digest(text, tensors)}
+        return bytes(safetensors.torch.save(tensors, metadata=metadata))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "MemberState":
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            StateError: the content is damaged, something else, or of another version.
+        """
+        try:
+            tensors = safetensors.torch.load(content)
+            length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+            parsed = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+            metadata = parsed.get("__metadata__") or {}
+            text, digest = metadata[_HEADER], metadata[_DIGEST]
+        except SafetensorError as error:
+            raise StateError(f"a training state is not whole: {error}") from error
+        except (ValueError, KeyError) as error:
+            raise StateError("a training state was not written by this library") from error
+        if _digest(text, tensors) != digest:
+            raise StateError("a training state is damaged: its checksum does not fit its content")
+        header = json.loads(text)
+        if header["version"] != STATE_VERSION:
+            raise StateError(
+                f"a training state is of version {header['version']}; this release reads {STATE_VERSION}"
+            )
+        del header["version"]
+        return cls(**header, tensors=tensors)
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,109 @@
+"""What is captured on CUDA, done step by step on the CPU; and the graph itself where there is a device."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from arsvd.data import Dataset
+from arsvd.training import Hyperparameters, Pack, dense_architecture, train
+from arsvd.training.counters import CounterDraws
+from arsvd.training.graph import CapturedStep, StaticStep
+from arsvd.training.images import Images
+from arsvd.training.schedule import one_cycle
+from arsvd.training.step import StepInputs, TrainingStep
+
+MEMBERS = (
+    Hyperparameters(lr=3e-3, seed=1, dropout=0.3, weight_decay=0.1),
+    Hyperparameters(lr=1e-2, seed=2, label_smoothing=0.1, distillation=0.4, temperature=2.0),
+    Hyperparameters(lr=2e-3, seed=3, dropout=0.1),
+)
+WIDTHS, BATCH, STEPS = ((24, 16), (8, 30), (40, 5)), 64, 12
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+    ),
+]
+
+
+def steps_of(digits: Dataset, device: str, kind: str, half: bool = False) -> tuple[Pack, Tensor]:
+    """Do some steps the way training on CUDA does, through one kind of step."""
+    data = digits.to(device)
+    architectures = [dense_architecture([64, *widths, 10]) for widths in WIDTHS]
+    pack = Pack.from_seeds(architectures, [m.seed for m in MEMBERS], device)
+    images = Images(data.train.images, data.train.labels, data.mean, data.std)
+    rates = [member.dropout for member in MEMBERS]
+    draws = CounterDraws(
+        [m.seed for m in MEMBERS],
+        len(images),
+        True,
+        rates,
+        pack.hidden_widths,
+        torch.float32,
+        torch.device(device),
+    )
+    teacher = torch.randn(1, 2, len(images), 10, generator=torch.Generator().manual_seed(1)).to(device)
+    step = TrainingStep(pack, images, MEMBERS, draws, teacher, half)
+    advance = {"plain": lambda s: s, "static": StaticStep, "captured": CapturedStep}[kind](step)
+    coefficients = step.optimizer.coefficients([one_cycle(number / STEPS) for number in range(STEPS)])
+    order, flips = draws.epoch(0)
+    assert flips is not None
+    for parameter in pack.parameters:
+        parameter.requires_grad_(True)
+    for number in range(STEPS):
+        part = slice(number * BATCH, (number + 1) * BATCH)
+        draws.at(number)
+        advance(StepInputs(order[:, part], flips[:, part], coefficients[number]))
+    for parameter in pack.parameters:
+        parameter.requires_grad_(False)
+    return pack, step.losses
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_static_inputs_change_nothing(digits: Dataset, device: str) -> None:
+    """A captured step reads its inputs from one place: whatever it would read elsewhere stays as it was."""
+    plain, losses = steps_of(digits, device, "plain")
+    static, static_losses = steps_of(digits, device, "static")
+    assert torch.equal(losses, static_losses)
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters, static.parameters, strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES[1:])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_a_replayed_graph_equals_its_steps(digits: Dataset, device: str, half: bool) -> None:
+    plain, losses = steps_of(digits, device, "plain", half)
+    captured, captured_losses = steps_of(digits, device, "captured", half)
+    torch.testing.assert_close(losses, captured_losses, rtol=1e-4, atol=1e-5)
+    for one, other in zip(plain.parameters, captured.parameters, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_half_precision_stays_close(digits: Dataset, device: str) -> None:
+    _, losses = steps_of(digits, device, "plain")
+    _, rounded = steps_of(digits, device, "plain", half=True)
+    assert not torch.equal(losses, rounded)
+    torch.testing.assert_close(losses, rounded, rtol=0.02, atol=0.0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_digits_are_learned_at_every_precision(digits: Dataset, device: str, precision: str) -> None:
+    pack = Pack.from_seeds([dense_architecture([64, 64, 10])] * 2, [0, 1], device)
+    members = [Hyperparameters(lr=1e-2, dropout=0.1, seed=seed) for seed in (0, 1)]
+    before = torch.get_float32_matmul_precision()
+    if (device, precision) == ("cpu", "tf32"):
+        with pytest.raises(ValueError, match="tf32 exists on CUDA devices only, the pack is on cpu"):
+            train(pack, digits, members, epochs=1, batch_size=64, precision=precision)
+        return
+    result = train(pack, digits.to(device), members, epochs=8, batch_size=32, precision=precision)
+    assert all(curves["validation_accuracy"][-1] > 0.93 for curves in result.curves)
+    assert torch.get_float32_matmul_precision() == before
+    assert all(parameter.dtype == torch.float32 for parameter in pack.parameters)
+
+
+def test_an_unknown_precision_is_refused(digits: Dataset) -> None:
+    pack = Pack.from_seeds([dense_architecture([64, 8, 10])], [0])
+    with pytest.raises(ValueError, match="unknown precision 'fp8'; there are"):
+        train(pack, digits, [Hyperparameters(lr=1e-3)], epochs=1, batch_size=64, precision="fp8")

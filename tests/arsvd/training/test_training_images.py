@@ -1,0 +1,53 @@
+"""Images: normalised as torchvision does it, gathered, mirrored."""
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from arsvd.training import normalized
+from arsvd.training.images import Images
+
+MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.25, 0.1)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randint(0, 256, (50, 3, 4, 6), dtype=torch.uint8)
+
+
+@pytest.fixture
+def source(images: Tensor) -> Images:
+    return Images(images, torch.arange(50) * 2, MEAN, STD, torch.float64)
+
+
+def plain(images: Tensor) -> Tensor:
+    """(x / 255 - mean) / std, as torchvision does it."""
+    return transforms.normalize(images.double() / 255, list(MEAN), list(STD)).flatten(1)
+
+
+def test_inputs_equal_torchvisions(images: Tensor, source: Images) -> None:
+    inputs = source.inputs(torch.arange(50)[None])
+    torch.testing.assert_close(inputs[0], plain(images), rtol=1e-12, atol=1e-12)
+    assert len(source) == 50
+
+
+def test_normalized_is_the_same_in_single_precision(images: Tensor) -> None:
+    single = normalized(images, MEAN, STD)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), plain(images), rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_and_labels_belong_together(images: Tensor, source: Images) -> None:
+    chosen = torch.stack([torch.randperm(50)[:8] for _ in range(2)])
+    assert torch.equal(source.labels(chosen), chosen * 2)
+    torch.testing.assert_close(source.inputs(chosen), plain(images)[chosen])
+
+
+def test_mirroring_is_left_to_right_and_nothing_else(images: Tensor, source: Images) -> None:
+    mirrored = torch.zeros(1, 50, dtype=torch.bool)
+    mirrored[0, ::3] = True
+    inputs = source.inputs(torch.arange(50)[None], mirrored)[0]
+    expected = torch.where(mirrored[0, :, None], plain(transforms.horizontal_flip(images)), plain(images))
+    torch.testing.assert_close(inputs, expected)
+    assert not torch.equal(plain(images), plain(images.flip(-1)))
