@@ -1,42 +1,110 @@
-"""Commands around a sweep: the web interface and data sets."""
+"""Commands around a sweep: the web interface, the tracking server and data sets."""
 
-import contextlib
 from pathlib import Path
 
 import click
 
-from sweeps.cli.errors import reports_errors
+from sweeps.cli.errors import InputError, reports_errors
 from sweeps.cli.options import DATA_DIR
+
+_PORT = click.option(
+    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 takes a free one."
+)
 
 
 @click.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 takes a free one."
-)
+@_PORT
 @reports_errors
 def ui(port: int) -> None:
     """Open MLflow's web interface on this machine's sweeps (loopback address only)."""
-    from mlflow_server.ui import serve
+    from mlflow_server import ends_on_signals
+    from mlflow_server.ui import browse
     from sweeps.tracking.connection import arsvd_home, tracking_uri
+    from sweeps.tracking.failures import redact
 
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
-        click.echo(f"MLFLOW_TRACKING_URI names a server that runs already: {uri}")
+        click.echo(f"MLFLOW_TRACKING_URI names a server that runs already: {redact(uri)}")
         return
     from sweeps.tracking import connect
 
-    connect(uri)
-    with serve(uri, (arsvd_home() / "artifacts").as_uri(), port) as address:
-        click.echo(f"MLflow is at {address}/#/experiments?workflowType=machine_learning - end it with Ctrl-C")
-        with contextlib.suppress(KeyboardInterrupt):
-            _wait_for_ever()
+    with ends_on_signals():
+        connect(uri)
+        with browse(uri, (arsvd_home() / "artifacts").as_uri(), port) as server:
+            click.echo(f"MLflow is at {server.page} - end it with Ctrl-C")
+            server.watch()
 
 
-def _wait_for_ever() -> None:
-    import signal
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@_PORT
+@click.option(
+    "--db",
+    envvar="ARSVD_DB",
+    metavar="URI",
+    help="sqlite:///PATH or postgresql://USER@HOST:PORT/NAME, with the password in PGPASSWORD or ~/.pgpass; "
+    "also read from ARSVD_DB.  [default: an SQLite file in the data folder]",
+)
+@click.option(
+    "--artifacts", metavar="PLACE", help="A folder or s3://BUCKET/PREFIX.  [default: in the data folder]"
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of what the server keeps itself.  [default: server/ in ARSVD_HOME]",
+)
+@click.option("--auth", is_flag=True, help="Ask for an account; always so where others reach the address.")
+@click.option(
+    "--allow-host", "names", multiple=True, metavar="NAME", help="A name under which browsers ask for it."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer."
+)
+@click.option("--tls-certificate", type=click.Path(dir_okay=False, path_type=Path), help="Serve https.")
+@click.option("--tls-key", type=click.Path(dir_okay=False, path_type=Path), help="The certificate's key.")
+@reports_errors
+def server(
+    host: str,
+    port: int,
+    db: str | None,
+    artifacts: str | None,
+    data: Path | None,
+    auth: bool,
+    names: tuple[str, ...],
+    workers: int,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+) -> None:
+    """Run an MLflow tracking server that several machines and people share."""
+    from mlflow_server import ServerSettings, ends_on_signals, serve
+    from mlflow_server.database import has_password
+    from sweeps.tracking.connection import arsvd_home
 
-    while True:
-        signal.pause()
+    if (tls_certificate is None) != (tls_key is None):
+        raise InputError("--tls-certificate and --tls-key go together: give both or none")
+    settings = ServerSettings(
+        data=arsvd_home() / "server" if data is None else data,
+        host=host,
+        port=port,
+        database=db,
+        artifacts=artifacts,
+        authentication=True if auth else None,
+        names=names,
+        workers=workers,
+        tls=None if tls_certificate is None or tls_key is None else (tls_certificate, tls_key),
+    )
+    given = click.get_current_context().get_parameter_source("db")
+    if db and given is click.core.ParameterSource.COMMANDLINE and has_password(db):
+        click.echo(
+            "arsvd: every user of this machine can read the password in --db in the list of processes; "
+            "set ARSVD_DB instead, or leave the password to PGPASSWORD or ~/.pgpass",
+            err=True,
+        )
+    with ends_on_signals(), serve(settings) as running:
+        for notice in running.notices:
+            click.echo(f"arsvd: {notice}", err=True)
+        click.echo(running.introduction())
+        running.watch()
 
 
 @click.command()

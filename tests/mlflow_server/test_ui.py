@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_server.ui import ServerError, serve
+from mlflow_server import ServerError
+from mlflow_server.ui import browse
 
 # Stands in for `python -m mlflow server`: takes the same arguments and does what a test wants.
 STUB = """#!{python}
@@ -99,7 +100,8 @@ def group_is_gone(group: int) -> bool:
 
 
 def test_mlflow_answers_on_loopback_until_the_context_ends(tmp_path: Path, stub: list[int]) -> None:
-    with serve(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path / "artifacts"), 0) as address:
+    with browse(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path / "artifacts"), 0) as server:
+        address = server.address
         host, _, port = address.removeprefix("http://").partition(":")
         assert host == "127.0.0.1"
         assert get(f"{address}/health") == "OK"
@@ -129,7 +131,7 @@ def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path, stub: li
     with (
         taken_port() as port,
         pytest.raises(ServerError, match=rf"port {port} is taken \(.*\); choose another with --port"),
-        serve(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path), port),
+        browse(f"sqlite:///{tmp_path / 'mlflow.db'}", str(tmp_path), port),
     ):
         pytest.fail("it cannot have started")
     assert stub == []
@@ -140,11 +142,12 @@ def test_a_server_that_says_much_goes_on_answering(
     tmp_path: Path, stub: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, SERVING, monkeypatch)
-    with serve("sqlite:///x", "files", 0) as address:
+    with browse("sqlite:///x", "files", 0) as server:
         for _ in range(3):  # a megabyte to stderr each time, more than any pipe holds
-            arguments = get(f"{address}/health")
-    assert arguments.startswith("-m mlflow server --host 127.0.0.1 --port ")
-    assert "--backend-store-uri sqlite:///x --default-artifact-root files" in arguments
+            said = get(f"{server.address}/health")
+    assert said.startswith("-m mlflow server --app-name arsvd --host 127.0.0.1 --port ")
+    assert "--default-artifact-root files" in said
+    assert "sqlite" not in said  # a database's address may hold a password, and everyone reads command lines
     assert group_is_gone(stub[0])
 
 
@@ -155,8 +158,8 @@ def test_a_proxy_is_not_asked_for_this_machine(
     monkeypatch.delenv("no_proxy")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
-    with serve("sqlite:///x", "files", 0, wait_seconds=30) as address:
-        assert address.startswith("http://127.0.0.1:")
+    with browse("sqlite:///x", "files", 0, wait_seconds=30) as server:
+        assert server.address.startswith("http://127.0.0.1:")
 
 
 def test_a_server_that_ends_early_is_told_with_the_end_of_what_it_said(
@@ -164,7 +167,7 @@ def test_a_server_that_ends_early_is_told_with_the_end_of_what_it_said(
 ) -> None:
     behaviour = 'sys.stderr.write("x" * 100_000 + "\\nno such revision\\n"); sys.exit(3)'
     install(tmp_path, behaviour, monkeypatch)
-    with pytest.raises(ServerError) as caught, serve("sqlite:///x", "files", 0):
+    with pytest.raises(ServerError) as caught, browse("sqlite:///x", "files", 0):
         pytest.fail("it cannot have started")
     text = str(caught.value)
     assert text.startswith("the MLflow server ended with status 3: xxx")
@@ -178,7 +181,7 @@ def test_a_server_that_never_answers_is_ended(
     install(tmp_path, "os.fork(); time.sleep(600)", monkeypatch)
     with (
         pytest.raises(ServerError, match=r"at http://127\.0\.0\.1:\d+ did not answer within 0\.5 seconds"),
-        serve("sqlite:///x", "files", 0, wait_seconds=0.5),
+        browse("sqlite:///x", "files", 0, wait_seconds=0.5),
     ):
         pytest.fail("it cannot have started")
     assert group_is_gone(stub[0])
@@ -195,6 +198,6 @@ def test_a_server_that_will_not_end_is_killed_with_its_workers(
     class StoppedError(Exception):
         pass
 
-    with pytest.raises(StoppedError), serve("sqlite:///x", "files", 0):
+    with pytest.raises(StoppedError), browse("sqlite:///x", "files", 0):
         raise StoppedError
     assert group_is_gone(stub[0])

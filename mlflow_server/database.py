@@ -1,0 +1,139 @@
+"""The database behind a server: which ones can be used, and whether it opens."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_server.errors import ConfigError, ServerError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+_CONNECT_SECONDS = 5
+_POSTGRES = {"postgresql+psycopg2": "psycopg2", "postgresql+psycopg": "psycopg"}
+_PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
+
+
+def resolve_database(uri: str) -> str:
+    """Return a database's address with an absolute path.
+
+    Args:
+        uri: sqlite:///PATH or postgresql://USER@HOST:PORT/NAME. The password may be inside, or come from
+            PGPASSWORD or ~/.pgpass.
+
+    Raises:
+        ConfigError: an address that is none, or a database that is not supported.
+    """
+    url = _parsed(uri)
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        if not url.database or url.database == ":memory:":
+            raise ConfigError(f"--db {uri!r} names no file; write sqlite:///PATH")
+        return f"sqlite:///{Path(url.database).expanduser().absolute()}"
+    if backend != "postgresql" or url.drivername not in ("postgresql", *_POSTGRES):
+        raise ConfigError(
+            f"--db {redacted(uri)!r} cannot be used: it must start with sqlite:/// or postgresql://"
+        )
+    if url.drivername == "postgresql":
+        # which driver that means depends on SQLAlchemy's version, so the installed one is named
+        present = [name for name, module in _POSTGRES.items() if importlib.util.find_spec(module)]
+        url = url.set(drivername=(present or list(_POSTGRES))[0])
+    return url.render_as_string(hide_password=False)
+
+
+def check_database(uri: str) -> None:
+    """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes.
+
+    Args:
+        uri: what `resolve_database` returned.
+
+    Raises:
+        ServerError: the driver is missing, nothing answers, the password is wrong, or there is no such
+            database.
+    """
+    import sqlalchemy
+
+    url = _parsed(uri)
+    if url.get_backend_name() == "sqlite":
+        _make_file(Path(str(url.database)))
+    limited = {"connect_timeout": _CONNECT_SECONDS} if url.get_backend_name() == "postgresql" else {}
+    try:
+        engine = sqlalchemy.create_engine(url, connect_args=limited)
+        try:
+            with engine.connect():
+                pass
+        finally:
+            engine.dispose()
+    except ImportError:
+        raise ServerError(
+            f"the database {redacted(uri)} needs the driver {url.get_driver_name()}: "
+            f"pip install {_PACKAGES.get(url.get_driver_name(), url.get_driver_name())}"
+        ) from None
+    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        text = str(error.orig) if isinstance(error, sqlalchemy.exc.DBAPIError) else str(error)
+        raise ServerError(
+            f"the database {redacted(uri)} cannot be opened: {_without_password(text, url)}{_remedy(text)}"
+        ) from None
+
+
+def redacted(uri: str) -> str:
+    """Return a database's address without its password and its options, which may hold one too."""
+    return _shown(_parsed(uri))
+
+
+def has_password(uri: str) -> bool:
+    """Whether a password is part of an address."""
+    url = _parsed(uri)
+    return bool(url.password) or any("password" in option for option in url.query)
+
+
+def _shown(url: "URL") -> str:
+    shown = url._replace(password=None, drivername=url.get_backend_name())
+    return shown.difference_update_query(list(url.query)).render_as_string()
+
+
+def _parsed(uri: str) -> "URL":
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        url = make_url(uri)
+        url.get_dialect()  # looks the kind of database up
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        # the address is not repeated: who can say where its password is
+        raise ConfigError(
+            "--db is no database's address; write sqlite:///PATH or postgresql://USER@HOST:PORT/NAME, "
+            "with %-escapes for /, @, : and % in user and password"
+        ) from None
+    return url
+
+
+def _without_password(text: str, url: "URL") -> str:
+    line = " ".join(text.split())
+    hidden = [str(url.password)] if url.password else []
+    hidden += [str(value) for option, value in url.query.items() if "password" in option]
+    for word in hidden:
+        line = line.replace(word, "***")
+    return line
+
+
+def _remedy(text: str) -> str:
+    remedies = {
+        "password authentication failed": "the user or the password is wrong",
+        "no password supplied": "give the password in PGPASSWORD or ~/.pgpass",
+        "does not exist": "make it first, with createdb for a database and createuser for a user",
+        "refused": "is PostgreSQL running there?",
+        "timeout": "is PostgreSQL running there?",
+        "translate host name": "its host name is not known",
+    }
+    return next((f" ({remedy})" for sign, remedy in remedies.items() if sign in text), "")
+
+
+def _make_file(path: Path) -> None:
+    """Make an SQLite file that only this user may read, where there is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise ServerError(f"the database {path} cannot be made or written ({error.strerror})") from None

@@ -1,0 +1,9 @@
+"""What keeps a server from starting."""
+
+
+class ServerError(RuntimeError):
+    """The server did not start or ended by itself; the message says why and holds no credentials."""
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it, says why, and holds no credentials."""

@@ -1,0 +1,71 @@
+"""What a server is started with, checked before anything starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow_server.addresses import LOOPBACK, allowed_hosts, is_loopback
+from mlflow_server.artifacts import resolve_artifacts
+from mlflow_server.database import resolve_database
+from mlflow_server.errors import ConfigError
+
+DEFAULT_PORT = 5000
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """A tracking server's settings.
+
+    Attributes:
+        data: the folder of everything that the server keeps itself: secrets, its log, and where nothing else
+            is said the database and the artifacts.
+        host: the address to listen on.
+        port: TCP port; 0 takes a free one.
+        database: sqlite:///PATH or postgresql://…; None for an SQLite file in `data`.
+        artifacts: a folder or s3://BUCKET/PREFIX; None for a folder in `data`. Clients never see it: the
+            server passes files through.
+        authentication: whether requests need an account; None where others can reach the address.
+        names: further host names under which the server may be asked for.
+        workers: processes that answer.
+        tls: the files of a certificate and of its key, None to serve unencrypted.
+    """
+
+    data: Path
+    host: str = LOOPBACK
+    port: int = DEFAULT_PORT
+    database: str | None = None
+    artifacts: str | None = None
+    authentication: bool | None = None
+    names: tuple[str, ...] = ()
+    workers: int = 1
+    tls: tuple[Path, Path] | None = None
+
+    def resolved(self) -> "ServerSettings":
+        """Return the same settings with every choice made and every path absolute.
+
+        Raises:
+            ConfigError: a setting that cannot be used, such as an open address without authentication.
+        """
+        data = self.data.expanduser().absolute()
+        alone = is_loopback(self.host)
+        if not alone and self.authentication is False:
+            raise ConfigError(
+                f"--host {self.host} can be reached by others, so the server starts there only with "
+                f"authentication; leave authentication on, or listen on {LOOPBACK}"
+            )
+        allowed_hosts(self.host, self.port, self.names)
+        if self.workers < 1:
+            raise ConfigError(f"--workers must be at least 1, got {self.workers}")
+        for path in self.tls or ():
+            if not path.is_file():
+                raise ConfigError(f"the TLS file {path} does not exist")
+        return ServerSettings(
+            data=data,
+            host=self.host,
+            port=self.port,
+            database=resolve_database(self.database or f"sqlite:///{data / 'mlflow.db'}"),
+            artifacts=resolve_artifacts(self.artifacts or str(data / "artifacts")),
+            authentication=not alone if self.authentication is None else self.authentication,
+            names=self.names,
+            workers=self.workers,
+            tls=None if self.tls is None else (self.tls[0].absolute(), self.tls[1].absolute()),
+        )
