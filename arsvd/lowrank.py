@@ -6,6 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Measured on AVX-512 CPUs with MKL (benchmarks/NOTES.md): a product of matrices comes in tiles of 16 columns,
+# so that a result of 17 columns takes as long as one of 32. With the roles of the factors swapped the columns
+# are the batch, which is many tiles wide, and the rank becomes the rows, where a remainder costs little.
+_TILE = 16
+_MANY_ROWS = 32  # below, the swapped product has too few columns itself
+
 
 class LowRankLinear(nn.Module):
     """y = left (right x) + bias, with `left` of shape (out, rank) and `right` of shape (rank, in).
@@ -58,7 +64,19 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
-        return F.linear(F.linear(x, self.right), self.left, self.bias)
+        if not self._swapping_pays(x):
+            return F.linear(F.linear(x, self.right), self.left, self.bias)
+        rows = x.reshape(-1, self.in_features)
+        # (rank, rows), passed on as a transposed view: the second product reads it as it lies
+        reduced = torch.mm(self.right, rows.t()).t()
+        return F.linear(reduced, self.left, self.bias).reshape(*x.shape[:-1], self.out_features)
+
+    def _swapping_pays(self, x: Tensor) -> bool:
+        # Exported programs hold for every batch, so there the size must not be looked at. Calls at small
+        # batches take microseconds: the cheap questions come first.
+        if self.rank % _TILE == 0 or torch.compiler.is_exporting():
+            return False
+        return x.numel() >= _MANY_ROWS * self.in_features and x.is_cpu
 
     def extra_repr(self) -> str:
         """Describe the shape in `print(model)`."""
