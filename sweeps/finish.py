@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from mlflow import MlflowClient
@@ -15,12 +14,14 @@ from arsvd.data import Dataset
 from arsvd.latency import BATCHES, measure_latency
 from sweeps.config import SweepConfig, config_to_params
 from sweeps.fronts import best_point
-from sweeps.ledger import Ledger, LedgerError, file_sha256
+from sweeps.ledger import Ledger
 from sweeps.progress import Progress
+from sweeps.publishing import FrontModels, configs, publish
 from sweeps.records import Front, FrontPoint, MemberRecord, TestMetrics
 from sweeps.report import write_report
-from sweeps.tracking import LoggedVersion, ModelData, RegisteredVersion, SweepWriter, log_front, set_aliases
+from sweeps.tracking import LoggedVersion, ModelData, RegisteredVersion, SweepWriter
 from sweeps.trial.weights import MemberWeights, load_member
+from sweeps.worker import Missed, Worker
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,15 @@ class Finished:
         front: with test figures and latency.
         versions: the front's models in the registry, in the front's order.
         aliases: alias to version, over all sweeps of the data set.
-        page: the interactive report.
+        page: path or address of the interactive report.
+        missing: what MLflow could not be given.
     """
 
     front: Front
     versions: list[LoggedVersion]
     aliases: dict[str, RegisteredVersion]
-    page: Path
+    page: str
+    missing: tuple[Missed, ...] = ()
 
 
 class Models:
@@ -71,12 +74,8 @@ class Models:
         return whole(self._member(key).dense, self._dataset.mean, self._dataset.std).eval()
 
     def _load(self, key: str) -> MemberWeights:
-        path = self._ledger.weights(key)
-        if not path.exists():
-            raise LedgerError(f"{path} is missing: the member's weights are gone")
-        if file_sha256(path) != self._hashes[key]:
-            raise LedgerError(f"{path} is damaged: its SHA-256 is not the one in the member's record")
-        return load_member(path)
+        with self._ledger.read_weights(key, self._hashes[key]) as path:
+            return load_member(path)
 
 
 def finish(
@@ -86,6 +85,7 @@ def finish(
     records: Sequence[MemberRecord],
     client: MlflowClient,
     writer: SweepWriter,
+    worker: Worker,
     config: SweepConfig,
     progress: Progress,
 ) -> Finished:
@@ -98,6 +98,7 @@ def finish(
         records: all members.
         client: the MLflow server.
         writer: the sweep's runs, started.
+        worker: the thread that writes them.
         config: the sweep file.
         progress: what a person sees.
     """
@@ -107,17 +108,16 @@ def finish(
     if select.confidence is not None:
         front = with_assurance(front, models, dense, dataset, select.confidence, select.max_drop)
     front = with_test(front, models, dataset)
+    worker.settle()  # nothing else runs while models are timed
     front = with_latency(front, models, dense, dataset)
     ledger.write_front(front)
-    paths = write_report(ledger.report, front, ledger.facts.id, dataset.name, config_to_params(config))
+    with ledger.new_report() as folder:
+        write_report(folder, front, ledger.facts.id, dataset.name, config_to_params(config))
     progress.note(f"logging and registering {len(front.points)} models")
     data = ModelData(dataset.name, dataset.hash, dataset.classes, dataset.validation.images[:8])
-    versions = log_front(
-        client, writer.run_id, front, models.build, data, {record.key: record.config for record in records}
-    )
-    aliases = set_aliases(client, dataset.name, config.select.max_drop)
-    writer.finish("FINISHED", [ledger.path / "sweep.yaml", ledger.path / "front.json", *paths], front)
-    return Finished(front, versions, aliases, ledger.report / "front.html")
+    whole_front = FrontModels(front, models.build, data, configs(records), config.select.max_drop)
+    done = publish(worker, writer, client, ledger, whole_front, told=progress.note)
+    return Finished(front, done.versions, done.aliases, ledger.locate("report/front.html"), done.missing)
 
 
 def best_dense(records: Sequence[MemberRecord]) -> MemberRecord:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from arsvd import non_dominated
 from arsvd.evaluation import OperatingPoint
@@ -9,6 +10,48 @@ from arsvd.fronts import front_hypervolume
 from sweeps.records import FINISHED, Baseline, Front, FrontPoint, MemberRecord
 
 BASELINES = ("fixed", "weight energy")
+
+
+class GrowingFront:
+    """A sweep's front while members are added: each costs the same, however many there are already.
+
+    Args:
+        reference: parameters and MACs of the reference model.
+        max_drop: how far below the best dense validation accuracy the best point may lie.
+        validation_images: images that accuracies were measured on.
+    """
+
+    def __init__(self, reference: tuple[int, int], max_drop: float, validation_images: int) -> None:
+        self._reference, self._max_drop, self._images = reference, max_drop, validation_images
+        self._points: tuple[FrontPoint, ...] = ()
+        self._baselines: dict[str, tuple[FrontPoint, ...]] = dict.fromkeys(BASELINES, ())
+        self._dense = 0.0
+
+    def add(self, record: MemberRecord) -> None:
+        """Take a member in; one that failed adds nothing."""
+        if record.status != FINISHED:
+            return
+        self._points = _joined(self._points, record, record.points)
+        for name, points in self._baselines.items():
+            self._baselines[name] = _joined(points, record, record.baselines.get(name, ()))
+        if record.dense is not None:
+            self._dense = max(self._dense, record.dense.accuracy)
+
+    def front(self) -> Front:
+        """Return the front so far; empty where no member has finished."""
+        return Front(
+            points=self._points,
+            hypervolume=_volume(self._points, self._reference[0]),
+            baselines={
+                name: Baseline(points, _volume(points, self._reference[0]))
+                for name, points in self._baselines.items()
+            },
+            reference_params=self._reference[0],
+            reference_macs=self._reference[1],
+            dense_accuracy=self._dense,
+            best=best_point(self._points, self._dense, self._max_drop),
+            validation_images=self._images,
+        )
 
 
 def sweep_front(
@@ -28,21 +71,19 @@ def sweep_front(
     Returns:
         The front; empty where no member has finished.
     """
-    done = [record for record in records if record.status == FINISHED]
-    points = _non_dominated([(record, record.points) for record in done])
-    dense = max((record.dense.accuracy for record in done if record.dense is not None), default=0.0)
-    fronts = {name: _non_dominated([(r, r.baselines.get(name, ())) for r in done]) for name in BASELINES}
-    baselines = {name: Baseline(found, _volume(found, reference[0])) for name, found in fronts.items()}
-    return Front(
-        points=points,
-        hypervolume=_volume(points, reference[0]),
-        baselines=baselines,
-        reference_params=reference[0],
-        reference_macs=reference[1],
-        dense_accuracy=dense,
-        best=best_point(points, dense, max_drop),
-        validation_images=validation_images,
-    )
+    growing = GrowingFront(reference, max_drop, validation_images)
+    for record in records:
+        growing.add(record)
+    return growing.front()
+
+
+def worth_keeping(front: Front, drop: float) -> Front:
+    """Leave out the points that lose more than `drop` against the best dense member: nobody would use them.
+
+    The hypervolumes stay those of the whole fronts.
+    """
+    floor = front.dense_accuracy - drop - 1e-9
+    return replace(front, points=tuple(entry for entry in front.points if entry.point.accuracy >= floor))
 
 
 def best_point(points: Iterable[FrontPoint], dense_accuracy: float, max_drop: float) -> FrontPoint | None:
@@ -59,10 +100,10 @@ def reference_size(widths: Sequence[int]) -> tuple[int, int]:
     return macs + sum(widths[1:]), macs
 
 
-def _non_dominated(
-    found: Iterable[tuple[MemberRecord, Iterable[OperatingPoint]]],
+def _joined(
+    front: tuple[FrontPoint, ...], record: MemberRecord, points: Iterable[OperatingPoint]
 ) -> tuple[FrontPoint, ...]:
-    listed = [FrontPoint(record.key, record.number, point) for record, points in found for point in points]
+    listed = [*front, *(FrontPoint(record.key, record.number, point) for point in points)]
     listed.sort(key=lambda entry: (entry.point.params, -entry.point.accuracy, entry.number))
     keep = non_dominated([(entry.point.params, -entry.point.accuracy) for entry in listed])
     return tuple(entry for entry, kept in zip(listed, keep, strict=True) if kept)

@@ -3,26 +3,41 @@
     HOME/sweeps/<sweep id>/
         sweep.yaml             the checked configuration
         sweep.json             id, data set, content hash, when it began
-        study.journal          the Optuna study
+        provenance.json        what ran it first: versions, commit, machine
+        sweep.lock             who runs the sweep now; see `sweeps.lock`
+        study.journal          the Optuna study, where it is not in a database
         members/<key>.json     one record a member
         members/<key>.safetensors   its weights, spectra and recovered points
+        members/<key>.checkpoint.safetensors   a member in training
         front.json             the final front, with test figures
+        front-so-far.json      the front of a sweep that was interrupted or is being extended
         report/                front.csv, baselines.csv, front.png, front.html
 
-Every file is written by atomic replace, so a reader never meets half of one.
+HOME is a folder, or s3://bucket/prefix. Every file is written by atomic replace, so a reader never meets half
+of one. A file that is damaged all the same is set aside as NAME.damaged when the sweep is resumed.
 """
 
+import contextlib
 import datetime
 import hashlib
 import json
 import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from arsvd.data import Dataset
-from sweeps.config import SweepConfig, dump_config, load_config
-from sweeps.records import RECORD_VERSION, Front, MemberRecord, check_version, write_json
+from sweeps.config import ConfigError, SweepConfig, dump_config, load_config
+from sweeps.records import RECORD_VERSION, Front, MemberRecord, check_version
+from sweeps.storage import Folder, Storage, StorageError, open_storage
+
+JOURNAL = "study.journal"
+FRONT, FRONT_SO_FAR = "front.json", "front-so-far.json"
+_RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetensors"
 
 
 class LedgerError(ValueError):
@@ -40,6 +55,7 @@ class SweepFacts:
         reference: parameters and MACs of the reference model.
         validation_images: images that choices are made on.
         began: ISO 8601 time in UTC.
+        study: where the Optuna study is: the journal file, or a database's address without credentials.
     """
 
     id: str
@@ -48,21 +64,27 @@ class SweepFacts:
     reference: tuple[int, int]
     validation_images: int
     began: str
+    study: str = JOURNAL
 
 
 class Ledger:
     """One sweep's directory.
 
     Args:
-        path: the directory, which exists.
+        location: the directory, which exists: a folder, or s3://bucket/prefix.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, location: Path | str) -> None:
+        self.storage: Storage = open_storage(location)
 
     @classmethod
     def create(
-        cls, home: Path, config: SweepConfig, dataset: Dataset, reference: tuple[int, int]
+        cls,
+        home: Path | str,
+        config: SweepConfig,
+        dataset: Dataset,
+        reference: tuple[int, int],
+        study: str = JOURNAL,
     ) -> "Ledger":
         """Make the directory of a new sweep, with its configuration in it.
 
@@ -71,14 +93,15 @@ class Ledger:
             config: the sweep file.
             dataset: the data set.
             reference: parameters and MACs of the reference model.
+            study: where the Optuna study is; see `SweepFacts`.
         """
         now = datetime.datetime.now(datetime.UTC)
         sweep_id = f"{config.name or dataset.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        path = home / "sweeps" / sweep_id
-        (path / "members").mkdir(parents=True)
-        (path / "report").mkdir()
-        ledger = cls(path)
-        (path / "sweep.yaml").write_text(dump_config(config), encoding="utf-8")
+        ledger = cls.at(home, sweep_id)
+        if isinstance(ledger.storage, Folder):
+            for folder in ("members", "report"):
+                (ledger.path / folder).mkdir(parents=True)
+        ledger.write_config(config)
         facts = SweepFacts(
             id=sweep_id,
             dataset=dataset.name,
@@ -86,12 +109,20 @@ class Ledger:
             reference=reference,
             validation_images=len(dataset.validation),
             began=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            study=study,
         )
-        write_json(path / "sweep.json", {"version": RECORD_VERSION, **asdict(facts)})
+        # last: a directory counts as a sweep from here on
+        ledger._write("sweep.json", {"version": RECORD_VERSION, **asdict(facts)})
         return ledger
 
     @classmethod
-    def open(cls, home: Path, sweep_id: str) -> "Ledger":
+    def at(cls, home: Path | str, sweep_id: str) -> "Ledger":
+        """Return the ledger of a sweep, whether or not it is there."""
+        inside = home / "sweeps" / sweep_id if isinstance(home, Path) else f"{home}/sweeps/{sweep_id}"
+        return cls(inside)
+
+    @classmethod
+    def open(cls, home: Path | str, sweep_id: str) -> "Ledger":
         """Open a sweep by its id, or by a beginning of it that fits no other.
 
         Raises:
@@ -100,44 +131,170 @@ class Ledger:
         known = sweep_ids(home)
         found = [sweep_id] if sweep_id in known else [name for name in known if name.startswith(sweep_id)]
         if len(found) == 1 and sweep_id:
-            return cls(home / "sweeps" / found[0])
+            return cls.at(home, found[0])
         if len(found) > 1 and sweep_id:
             raise LedgerError(f"several sweeps begin with {sweep_id!r}: {', '.join(found)}")
         listed = ", ".join(known[-5:]) if known else "none yet"
-        raise LedgerError(f"there is no sweep {sweep_id!r} under {home / 'sweeps'}; the latest are: {listed}")
+        where = open_storage(home).locate("sweeps")
+        raise LedgerError(f"there is no sweep {sweep_id!r} under {where}; the latest are: {listed}")
+
+    @property
+    def location(self) -> str:
+        """The directory's path or address, which opens it again."""
+        return self.storage.locate()
+
+    @property
+    def home(self) -> Path | str:
+        """Where the sweep is kept, among others."""
+        return (
+            self.path.parent.parent if isinstance(self.storage, Folder) else self.location.rsplit("/", 2)[0]
+        )
+
+    @property
+    def path(self) -> Path:
+        """The directory as a folder of this machine.
+
+        Raises:
+            LedgerError: it is not one.
+        """
+        if not isinstance(self.storage, Folder):
+            raise LedgerError(f"{self.location} is not a folder of this machine")
+        return self.storage.path
+
+    def locate(self, name: str) -> str:
+        """Return a file's path or address, for people."""
+        return self.storage.locate(name)
 
     @property
     def facts(self) -> SweepFacts:
         """What identifies the sweep."""
-        values = self._read(self.path / "sweep.json", "sweep")
+        values = self._read("sweep.json", "sweep")
         try:
             fields = {key: value for key, value in values.items() if key != "version"}
             return SweepFacts(**{**fields, "reference": tuple(fields["reference"])})
         except (KeyError, TypeError) as error:
-            raise LedgerError(f"{self.path / 'sweep.json'} is damaged: {error!r}") from error
+            raise LedgerError(f"{self.locate('sweep.json')} is damaged: {error!r}") from error
 
     @property
     def config(self) -> SweepConfig:
         """The sweep's configuration."""
-        return load_config(str(self.path / "sweep.yaml"))
+        return self.changed_config(())
+
+    def changed_config(self, overrides: tuple[str, ...]) -> SweepConfig:
+        """Return the sweep's configuration with `section.key=value` changes; the file stays as it is.
+
+        Raises:
+            ConfigError: the file or a change is faulty.
+            LedgerError: the file is missing.
+        """
+        try:
+            with self.storage.local("sweep.yaml") as path:
+                return load_config(path, overrides)
+        except FileNotFoundError as error:
+            raise LedgerError(f"{self.locate('sweep.yaml')} is missing") from error
+        except ConfigError as error:
+            changes = " with its overrides" if overrides else ""
+            raise ConfigError(f"sweep file '{self.locate('sweep.yaml')}'{changes}", error.faults) from None
+
+    def write_config(self, config: SweepConfig) -> None:
+        """File the sweep's configuration."""
+        self.storage.write("sweep.yaml", dump_config(config).encode())
 
     @property
     def journal(self) -> Path:
         """The Optuna study's journal file."""
-        return self.path / "study.journal"
+        return self.path / JOURNAL
 
     @property
     def report(self) -> Path:
         """The report's folder."""
         return self.path / "report"
 
+    @contextlib.contextmanager
+    def new_report(self) -> Iterator[Path]:
+        """Yield a folder of this machine to write the report into; it is in the ledger at the end.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with tempfile.TemporaryDirectory(prefix="arsvd-") as scratch:
+            try:
+                yield Path(scratch)
+            except OSError as error:
+                raise StorageError(f"cannot write the report in {scratch}: {error}") from error
+            for path in Path(scratch).iterdir():
+                self.storage.write(f"report/{path.name}", path.read_bytes())
+
     def weights(self, key: str) -> Path:
-        """Return where a member's weights are kept."""
-        return self.path / "members" / f"{key}.safetensors"
+        """Return where a member's weights are kept, in a folder of this machine."""
+        return self.path / _member(key, _WEIGHTS)
+
+    def write_weights(self, key: str, write: Callable[[Path], None]) -> str:
+        """File a member's weights.
+
+        Args:
+            key: the member's.
+            write: writes them to the path that it is given, by atomic replace.
+
+        Returns:
+            The SHA-256 of the file, for the member's record.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        with tempfile.TemporaryDirectory(prefix="arsvd-") as scratch:
+            path = Path(scratch) / f"{key}{_WEIGHTS}"
+            try:
+                write(path)
+                content = path.read_bytes()
+            except (OSError, SafetensorError) as error:
+                raise StorageError(f"cannot write {path}: {error}") from error
+        self.storage.write(_member(key, _WEIGHTS), content)
+        return hashlib.sha256(content).hexdigest()
+
+    @contextlib.contextmanager
+    def read_weights(self, key: str, sha256: str) -> Iterator[Path]:
+        """Yield a file with a member's weights, once its hash is known to be right.
+
+        Raises:
+            LedgerError: the weights are missing, or are not those that were filed.
+        """
+        name = _member(key, _WEIGHTS)
+        if not self.storage.exists(name):
+            raise LedgerError(f"{self.locate(name)} is missing: the member's weights are gone")
+        with self.storage.local(name) as path:
+            if file_sha256(path) != sha256:
+                raise LedgerError(
+                    f"{self.locate(name)} is damaged: its SHA-256 is not the one in the member's record"
+                )
+            yield path
+
+    def write_checkpoint(self, key: str, content: bytes) -> None:
+        """File how far a member in training is; an earlier checkpoint is replaced.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self.storage.write(_member(key, _CHECKPOINT), content)
+
+    def read_checkpoint(self, key: str) -> bytes | None:
+        """Return the latest checkpoint of a member in training, None where there is none."""
+        try:
+            return self.storage.read(_member(key, _CHECKPOINT))
+        except FileNotFoundError:
+            return None
+
+    def drop_checkpoint(self, key: str) -> None:
+        """Remove a member's checkpoint, where there is one."""
+        self.storage.remove(_member(key, _CHECKPOINT))
 
     def write_member(self, record: MemberRecord) -> None:
-        """File a member's record; from then on the member counts as done."""
-        write_json(self.path / "members" / f"{record.key}.json", record.to_dict())
+        """File a member's record; from then on the member counts as done.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self._write(_member(record.key, _RECORD), record.to_dict())
 
     def member(self, key: str) -> MemberRecord | None:
         """Read a member's record, None where there is none.
@@ -145,14 +302,19 @@ class Ledger:
         Raises:
             LedgerError: the record is damaged.
         """
-        path = self.path / "members" / f"{key}.json"
-        if not path.exists():
+        name = _member(key, _RECORD)
+        if not self.storage.exists(name):
             return None
-        values = self._read(path, "member record")
+        values = self._read(name, "member record")
         try:
             return MemberRecord.from_dict(values)
         except ValueError as error:
-            raise LedgerError(f"{path} is damaged: {error}") from error
+            raise LedgerError(f"{self.locate(name)} is damaged: {error}") from error
+
+    def member_keys(self) -> list[str]:
+        """List the keys of the members on file."""
+        files = self.storage.files("members")
+        return [name.removesuffix(_RECORD) for name in files if name.endswith(_RECORD)]
 
     def members(self) -> list[MemberRecord]:
         """Read all records, in the order of the trials.
@@ -160,13 +322,28 @@ class Ledger:
         Raises:
             LedgerError: a record is damaged.
         """
-        keys = [path.stem for path in (self.path / "members").glob("*.json") if not path.name.startswith(".")]
-        records = [record for key in keys if (record := self.member(key)) is not None]
+        records = [record for key in self.member_keys() if (record := self.member(key)) is not None]
         return sorted(records, key=lambda record: record.number)
 
-    def write_front(self, front: Front) -> None:
-        """File the final front."""
-        write_json(self.path / "front.json", front.to_dict())
+    def set_aside_record(self, key: str) -> str:
+        """Rename a member's record, so that the member counts as not trained; return the new place."""
+        return self.locate(self.storage.set_aside(_member(key, _RECORD)))
+
+    def set_aside_weights(self, key: str) -> str | None:
+        """Rename a member's weights and return the new place, None where there are none."""
+        name = _member(key, _WEIGHTS)
+        return self.locate(self.storage.set_aside(name)) if self.storage.exists(name) else None
+
+    def write_front(self, front: Front, final: bool = True) -> None:
+        """File the final front, or the front so far."""
+        self._write(FRONT if final else FRONT_SO_FAR, front.to_dict())
+        if final:
+            self.storage.remove(FRONT_SO_FAR)
+
+    def reopen(self) -> None:
+        """Take back that the front is final, since more members are to come."""
+        if self.storage.exists(FRONT):
+            self.storage.rename(FRONT, FRONT_SO_FAR)
 
     def front(self) -> Front | None:
         """Read the final front, None where the sweep has not ended.
@@ -174,33 +351,43 @@ class Ledger:
         Raises:
             LedgerError: the file is damaged.
         """
-        path = self.path / "front.json"
-        if not path.exists():
+        if not self.storage.exists(FRONT):
             return None
-        values = self._read(path, "front")
+        values = self._read(FRONT, "front")
         try:
             return Front.from_dict(values)
         except ValueError as error:
-            raise LedgerError(f"{path} is damaged: {error}") from error
+            raise LedgerError(f"{self.locate(FRONT)} is damaged: {error}") from error
 
-    def _read(self, path: Path, what: str) -> dict[str, Any]:
+    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+        self.storage.write(name, json.dumps(values, allow_nan=False, separators=(",", ":")).encode())
+
+    def _read(self, name: str, what: str) -> dict[str, Any]:
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            values: dict[str, Any] = json.loads(self.storage.read(name).decode())
             check_version(values, what)
         except FileNotFoundError as error:
-            raise LedgerError(f"{path} is missing") from error
+            raise LedgerError(f"{self.locate(name)} is missing") from error
         except ValueError as error:  # not JSON, not UTF-8, another version
-            raise LedgerError(f"{path} is damaged: {error}") from error
+            raise LedgerError(f"{self.locate(name)} is damaged: {error}") from error
         return values
 
 
-def sweep_ids(home: Path) -> list[str]:
+def sweep_ids(home: Path | str) -> list[str]:
     """List the sweeps of a home, oldest first."""
-    found = [path.parent for path in (home / "sweeps").glob("*/sweep.json")]
-    return [path.name for path in sorted(found, key=lambda path: (path / "sweep.json").stat().st_mtime)]
+    storage = open_storage(home)
+    begun = {}
+    for name in storage.folders("sweeps"):
+        with contextlib.suppress(FileNotFoundError):  # a directory without the file was never a sweep
+            begun[name] = storage.modified(f"sweeps/{name}/sweep.json")
+    return sorted(begun, key=lambda name: begun[name])
 
 
 def file_sha256(path: Path) -> str:
     """Hash a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _member(key: str, suffix: str) -> str:
+    return f"members/{key}{suffix}"

@@ -1,11 +1,7 @@
 """What a sweep knows: records of its members, and its front. JSON-able, versioned, without behaviour."""
 
-import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from arsvd import OperatingPoint
@@ -264,18 +260,3 @@ def whole_fields(kind: type[Any], values: Mapping[str, Any], what: str) -> dict[
     if faults:
         raise ValueError(f"not a whole {what}: {', '.join(faults)}")
     return given
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON by atomic replace: a reader sees the old file or the new one, whole."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(values, file, allow_nan=False, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide it from other users of a cluster
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

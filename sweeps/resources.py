@@ -3,15 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from arsvd.training.sizing import pack_size
 from sweeps.config import SweepConfig
 from sweeps.config.schema import options
 from sweeps.fronts import reference_size
 
-# Packing pays where single operations are too small to fill the device. Below this many parameters a step
-# of one member on a CPU core is mostly overhead.
-SMALL_PARAMS = 50_000
-SMALL_PACK = 8
-GPU_PACK = 32
+SAMPLES = 60_000  # training images, about: their order takes memory a member
 
 
 class ResourcesError(ValueError):
@@ -41,7 +38,11 @@ class TrialResources:
 
 
 def fit_resources(
-    config: SweepConfig, cluster: Mapping[str, float], features: int, classes: int
+    config: SweepConfig,
+    cluster: Mapping[str, float],
+    features: int,
+    classes: int,
+    members: int | None = None,
 ) -> TrialResources:
     """Resolve `auto` and check what is fixed.
 
@@ -50,6 +51,7 @@ def fit_resources(
         cluster: total "CPU" and "GPU" of the cluster.
         features: inputs of the networks.
         classes: outputs of the networks.
+        members: how many are to be trained; `search.trials` when None.
 
     Raises:
         ResourcesError: one trial needs more than there is.
@@ -63,15 +65,17 @@ def fit_resources(
             f"lower resources.cpu or resources.gpu"
         )
     room = int(min(cpus / wanted.cpu, gpus / gpu if gpu > 0 else float("inf")))
-    trials = config.search.trials
+    trials = config.search.trials if members is None else members
     concurrent = max(1, min(room, trials))
     if wanted.concurrent != "auto":
         concurrent = min(concurrent, wanted.concurrent)
     if wanted.pack == "auto":
-        pack = (
-            GPU_PACK
-            if gpu > 0
-            else (SMALL_PACK if _largest(config, features, classes) <= SMALL_PARAMS else 1)
+        pack = pack_size(
+            _largest(config, features, classes),
+            max(options(config.training.batch_size)),
+            SAMPLES,
+            "cuda" if gpu > 0 else "cpu",
+            gpu or 1.0,
         )
         pack = max(1, min(pack, trials // (2 * concurrent)))  # at least two rounds, or nothing is learnt
     else:
@@ -79,7 +83,9 @@ def fit_resources(
     return TrialResources(cpu=wanted.cpu, gpu=gpu, pack=pack, concurrent=min(concurrent, -(-trials // pack)))
 
 
-def _largest(config: SweepConfig, features: int, classes: int) -> int:
-    """Count the parameters of the largest network of the search space."""
+def _largest(config: SweepConfig, features: int, classes: int) -> list[int]:
+    """Return the widths of the network of the search space that has the most parameters."""
     networks: Sequence[Sequence[int]] = options(config.model.hidden)
-    return max(reference_size([features, *hidden, classes])[0] for hidden in networks)
+    return max(
+        ([features, *hidden, classes] for hidden in networks), key=lambda widths: reference_size(widths)[0]
+    )

@@ -1,7 +1,7 @@
 """Where a sweep stands: its final front, or the front of the members that are on file so far."""
 
 from sweeps.fronts import sweep_front
-from sweeps.ledger import Ledger
+from sweeps.ledger import Ledger, LedgerError
 from sweeps.records import FINISHED, Front
 
 
@@ -21,3 +21,22 @@ def standing_front(ledger: Ledger) -> tuple[Front, bool]:
     return sweep_front(
         records, facts.reference, ledger.config.select.max_drop, facts.validation_images
     ), False
+
+
+def find_damage(ledger: Ledger) -> list[str]:
+    """Name what is damaged: records, and the weights of the members on the final front. Nothing is changed.
+
+    All weights are looked at when the sweep is resumed: they may be many, and elsewhere.
+    """
+    found = []
+    final = ledger.front()
+    shown = set() if final is None else {entry.key for entry in final.points}
+    for key in ledger.member_keys():
+        try:
+            record = ledger.member(key)
+            if record is not None and key in shown:
+                with ledger.read_weights(key, record.weights_sha256):
+                    pass
+        except LedgerError as error:
+            found.append(str(error))
+    return found

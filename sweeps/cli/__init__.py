@@ -6,7 +6,7 @@ Commands import what they need when they run: the parts behind them take seconds
 import click
 
 from arsvd import __version__
-from sweeps.cli import models, services, sweeping
+from sweeps.cli import cluster, models, services, sweeping, syncing
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,12 +17,20 @@ def main() -> None:
 
 for _command in (
     sweeping.sweep,
+    sweeping.resume,
     sweeping.validate,
     sweeping.list_sweeps,
     sweeping.show,
+    syncing.sync,
     models.best,
     models.compress,
     services.ui,
+    services.server,
     services.data,
+    cluster.submit,
+    cluster.jobs,
+    cluster.logs,
+    cluster.stop,
+    cluster.cluster,
 ):
     main.add_command(_command)

@@ -10,15 +10,25 @@ import click
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
 # By name, since importing the classes would load every room for the shortest command.
 _STATUSES = {
+    "ClusterError": BAD_INPUT,
     "ConfigError": BAD_INPUT,
     "DataError": BAD_INPUT,
     "InputError": BAD_INPUT,
     "LedgerError": BAD_INPUT,
+    "LocationError": BAD_INPUT,
+    "LockedError": BAD_INPUT,
     "NoModelError": BAD_INPUT,
     "ResourcesError": BAD_INPUT,
+    "ResumeError": BAD_INPUT,
+    "SharedStorageError": BAD_INPUT,
+    "StudyError": BAD_INPUT,
     "TrackingError": BAD_INPUT,
+    "JobFailedError": FAILURE,
+    "NotPublishedError": FAILURE,
     "ServerError": FAILURE,
+    "StorageError": FAILURE,
     "SweepFailedError": FAILURE,
+    "SweepStoppedError": INTERRUPTED,
 }
 
 

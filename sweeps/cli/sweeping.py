@@ -3,6 +3,7 @@
 import contextlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -10,15 +11,32 @@ from rich.console import Console
 from sweeps.cli.errors import reports_errors
 from sweeps.cli.options import AS_JSON, DATA_DIR
 
+if TYPE_CHECKING:
+    from sweeps.runner import Prepared
+
+
+_ADDRESS = click.option(
+    "--address", help="Ray cluster to run on: auto, or HOST:PORT. Without it Ray runs in this process only."
+)
+_QUIET = click.option("--quiet", is_flag=True, help="Show no progress; print the result only.")
+
 
 @click.command()
 @click.argument("config")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @DATA_DIR
-@click.option("--quiet", is_flag=True, help="Show no progress; print the result only.")
+@_ADDRESS
+@_QUIET
 @AS_JSON
 @reports_errors
-def sweep(config: str, overrides: tuple[str, ...], data_dir: Path | None, quiet: bool, as_json: bool) -> None:
+def sweep(
+    config: str,
+    overrides: tuple[str, ...],
+    data_dir: Path | None,
+    address: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Run a sweep.
 
     CONFIG is a sweep file or the name of a bundled one: digits, mnist, cifar10, cifar100. KEY=VALUE changes a
@@ -27,25 +45,82 @@ def sweep(config: str, overrides: tuple[str, ...], data_dir: Path | None, quiet:
     from sweeps.config import load_config
 
     checked = load_config(config, overrides)
-    from cluster.local import configure_ray, local_ray
+    _configure(address)
+    from sweeps.runner import prepare
+    from sweeps.tracking.connection import sweeps_home
 
-    configure_ray()
+    _run(prepare(checked, sweeps_home(), data_dir), address, quiet, as_json)
+
+
+@click.command()
+@click.argument("sweep_id", metavar="SWEEP")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@DATA_DIR
+@_ADDRESS
+@click.option("--force", is_flag=True, help="Take the lock of a process on another machine, if that is gone.")
+@_QUIET
+@AS_JSON
+@reports_errors
+def resume(
+    sweep_id: str,
+    overrides: tuple[str, ...],
+    data_dir: Path | None,
+    address: str | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Go on with a sweep: train what is missing, and finish it.
+
+    SWEEP is an id from `arsvd list`, or a beginning of one. Members on file are not trained again. KEY=VALUE
+    changes search.trials, which extends the sweep, resources.* or select.*; other keys stand.
+    """
+    from sweeps.ledger import Ledger
+    from sweeps.tracking.connection import sweeps_home
+
+    ledger = Ledger.open(sweeps_home(), sweep_id)
+    _configure(address)
+    from sweeps.resuming import prepare_resume
+
+    _run(prepare_resume(ledger, overrides, data_dir, force), address, quiet, as_json)
+
+
+def _configure(address: str | None) -> None:
+    """Set up Ray's environment, before anything imports Ray."""
+    from cluster.local import configure_ray
+
+    configure_ray(address)
+
+
+def _run(prepared: "Prepared", address: str | None, quiet: bool, as_json: bool) -> None:
+    from cluster.attach import ray_session
+    from cluster.shared import check_shared_storage
     from sweeps.progress import make_progress
-    from sweeps.report.console import outcome_json, print_outcome
-    from sweeps.runner import prepare, run_sweep
-    from sweeps.tracking import arsvd_home
+    from sweeps.publishing import check_published
+    from sweeps.report.console import outcome_json, print_front, print_outcome
+    from sweeps.runner import SweepStoppedError, run_sweep
 
-    prepared = prepare(checked, arsvd_home(), data_dir)
     progress = make_progress(quiet or as_json)
-    with contextlib.ExitStack() as stack:
-        stack.callback(progress.close)
-        stack.enter_context(local_ray())
-        outcome = run_sweep(prepared, progress)
-    aliases = outcome.finished.aliases
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(progress.close)
+            stack.enter_context(ray_session(address))
+            if address is not None:
+                check_shared_storage(str(prepared.home))
+            outcome = run_sweep(prepared, progress)
+    except SweepStoppedError as stopped:
+        facts, front = stopped.ledger.facts, stopped.front
+        if as_json:
+            click.echo(json.dumps(outcome_json(facts, front)))
+        else:
+            print_front(Console(), facts, front, final=False)
+        raise
+    finished = outcome.finished
     if as_json:
-        click.echo(json.dumps(outcome_json(outcome.ledger.facts, outcome.front, aliases)))
+        click.echo(json.dumps(outcome_json(outcome.ledger.facts, outcome.front, finished.aliases)))
     else:
-        print_outcome(Console(), outcome.ledger, outcome.front, aliases, outcome.failed)
+        print_outcome(Console(), outcome.ledger, outcome.front, finished.aliases, outcome.failed)
+    check_published(outcome.ledger, finished.missing, prepared.client.tracking_uri)
 
 
 @click.command()
@@ -67,13 +142,13 @@ def validate(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
 def list_sweeps(as_json: bool) -> None:
     """List the sweeps of this home, oldest first."""
     from sweeps.report.console import print_sweeps, sweep_rows
-    from sweeps.tracking.connection import arsvd_home
+    from sweeps.tracking.connection import sweeps_home
 
-    rows = sweep_rows(arsvd_home())
+    rows = sweep_rows(sweeps_home())
     if as_json:
         click.echo(json.dumps(rows))
     else:
-        print_sweeps(Console(), rows, arsvd_home())
+        print_sweeps(Console(), rows, sweeps_home())
 
 
 @click.command()
@@ -87,12 +162,14 @@ def show(sweep_id: str, as_json: bool) -> None:
     """
     from sweeps.ledger import Ledger
     from sweeps.report.console import outcome_json, print_front
-    from sweeps.standing import standing_front
-    from sweeps.tracking.connection import arsvd_home
+    from sweeps.standing import find_damage, standing_front
+    from sweeps.tracking.connection import sweeps_home
 
-    ledger = Ledger.open(arsvd_home(), sweep_id)
+    ledger = Ledger.open(sweeps_home(), sweep_id)
     front, final = standing_front(ledger)
     if as_json:
         click.echo(json.dumps(outcome_json(ledger.facts, front)))
     else:
         print_front(Console(), ledger.facts, front, final)
+    for damage in find_damage(ledger):
+        click.echo(f"arsvd: {damage}; mend it with: arsvd resume {ledger.facts.id}", err=True)

@@ -199,12 +199,14 @@ class ResourcesConfig(Section):
         gpu: GPUs, a fraction to share one; auto looks at the machine.
         pack: Members trained together in one trial.
         concurrent: Most trials at a time.
+        checkpoint_every: Seconds between two checkpoints of a member in training: what a crash may cost.
     """
 
     cpu: Annotated[float, PlainValidator(_positive)] = 1.0
     gpu: Annotated[float | Literal["auto"], PlainValidator(AutoOr(Number(0)))] = "auto"
     pack: Annotated[int | Literal["auto"], PlainValidator(AutoOr(Whole(1)))] = "auto"
     concurrent: Annotated[int | Literal["auto"], PlainValidator(AutoOr(Whole(1)))] = "auto"
+    checkpoint_every: Annotated[float, PlainValidator(_positive)] = 60.0
 
 
 class SweepConfig(Section):

@@ -54,24 +54,26 @@ def print_outcome(
         console: where to.
         ledger: the sweep's directory.
         front: its final front.
-        aliases: alias to version in the registry.
+        aliases: alias to version in the registry; empty where MLflow could not be given the models.
         failed: members that failed.
     """
     facts = ledger.facts
     print_front(console, facts, front, final=True)
     _say(console, "")
     if failed:
-        _say(console, f"members failed: {failed}; the causes are in {ledger.path / 'members'} and in MLflow")
+        _say(console, f"members failed: {failed}; the causes are in {ledger.locate('members')} and in MLflow")
     for alias, version in aliases.items():
         _say(console, f"{alias + ':':<15}{version_text(version)}")
     drop = ledger.config.select.max_drop
-    if "best" not in aliases:
+    if aliases and "best" not in aliases:
         _say(console, f"{'best:':<15}none is surely within {drop:g} of the best dense member")
     _say(console, "")
-    _say(console, f"report   {ledger.report / 'front.html'}")
+    _say(console, f"report   {ledger.locate('report/front.html')}")
     _say(console, "browse   arsvd ui")
-    choice = f"max_drop={drop:g}" if "best" in aliases else 'alias="most-accurate"'
-    _say(console, f'load     from sweeps import load_best; model = load_best("{facts.dataset}", {choice})')
+    if aliases:  # none where MLflow was away: there is nothing to load yet
+        choice = f"max_drop={drop:g}" if "best" in aliases else 'alias="most-accurate"'
+        call = f'load_best("{facts.dataset}", {choice})'
+        _say(console, f"load     from sweeps import load_best; model = {call}")
     _say(console, f"again    arsvd show {facts.id}")
 
 
@@ -110,13 +112,13 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
     _say(console, f"saved    {output}; load it with {line}")
 
 
-def sweep_rows(home: Path) -> list[dict[str, Any]]:
+def sweep_rows(home: Path | str) -> list[dict[str, Any]]:
     """List the sweeps of a home, oldest first, one flat record each; a damaged one says so."""
     return [_sweep_row(home, sweep_id) for sweep_id in sweep_ids(home)]
 
 
-def _sweep_row(home: Path, sweep_id: str) -> dict[str, Any]:
-    ledger = Ledger(home / "sweeps" / sweep_id)
+def _sweep_row(home: Path | str, sweep_id: str) -> dict[str, Any]:
+    ledger = Ledger.at(home, sweep_id)
     try:
         facts, config = ledger.facts, ledger.config
         front, final = standing_front(ledger)
@@ -138,7 +140,7 @@ def _sweep_row(home: Path, sweep_id: str) -> dict[str, Any]:
     }
 
 
-def print_sweeps(console: Console, rows: list[dict[str, Any]], home: Path) -> None:
+def print_sweeps(console: Console, rows: list[dict[str, Any]], home: Path | str) -> None:
     """Print the sweeps of a home as a table."""
     if not rows:
         _say(console, f"no sweeps in {home} yet; begin with: arsvd sweep digits")

@@ -1,12 +1,14 @@
 """The front as files for other programs: CSV and JSON."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 from arsvd.latency import BATCHES
-from sweeps.records import Front, FrontPoint, write_json
+from sweeps.records import Front, FrontPoint
 from sweeps.report.rows import OWN_FRONT, title
+from sweeps.storage import Folder
 from sweeps.tracking.versions import ranks_text
 
 # of each batch, by the field of Latency
@@ -77,7 +79,7 @@ def write_front_json(front: Front, path: Path) -> None:
         front: the front.
         path: the file; replaced where it exists.
     """
-    write_json(path, front.to_dict())
+    Folder(path.parent).write(path.name, json.dumps(front.to_dict(), allow_nan=False).encode())
 
 
 def _write(path: Path, records: list[dict[str, Any]]) -> None:

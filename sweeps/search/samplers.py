@@ -1,5 +1,6 @@
 """The samplers that a sweep file may name."""
 
+import hashlib
 from collections.abc import Callable
 
 import optuna
@@ -55,3 +56,16 @@ def make_sampler(name: str, seed: int, trials: int) -> BaseSampler:
     if name not in _SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; there are {', '.join(_SAMPLERS)}")
     return _SAMPLERS[name](seed, trials)
+
+
+def resumed_seed(name: str, seed: int, trials: int) -> int:
+    """Return the seed for a sampler that goes on in a study: begun anew, it would repeat its first draws.
+
+    Args:
+        name: the sampler. A quasi-random sequence is kept in the study and goes on by itself.
+        seed: what it drew from in the beginning.
+        trials: trials that the study has.
+    """
+    if trials == 0 or name == "qmc":
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{trials}".encode()).digest()[:4], "big")

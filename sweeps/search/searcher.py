@@ -1,12 +1,12 @@
 """Ray Tune's side of the search: a trial is a pack of members."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from sweeps.config import MemberConfig
-from sweeps.records import MemberRecord
+from sweeps.records import FAILED, MemberRecord
 from sweeps.search.driver_only import DriverOnly
 from sweeps.search.study import Study
 
@@ -14,23 +14,45 @@ from sweeps.search.study import Study
 class PackSearcher(DriverOnly, Searcher):
     """Proposes packs: {"members": [{"number": ..., "config": {...}}, ...]}.
 
-    A member is owned by the trial that it was proposed to until that trial completes or fails; then each of
-    its members is told to the study, exactly once, from the record that the trial filed.
+    A member is owned by the trial that it was proposed to until that trial completes or is given up; then
+    each of its members is told to the study, exactly once, from the record that the trial filed. Until then
+    the study has it as running, which is how a resumed sweep finds it again.
 
     Args:
         study: where members are asked and told.
-        trials: how many members to propose in all.
+        new: how many members to ask for.
         pack: members a trial.
         read: returns the record that was filed under a key, or None.
+        write: files the record of a member whose trial left none.
+        data_hash: the data set's content hash.
+        left: members that were asked for earlier; they are proposed first.
+
+    Attributes:
+        broken: what keeps it from going on. Tune would swallow it or wrap it in text, so it is kept here for
+            whoever runs the sweep, and nothing more is proposed or told.
     """
 
     def __init__(
-        self, study: Study, trials: int, pack: int, read: Callable[[str], MemberRecord | None], data_hash: str
+        self,
+        study: Study,
+        new: int,
+        pack: int,
+        read: Callable[[str], MemberRecord | None],
+        write: Callable[[MemberRecord], None],
+        data_hash: str,
+        left: Sequence[tuple[int, MemberConfig]] = (),
     ) -> None:
         super().__init__(metric=None, mode=None)
-        self._study, self._left, self._pack, self._read = study, trials, pack, read
-        self._data_hash = data_hash
+        self._study, self._new, self._pack = study, new, pack
+        self._read, self._write, self._data_hash = read, write, data_hash
+        self._left = list(left)
+        self.broken: Exception | None = None
         self._running: dict[str, list[tuple[int, MemberConfig]]] = {}
+
+    @property
+    def members(self) -> int:
+        """Members that are still to be proposed."""
+        return len(self._left) + self._new
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **_: Any
@@ -39,25 +61,60 @@ class PackSearcher(DriverOnly, Searcher):
         return metric is None and mode is None and not config
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Propose a pack, or `Searcher.FINISHED`."""
-        if self._left <= 0:
+        """Propose a pack, or `Searcher.FINISHED`; None where the study cannot be asked."""
+        if self.members <= 0:
             finished: str = Searcher.FINISHED
             return finished
-        members = [self._study.ask() for _ in range(min(self._pack, self._left))]
-        self._left -= len(members)
+        if self.broken is not None:
+            return None
+        try:
+            members = self._next_pack()
+        except Exception as error:
+            self.broken = error
+            return None
         self._running[trial_id] = members
         return {"members": [{"number": number, "config": member.to_dict()} for number, member in members]}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the study what became of each member of a pack."""
-        for number, member in self._running.pop(trial_id, []):
-            record = self._read(member.key(self._data_hash))
-            if record is None:
-                self._study.fail(number)
-            else:
-                self._study.tell(record, number)
+        """Tell the study what became of each member of a pack; one with an error waits for `give_up`."""
+        if not error:
+            self.give_up(trial_id, "its trial ended without a record")
+
+    def give_up(self, trial_id: str, cause: str) -> list[str]:
+        """End a trial: members without a record are filed as failed, and all are told to the study.
+
+        Args:
+            trial_id: the trial.
+            cause: why there may be no record.
+
+        Returns:
+            The keys of the trial's members.
+        """
+        members = self._running.pop(trial_id, [])
+        if self.broken is None:
+            try:
+                for number, member in members:
+                    self._end(number, member, cause)
+            except Exception as error:
+                self.broken = error
+        return [member.key(self._data_hash) for _, member in members]
+
+    def _next_pack(self) -> list[tuple[int, MemberConfig]]:
+        members, self._left = self._left[: self._pack], self._left[self._pack :]
+        asked = min(self._pack - len(members), self._new)
+        members += [self._study.ask() for _ in range(asked)]
+        self._new -= asked
+        return members
+
+    def _end(self, number: int, member: MemberConfig, cause: str) -> None:
+        key = member.key(self._data_hash)
+        record = self._read(key)
+        if record is None:
+            record = MemberRecord(key=key, number=number, status=FAILED, cause=cause, config=member)
+            self._write(record)
+        self._study.tell(record, number)
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the study is durable, and sweeps resume from the ledger."""

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 if TYPE_CHECKING:
-    from sweeps.tracking.connection import TrackingError, arsvd_home, connect, redact, tracking_uri
+    from sweeps.tracking.connection import arsvd_home, connect, prompt_requests, tracking_uri
+    from sweeps.tracking.failures import ServerAwayError, TrackingError, redact
     from sweeps.tracking.models import LoggedVersion, ModelData, log_front
     from sweeps.tracking.registry import find_best, load_best, set_aliases
     from sweeps.tracking.versions import NoModelError, RegisteredVersion, choose, registered_name
     from sweeps.tracking.writer import SweepWriter
 
 _PLACES = {
-    "connection": ("TrackingError", "arsvd_home", "connect", "redact", "tracking_uri"),
+    "connection": ("arsvd_home", "connect", "prompt_requests", "tracking_uri"),
+    "failures": ("ServerAwayError", "TrackingError", "redact"),
     "models": ("LoggedVersion", "ModelData", "log_front"),
     "registry": ("find_best", "load_best", "set_aliases"),
     "versions": ("NoModelError", "RegisteredVersion", "choose", "registered_name"),
@@ -31,6 +33,7 @@ __all__ = [
     "ModelData",
     "NoModelError",
     "RegisteredVersion",
+    "ServerAwayError",
     "SweepWriter",
     "TrackingError",
     "arsvd_home",
@@ -39,6 +42,7 @@ __all__ = [
     "find_best",
     "load_best",
     "log_front",
+    "prompt_requests",
     "redact",
     "registered_name",
     "set_aliases",

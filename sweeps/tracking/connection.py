@@ -1,12 +1,17 @@
 """Where the tracking server is, and whether it answers."""
 
+import contextlib
+import fcntl
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sweeps.tracking.failures import TrackingError as TrackingError
+from sweeps.tracking.failures import one_line, tracking_errors
+from sweeps.tracking.failures import redact as redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,16 +27,34 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-_CHATTY_LOGGERS = ("alembic", "mlflow")
+# By level. A failed statement is logged with its traceback and raised as well: raising is enough.
+_CHATTY_LOGGERS = {
+    "alembic": logging.WARNING,
+    "mlflow": logging.WARNING,
+    "mlflow.store.db.utils": logging.CRITICAL,
+}
+_PROMPT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}  # seconds
 
 
-class TrackingError(ConnectionError):
-    """The tracking server cannot be reached or refused a request. The message holds no credentials."""
+def sweeps_home() -> Path | str:
+    """Return where sweeps are kept: `ARSVD_HOME`, a folder or s3://bucket/prefix, else `.arsvd` here."""
+    home = os.environ.get(HOME_VARIABLE) or ".arsvd"
+    return home.rstrip("/") if "://" in home else Path(home).expanduser().absolute()
 
 
 def arsvd_home() -> Path:
-    """Return the directory of sweeps and of the embedded tracking store: `ARSVD_HOME`, else `.arsvd` here."""
-    return Path(os.environ.get(HOME_VARIABLE) or ".arsvd").expanduser().absolute()
+    """Return the folder of the embedded tracking store, which is where sweeps are kept.
+
+    Raises:
+        TrackingError: sweeps are kept where a database file cannot be.
+    """
+    home = sweeps_home()
+    if isinstance(home, Path):
+        return home
+    raise TrackingError(
+        f"{HOME_VARIABLE} is {home}, where the embedded tracking store cannot be: "
+        f"set {URI_VARIABLE} to a server"
+    )
 
 
 def default_uri() -> str:
@@ -51,17 +74,10 @@ def artifact_location(uri: str, experiment: str) -> str | None:
         uri: the tracking server.
         experiment: the experiment's name.
     """
-    if uri != default_uri():
+    if not uri.startswith("sqlite:///"):
         return None
-    return (arsvd_home() / "artifacts" / experiment).as_uri()
-
-
-def redact(text: str) -> str:
-    """Remove user and password from every address of a server or database in a text."""
-    # A URL's user part ends at the last @ before the first slash. SQLAlchemy is laxer: its passwords may hold
-    # slashes, and end at the first @ (yet one that holds an @ must not leak its second half).
-    text = re.sub(r"(://)[^/\s]*@", r"\1", text)
-    return re.sub(r"((?:postgresql|postgres|mysql|mssql)(?:\+\w+)?://)[^@\s]*@(?:[^/@\s]*@)*", r"\1", text)
+    # beside the file: MLflow itself would put them into the current directory
+    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts" / experiment).as_uri()
 
 
 def connect(uri: str | None = None) -> "MlflowClient":
@@ -83,8 +99,8 @@ def connect(uri: str | None = None) -> "MlflowClient":
         os.environ.setdefault(variable, value)
     from mlflow import MlflowClient
 
-    for name in _CHATTY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in _CHATTY_LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
     scheme = uri.split(":", 1)[0].lower() if "://" in uri else ""
     if scheme in ("http", "https"):
         _check_server(uri)
@@ -95,23 +111,38 @@ def connect(uri: str | None = None) -> "MlflowClient":
             f"the tracking server {redact(uri)!r} cannot be used: "
             "its address must start with http://, https://, sqlite:///, postgresql:// or mysql://"
         )
-    with tracking_errors(uri):
+    with tracking_errors(uri), prompt_requests(), _alone(uri):
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
 
 
 @contextmanager
-def tracking_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow raises inside into a `TrackingError` that names the server and no credentials."""
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
+def prompt_requests() -> Iterator[None]:
+    """Let requests made inside fail soon: MLflow's own defaults retry each for minutes.
 
+    MLflow sends a request again without knowing whether it was carried out, so that a run can be there
+    twice. Who catches `ServerAwayError` looks first. What the user has set in the environment stands.
+    """
+    added = {name: value for name, value in _PROMPT.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
-    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise TrackingError(f"the tracking server {redact(uri)}: {_one_line(str(error))}") from None
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Let one process at a time open the embedded store: of two that make its tables one would fail."""
+    if not _is_embedded(uri):
+        yield
+        return
+    with (arsvd_home() / "mlflow.lock").open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks: as safe as it can be
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _check_server(uri: str) -> None:
@@ -137,7 +168,7 @@ def _check_server(uri: str) -> None:
     if response.status_code in (401, 403):
         raise TrackingError(
             f"the tracking server {redact(uri)} refused access "
-            f"(status {response.status_code}: {_one_line(response.text, 120)}); "
+            f"(status {response.status_code}: {one_line(response.text, 120)}); "
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     if response.status_code != 200 or not response.headers.get("content-type", "").startswith(
@@ -149,11 +180,15 @@ def _check_server(uri: str) -> None:
         )
 
 
+def _is_embedded(uri: str) -> bool:
+    return isinstance(sweeps_home(), Path) and uri == default_uri()
+
+
 def _check_database(uri: str) -> None:
     """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes."""
     import sqlalchemy
 
-    if uri == default_uri():
+    if _is_embedded(uri):
         try:
             arsvd_home().mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -175,7 +210,7 @@ def _check_database(uri: str) -> None:
             "for PostgreSQL install arsvd[postgres]"
         ) from None
     except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        cause = _one_line(str(error).split("(Background on this error", 1)[0])
+        cause = one_line(str(error).split("(Background on this error", 1)[0])
         raise TrackingError(
             f"the tracking database {redact(uri)} cannot be opened ({cause}); "
             f"start it or make its folder, or set {URI_VARIABLE} to another one"
@@ -191,9 +226,4 @@ def _network_cause(text: str) -> str:
         "timeout": f"no answer within {_CONNECT_SECONDS} s",
         "CERTIFICATE": "its TLS certificate is not trusted",
     }
-    return next((cause for sign, cause in causes.items() if sign in text), _one_line(text, 160))
-
-
-def _one_line(text: str, limit: int = 300) -> str:
-    line = " ".join(redact(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return next((cause for sign, cause in causes.items() if sign in text), one_line(text, 160))

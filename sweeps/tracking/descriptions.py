@@ -30,8 +30,8 @@ def experiment_note(dataset: str) -> str:
     return (
         f'Compression sweeps on **{dataset}**; `from sweeps import load_best; load_best("{dataset}")` loads '
         "the best model. Each top-level run is one sweep; the runs nested in it are its members, one trained "
-        "network each. A sweep's *Artifacts* hold its report, `front.html`; in its *Model metrics* the step "
-        "of `validation_accuracy` is the number of parameters, so that the chart is the front.\n\n"
+        "network each. A sweep's *Artifacts* hold its report, `front.html`. For the front as a chart search "
+        "its *Model metrics* for `validation_accuracy`: there a step is a number of parameters.\n\n"
         f"{_loading(dataset)}"
     )
 
@@ -57,7 +57,8 @@ def sweep_note(dataset: str, front: "Front", members: int) -> str:
         "| --- | ---: | ---: | ---: | ---: |\n"
         f"{table}\n\n"
         f"Hypervolume {front.hypervolume:.4f}{f' (baselines: {rivals})' if rivals else ''}. "
-        "The interactive report is `front.html` under *Artifacts*.\n\n"
+        "The interactive report is `front.html` under *Artifacts*; the front as a chart is "
+        "`validation_accuracy` under *Model metrics*, where a step is a number of parameters.\n\n"
         f"{_loading(dataset)}"
     )
 

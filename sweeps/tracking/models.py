@@ -3,7 +3,6 @@
 import hashlib
 import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
@@ -20,10 +19,12 @@ from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
 import arsvd
-from sweeps.tracking.connection import tracking_errors
+from sweeps.tracking.entities import digest, split_name
+from sweeps.tracking.failures import artifact_errors, tracking_errors
 from sweeps.tracking.registry import WEIGHTS_FILE, registered_versions
-from sweeps.tracking.versions import RegisteredVersion, ranks_text, registered_name
-from sweeps.tracking.writer import DATA_TAG, DATASET_TAG, MEMBER_TAG, SWEEP_TAG, digest, split_name
+from sweeps.tracking.runs import MEMBER_TAG, SWEEP_TAG
+from sweeps.tracking.versions import RegisteredVersion, point_identity, ranks_text, registered_name
+from sweeps.tracking.writer import DATA_TAG, DATASET_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -104,9 +105,10 @@ def log_front(
         known = {v.point: v for v in registered_versions(client, data.name) if v.sweep == sweep}
         _remove_unregistered(client, run, sweep, {version.model_id for version in known.values()})
         _create_registered_model(client, data)
+        linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
         logged = []
         for entry in front.points:
-            version = known.get((entry.key, entry.point.ranks, entry.point.basis, entry.point.family))
+            version = known.get(point_identity(entry))
             reused = version is not None
             if version is None:
                 config = (configs or {}).get(entry.key)
@@ -117,6 +119,10 @@ def log_front(
                 number, text = str(version.version), version.to_tags()["dense_accuracy"]
                 client.set_model_version_tag(version.name, number, "dense_accuracy", text)
             logged.append(LoggedVersion(version, reused))
+        links = [LoggedModelOutput(v.version.model_id, v.version.params) for v in logged]
+        missing = [link for link in links if link.model_id not in linked]
+        if missing:
+            client.log_outputs(run_id, missing)
         return logged
 
 
@@ -146,9 +152,11 @@ def _log(
         arsvd.save(network, weights, {**origin, "classes": list(data.classes), **entry.point.to_dict()})
         sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         written = _write(network, Path(folder) / "model", weights, model, data)
-        client.log_model_artifacts(model.model_id, str(written))
-    client.log_batch(run_id, metrics=_metrics(entry, front, data, model.model_id))
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, entry.point.params)])
+        with artifact_errors(client.tracking_uri):
+            client.log_model_artifacts(model.model_id, str(written))
+    # The run's own start stamps every value: one that an earlier try left in the run is stored once.
+    stamp = int(run.info.start_time)
+    client.log_batch(run_id, metrics=_metrics(entry, front, data, model.model_id, stamp))
     client.finalize_logged_model(model.model_id, "READY")
     test = None if entry.test is None else entry.test.accuracy
     facts = RegisteredVersion(
@@ -292,8 +300,8 @@ def _params(entry: "FrontPoint", config: "MemberConfig | None") -> dict[str, str
     return {key: str(value) for key, value in values.items()}
 
 
-def _metrics(entry: "FrontPoint", front: "Front", data: ModelData, model_id: str) -> list[Metric]:
-    point, stamp, data_digest = entry.point, time.time_ns() // 1_000_000, digest(data.hash)
+def _metrics(entry: "FrontPoint", front: "Front", data: ModelData, model_id: str, stamp: int) -> list[Metric]:
+    point, data_digest = entry.point, digest(data.hash)
 
     def metric(key: str, value: float, split: str | None = None) -> Metric:
         # The step is the size: the sweep's run draws its front from these as well.

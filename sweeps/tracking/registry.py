@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
-from sweeps.tracking.connection import TrackingError, connect, tracking_errors
+from sweeps.tracking.connection import connect
 from sweeps.tracking.connection import tracking_uri as default_tracking_uri
+from sweeps.tracking.failures import TrackingError, tracking_errors
 from sweeps.tracking.versions import (
     NoModelError,
     RegisteredVersion,
@@ -68,10 +69,19 @@ def set_aliases(client: "MlflowClient", dataset: str, max_drop: float) -> dict[s
         TrackingError: the server cannot be reached.
     """
     versions = registered_versions(client, dataset)
-    chosen = {SMALLEST: smallest(versions), MOST_ACCURATE: most_accurate(versions)}
-    with suppress(NoModelError):
-        chosen[BEST] = choose(versions, max_drop=max_drop)
-    name = registered_name(dataset)
+    while True:
+        chosen = {SMALLEST: smallest(versions), MOST_ACCURATE: most_accurate(versions)}
+        with suppress(NoModelError):
+            chosen[BEST] = choose(versions, max_drop=max_drop)
+        _point_aliases(client, registered_name(dataset), chosen)
+        # Another sweep may have registered models and set the aliases in between. Who set them last looks
+        # once more, so that they end up right for what is there.
+        seen, versions = versions, registered_versions(client, dataset)
+        if versions == seen:
+            return chosen
+
+
+def _point_aliases(client: "MlflowClient", name: str, chosen: dict[str, RegisteredVersion]) -> None:
     with tracking_errors(client.tracking_uri):
         standing = client.get_registered_model(name).aliases
         for alias, version in chosen.items():
@@ -79,7 +89,6 @@ def set_aliases(client: "MlflowClient", dataset: str, max_drop: float) -> dict[s
                 client.set_registered_model_alias(name, alias, str(version.version))
         if BEST not in chosen and BEST in standing:
             client.delete_registered_model_alias(name, BEST)
-    return chosen
 
 
 def find_best(

@@ -4,7 +4,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeps.records import FrontPoint
 
 # Accuracies are counts divided by counts, and 0.985 - 0.005 is not 0.98 in binary. A model exactly at the
 # limit qualifies; one sample of a billion is smaller than any data set can tell.
@@ -63,7 +66,7 @@ class RegisteredVersion:
 
     @property
     def point(self) -> tuple[str, tuple[int | None, ...], str | None, str]:
-        """What makes it one point of one sweep: member, ranks, basis and family."""
+        """What makes it one point of one sweep; see `point_identity`."""
         return self.member, self.ranks, self.basis, self.family
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,6 +125,11 @@ class RegisteredVersion:
             raise ValueError(f"version {version} of {name!r} has no tag {error.args[0]!r}") from None
         except ValueError as error:
             raise ValueError(f"version {version} of {name!r} has an unreadable tag: {error}") from None
+
+
+def point_identity(entry: "FrontPoint") -> tuple[str, tuple[int | None, ...], str | None, str]:
+    """Return what makes a front's entry one point of its sweep: member, ranks, basis and family."""
+    return entry.key, entry.point.ranks, entry.point.basis, entry.point.family
 
 
 def registered_name(dataset: str) -> str:

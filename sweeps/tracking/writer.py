@@ -2,19 +2,34 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from arsvd.evaluation import OperatingPoint
-from arsvd.fronts import pareto
 from sweeps.tracking.batches import TAG_CHARACTERS, cut, log_in_batches, param_text
-from sweeps.tracking.connection import artifact_location, tracking_errors
 from sweeps.tracking.descriptions import experiment_note, model_note, sweep_note
+from sweeps.tracking.entities import (
+    data_inputs,
+    front_values,
+    member_metrics,
+    member_params,
+    progress_values,
+)
+from sweeps.tracking.failures import artifact_errors, is_collision, tracking_errors
 from sweeps.tracking.provenance import provenance_tags
+from sweeps.tracking.registry import registered_versions
+from sweeps.tracking.runs import (
+    CAUSE_TAG,
+    MEMBER_TAG,
+    PARENT_TAG,
+    SWEEP_TAG,
+    MemberRun,
+    experiment_id,
+    member_run,
+    sweep_runs,
+)
 from sweeps.tracking.versions import registered_name
 
 if TYPE_CHECKING:
@@ -24,33 +39,8 @@ if TYPE_CHECKING:
     from sweeps.records import Front, FrontPoint, MemberRecord
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-SWEEP_TAG, MEMBER_TAG, CAUSE_TAG = "arsvd.sweep", "arsvd.member", "arsvd.cause"
+_COLLISIONS = 5  # tries, where other sweeps do the same at the same time
 DATA_TAG, DATASET_TAG = "arsvd.data_hash", "arsvd.dataset"
-# The UI shows an experiment of unknown kind in its view for language-model applications.
-_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-_DIGEST_CHARACTERS = 36  # MLflow's limit for a data set's digest
-_PAGE = 1000
-
-
-@dataclass
-class _Child:
-    """What is known of a member's run without asking the server again."""
-
-    run_id: str
-    start_time: int
-    status: str
-    params: set[str]
-    has_cause: bool
-
-    @classmethod
-    def of(cls, run: "Run") -> "_Child":
-        return cls(
-            run_id=str(run.info.run_id),
-            start_time=int(run.info.start_time),
-            status=str(run.info.status),
-            params=set(run.data.params),
-            has_cause=CAUSE_TAG in run.data.tags,
-        )
 
 
 class SweepWriter:
@@ -59,7 +49,8 @@ class SweepWriter:
     Promises: runs are found again by their tags, so that whatever is written twice, by one process or by
     several in turn, is there once; a member's run has its final status only once all of it is written.
     It is for one thread at a time. Every method raises `TrackingError` where the server cannot be reached or
-    refuses; the call can then be repeated. MLflow's own retries apply, which at its defaults take minutes.
+    refuses, `ServerAwayError` where that passes; the call can then be repeated. MLflow's own retries apply:
+    they take minutes and may write twice, so use it within `prompt_requests`.
 
     Args:
         client: the server.
@@ -68,7 +59,8 @@ class SweepWriter:
     def __init__(self, client: "MlflowClient") -> None:
         self._client = client
         self._uri = client.tracking_uri
-        self._members: dict[str, _Child] = {}
+        self._members: dict[str, MemberRun] = {}
+        self._tried: set[str] = set()  # members whose run may be there though no answer said so
         self._run: Run | None = None
         self._dataset = ""
         self._reference_params: int | None = None
@@ -87,6 +79,11 @@ class SweepWriter:
         """The experiment that holds the runs."""
         return str(self._parent.info.experiment_id)
 
+    @property
+    def status(self) -> str:
+        """The parent run's status when it was found."""
+        return str(self._parent.info.status)
+
     def start(
         self,
         *,
@@ -96,6 +93,9 @@ class SweepWriter:
         params: Mapping[str, object],
         tags: Mapping[str, str] | None = None,
         reference_params: int | None = None,
+        provenance: Mapping[str, str] | None = None,
+        began: int | None = None,
+        running: bool = True,
     ) -> str:
         """Create the sweep's run, or find it again and set it running.
 
@@ -107,22 +107,24 @@ class SweepWriter:
                 resumed sweep changed is kept beside it, as the tag `changed.<name>`.
             tags: further tags.
             reference_params: parameters of the model that ratios are counted against.
+            provenance: what ran the sweep; this process when None.
+            began: when the sweep began, in milliseconds since 1970; now when None.
+            running: whether it runs now. Where not, a run that is there keeps its status.
 
         Returns:
             The id of the sweep's run.
         """
         with tracking_errors(self._uri):
             self._dataset, self._reference_params = dataset, reference_params
-            experiment = self._experiment(f"arsvd-{dataset}")
-            found = self._search(experiment, f"tags.`{SWEEP_TAG}` = '{sweep}'")
-            children = [run for run in found if MEMBER_TAG in run.data.tags]
-            self._members = {run.data.tags[MEMBER_TAG]: _Child.of(run) for run in children}
-            parents = [run for run in found if MEMBER_TAG not in run.data.tags]
-            if parents:
-                self._run = min(parents, key=lambda run: int(run.info.start_time))
+            experiment = experiment_id(self._client, f"arsvd-{dataset}")
+            self._run, self._members = sweep_runs(self._client, experiment, sweep)
+            self._tried = set()
+            if self._run is None:
+                self._run = self._client.create_run(
+                    experiment, start_time=began, tags={SWEEP_TAG: sweep}, run_name=f"sweep {sweep}"
+                )
+            elif running:
                 self._client.update_run(self.run_id, status="RUNNING")
-            else:
-                self._run = self._create(experiment, f"sweep {sweep}", {SWEEP_TAG: sweep})
             standing = self._run.data.params
             changed = {
                 f"changed.{key}": value
@@ -130,17 +132,24 @@ class SweepWriter:
                 if key in standing and standing[key] != param_text(value)
             }
             facts = {DATASET_TAG: dataset, DATA_TAG: data_hash, "mlflow.source.name": "arsvd sweep"}
+            source = provenance_tags() if provenance is None else provenance
             log_in_batches(
                 self._client,
                 self.run_id,
                 params={key: value for key, value in params.items() if key not in standing},
-                tags={**facts, **provenance_tags(), **changed, **(tags or {})},
+                tags={**facts, **source, **changed, **(tags or {})},
             )
-            self._client.log_inputs(self.run_id, data_inputs(dataset, data_hash))
+            self._log_inputs(dataset, data_hash)
             return self.run_id
 
     def progress(
-        self, *, members: int, points: int, hypervolume: float, best: "FrontPoint | None" = None
+        self,
+        *,
+        members: int,
+        points: int,
+        hypervolume: float,
+        best: "FrontPoint | None" = None,
+        at: int | None = None,
     ) -> None:
         """Log how far the sweep is; the step is the number of members.
 
@@ -149,34 +158,44 @@ class SweepWriter:
             points: operating points evaluated.
             hypervolume: of the front so far.
             best: the point that would be chosen now.
+            at: when, in milliseconds since 1970; now when None. A call that is repeated must say the same,
+                or its values are there twice.
         """
-        values: dict[str, float] = {"members": members, "points": points, "hypervolume": hypervolume}
-        if best is not None:
-            values |= {"best_accuracy": best.point.accuracy, "best_params": best.point.params}
-            values |= self._ratio("best_ratio", best.point)
-        stamp = _now()
+        values = progress_values(members, points, hypervolume, best, self._reference_params)
+        stamp = now() if at is None else at
         with tracking_errors(self._uri):
             metrics = [Metric(key, value, stamp, members) for key, value in values.items()]
             log_in_batches(self._client, self.run_id, metrics=metrics)
 
-    def member(self, record: "MemberRecord") -> str:
+    def progress_steps(self) -> set[int]:
+        """Return for which numbers of members progress is there."""
+        with tracking_errors(self._uri):
+            history = self._client.get_metric_history(self.run_id, "hypervolume")
+            return {int(metric.step) for metric in history}
+
+    def member(self, record: "MemberRecord", ended: int | None = None) -> str:
         """Write one member: parameters, curves, its dense and asked points, its front.
 
         A member that is there whole is left alone; one that an earlier process left half-written, or that
         failed and has finished since, is completed.
 
+        Args:
+            record: the member.
+            ended: when it was done, in milliseconds since 1970; now when None.
+
         Returns:
             The id of the member's run.
         """
         status: Status = "FINISHED" if record.status == "finished" else "FAILED"
+        ended = now() if ended is None else ended
         with tracking_errors(self._uri):
             child = self._members.get(record.key)
             if child is None:
-                child = self._members[record.key] = _Child.of(self._create_member(record))
+                child = self._members[record.key] = self._new_member(record, ended)
             if child.status == status:
                 return child.run_id
             failed = {CAUSE_TAG: cut(record.cause or "unknown", TAG_CHARACTERS)} if status == "FAILED" else {}
-            params = _params(record)
+            params = member_params(record)
             log_in_batches(
                 self._client,
                 child.run_id,
@@ -184,29 +203,40 @@ class SweepWriter:
                 tags=failed,
                 # The run's own start, which the server keeps, stamps every value: written again, it is equal
                 # to what is there and MLflow stores it once.
-                metrics=self._metrics(record, child.start_time),
+                metrics=member_metrics(record, self._reference_params, child.start_time),
             )
-            if child.has_cause and not failed:
-                self._client.delete_tag(child.run_id, CAUSE_TAG)
-            self._client.set_terminated(child.run_id, status, end_time=max(_now(), child.start_time))
-            child.status, child.has_cause = status, bool(failed)
             child.params |= params.keys()
+            if child.has_cause and not failed:
+                self._delete_cause(child)
+            child.has_cause = bool(failed)
+            self._client.set_terminated(child.run_id, status, end_time=max(ended, child.start_time))
+            child.status = status
             return child.run_id
 
-    def finish(self, status: Status, artifacts: Sequence[Path] = (), front: "Front | None" = None) -> None:
+    def finish(
+        self,
+        status: Status,
+        artifacts: Sequence[Path] = (),
+        front: "Front | None" = None,
+        ended: int | None = None,
+    ) -> None:
         """Upload the report, say in words what was found, and close the sweep's run.
 
         Args:
             status: the run's final status.
             artifacts: files for the run's artifact folder.
             front: the final front, for the summary metrics and the descriptions.
+            ended: when the sweep ended, in milliseconds since 1970; now when None.
         """
-        with tracking_errors(self._uri):
+        with artifact_errors(self._uri):
             for path in artifacts:
                 self._client.log_artifact(self.run_id, str(path))
+        with tracking_errors(self._uri):
+            standing = self._client.get_run(self.run_id)
             if front is not None:
-                self._summarise(front)
-            self._client.set_terminated(self.run_id, status)
+                self._summarise(front, standing)
+            if standing.info.status != status:
+                self._client.set_terminated(self.run_id, status, end_time=ended)
 
     @property
     def _parent(self) -> "Run":
@@ -214,148 +244,62 @@ class SweepWriter:
             raise ValueError("the sweep was not started; call start first")
         return self._run
 
-    def _summarise(self, front: "Front") -> None:
-        values = {"final_hypervolume": front.hypervolume, "dense_accuracy": front.dense_accuracy}
-        for name, baseline in front.baselines.items():
-            values[f"{name.replace(' ', '_')}_hypervolume"] = baseline.hypervolume
-        if front.best is not None:
-            values |= _point_values("best", front.best.point) | self._ratio("best_ratio", front.best.point)
-            if front.best.test is not None:
-                values |= {
-                    "best_test_accuracy": front.best.test.accuracy,
-                    "best_test_macro_f1": front.best.test.macro_f1,
-                }
+    def _log_inputs(self, dataset: str, data_hash: str) -> None:
+        for left in reversed(range(_COLLISIONS)):
+            try:
+                self._client.log_inputs(self.run_id, data_inputs(dataset, data_hash))
+                return
+            except MlflowException as error:
+                # another sweep on the same data logged it at the same time
+                if not (left and is_collision(error)):
+                    raise
+
+    def _summarise(self, front: "Front", standing: "Run") -> None:
         # The members' step of the last progress, so that best_accuracy goes on where progress left it.
-        step = int(self._client.get_run(self.run_id).data.metrics.get("members", 0))
-        stamp = _now()
+        there = standing.data.metrics
+        step, stamp = int(there.get("members", 0)), now()
+        values = front_values(front, self._reference_params)
         log_in_batches(
             self._client,
             self.run_id,
-            metrics=[Metric(key, value, stamp, step) for key, value in values.items()],
+            metrics=[Metric(key, v, stamp, step) for key, v in values.items() if there.get(key) != v],
             tags={"mlflow.note.content": sweep_note(self._dataset, front, len(self._members))},
         )
         self._client.set_experiment_tag(
             self.experiment_id, "mlflow.note.content", experiment_note(self._dataset)
         )
+        versions = registered_versions(self._client, self._dataset)
+        if versions and versions[-1].sweep == self._parent.data.tags[SWEEP_TAG]:
+            name, note = registered_name(self._dataset), model_note(self._dataset, front)
+            self._client.update_registered_model(name, note)
+
+    def _new_member(self, record: "MemberRecord", ended: int) -> MemberRun:
+        sweep = self._parent.data.tags[SWEEP_TAG]
+        if record.key in self._tried:
+            found = member_run(self._client, self.experiment_id, sweep, record.key)
+            if found is not None:
+                return found
+        self._tried.add(record.key)
+        widths = "-".join(str(width) for width in record.config.hidden)
+        factors = f" ×{record.config.factors}" if record.config.factors > 1 else ""
+        run = self._client.create_run(
+            self.experiment_id,
+            # so that the run's duration is what the member took, not what writing it took
+            start_time=ended - int(1000 * sum(record.seconds.values())),
+            tags={PARENT_TAG: self.run_id, SWEEP_TAG: sweep, MEMBER_TAG: record.key},
+            run_name=f"member {record.number}: {widths}{factors}",
+        )
+        return MemberRun.of(run)
+
+    def _delete_cause(self, child: MemberRun) -> None:
         try:
-            self._client.update_registered_model(
-                registered_name(self._dataset), model_note(self._dataset, front)
-            )
+            self._client.delete_tag(child.run_id, CAUSE_TAG)
         except MlflowException as error:
+            # deleted by an earlier try, whose answer was lost
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
 
-    def _experiment(self, name: str) -> str:
-        experiment = self._client.get_experiment_by_name(name)
-        if experiment is None:
-            try:
-                location = artifact_location(self._uri, name)
-                return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS))
-            except MlflowException as error:
-                # another sweep on the same data created it in between
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                experiment = self._client.get_experiment_by_name(name)
-        if experiment is None or experiment.lifecycle_stage != "active":
-            raise MlflowException(
-                f"the experiment {name!r} is deleted; restore it with `mlflow experiments restore`, "
-                "or remove it for good with `mlflow gc`"
-            )
-        return str(experiment.experiment_id)
 
-    def _search(self, experiment: str, condition: str) -> "list[Run]":
-        runs: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs([experiment], condition, max_results=_PAGE, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return runs
-
-    def _create(
-        self, experiment: str, name: str, tags: Mapping[str, str], start_time: int | None = None
-    ) -> "Run":
-        return self._client.create_run(experiment, start_time=start_time, tags=dict(tags), run_name=name)
-
-    def _create_member(self, record: "MemberRecord") -> "Run":
-        widths = "-".join(str(width) for width in record.config.hidden)
-        factors = f" ×{record.config.factors}" if record.config.factors > 1 else ""
-        return self._create(
-            self.experiment_id,
-            f"member {record.number}: {widths}{factors}",
-            {
-                "mlflow.parentRunId": self.run_id,
-                SWEEP_TAG: self._parent.data.tags[SWEEP_TAG],
-                MEMBER_TAG: record.key,
-            },
-            # so that the run's duration is what the member took, not what writing it took
-            start_time=_now() - int(1000 * sum(record.seconds.values())),
-        )
-
-    def _ratio(self, name: str, point: OperatingPoint) -> dict[str, float]:
-        return {name: self._reference_params / point.params} if self._reference_params else {}
-
-    def _metrics(self, record: "MemberRecord", stamp: int) -> list[Metric]:
-        metrics = [
-            Metric(name, value, stamp, epoch)
-            for name, curve in record.curves.items()
-            for epoch, value in enumerate(curve, start=1)
-        ]
-        single = {f"seconds_{name}": value for name, value in record.seconds.items()}
-        if record.dense is not None:
-            single |= _point_values("dense", record.dense)
-        if record.asked is not None:
-            single |= _point_values("asked", record.asked) | self._ratio("asked_ratio", record.asked)
-        metrics += [Metric(name, value, stamp, 0) for name, value in single.items()]
-        metrics += [
-            Metric(f"front_{name}", value, stamp, point.params)
-            for point in pareto(record.points)
-            for name, value in (
-                ("accuracy", point.accuracy),
-                ("macro_f1", point.macro_f1),
-                ("macs", point.macs),
-            )
-        ]
-        return metrics
-
-
-def data_inputs(dataset: str, data_hash: str) -> list[DatasetInput]:
-    """Return the three splits of a data set as MLflow links them to runs and metrics.
-
-    Args:
-        dataset: the data set's name.
-        data_hash: the data set's content hash.
-    """
-    return [
-        DatasetInput(
-            Dataset(split_name(dataset, split), digest(data_hash), "local", f'{{"sha256": "{data_hash}"}}'),
-            [InputTag("mlflow.data.context", context)],
-        )
-        for split, context in (("train", "training"), ("validation", "validation"), ("test", "testing"))
-    ]
-
-
-def split_name(dataset: str, split: str) -> str:
-    """Return the name under which MLflow knows one split of a data set."""
-    return f"{dataset} {split}"
-
-
-def digest(data_hash: str) -> str:
-    """Return a content hash at the length that MLflow takes."""
-    return data_hash[:_DIGEST_CHARACTERS]
-
-
-def _params(record: "MemberRecord") -> dict[str, object]:
-    values = record.config.to_dict()
-    values["hidden"] = "-".join(str(width) for width in record.config.hidden)
-    return values
-
-
-def _point_values(prefix: str, point: OperatingPoint) -> dict[str, float]:
-    names = ("accuracy", "macro_f1", "loss", "params", "macs")
-    return {f"{prefix}_{name}": float(getattr(point, name)) for name in names}
-
-
-def _now() -> int:
+def now() -> int:
+    """Return the time as MLflow counts it, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000

@@ -1,7 +1,7 @@
 """The Ray Tune trial: one actor, reused from pack to pack, with the data loaded once."""
 
+import functools
 import gc
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,8 +9,9 @@ from ray import tune
 
 from arsvd.data import Dataset
 from sweeps.config import MemberConfig
-from sweeps.ledger import Ledger, file_sha256
+from sweeps.ledger import Ledger
 from sweeps.records import FINISHED
+from sweeps.trial.checkpoint import Checkpoints
 from sweeps.trial.member import Task, run_members
 from sweeps.trial.weights import save_member
 from sweeps.trial.workbench import Analysis, Workbench
@@ -19,11 +20,19 @@ from sweeps.trial.workbench import Analysis, Workbench
 class PackTrainable(tune.Trainable):
     """Trains the members of a pack and files each in the ledger as soon as it is measured.
 
-    The result holds only the keys: records are read from the ledger, which is what survives.
+    The result holds only the keys: records are read from the ledger, which is what survives. So do the
+    checkpoints of members in training: the process that is given a pack after another one died goes on from
+    there.
     """
 
     def setup(
-        self, config: dict[str, Any], data: dict[str, Any], analysis: Analysis, ledger: str, threads: int
+        self,
+        config: dict[str, Any],
+        data: dict[str, Any],
+        analysis: Analysis,
+        ledger: str,
+        threads: int,
+        checkpoint_every: float = 60.0,
     ) -> None:
         """Prepare the process once; `reset_config` gives it the next pack.
 
@@ -33,10 +42,12 @@ class PackTrainable(tune.Trainable):
             analysis: where members are measured.
             ledger: the sweep's directory.
             threads: for torch.
+            checkpoint_every: seconds between two checkpoints of a member in training.
         """
         torch.set_num_threads(threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._ledger = Ledger(Path(ledger))
+        self._ledger = Ledger(ledger)
+        self._checkpoints = Checkpoints(self._ledger, checkpoint_every)
         self._workbench = Workbench(Dataset.from_numpy(data), device)
         self._analysis = analysis
         self._members: list[dict[str, Any]] = config["members"]
@@ -51,12 +62,17 @@ class PackTrainable(tune.Trainable):
         tasks = [Task(entry["number"], MemberConfig.from_dict(entry["config"])) for entry in self._members]
         # by key: a sampler may propose one member twice where all share a seed
         wanted = {task.config.key(self._workbench.dataset.hash): task for task in tasks}
-        missing = [task for key, task in wanted.items() if self._ledger.member(key) is None]
-        for record, weights in run_members(missing, self._workbench, self._analysis):
+        missing = []
+        for key, task in wanted.items():
+            if self._ledger.member(key) is None:
+                missing.append(task)
+            else:
+                self._checkpoints.drop(key)  # a process may die between the record and its own `drop`
+        for record, weights in run_members(missing, self._workbench, self._analysis, self._checkpoints):
             if record.status == FINISHED and weights is not None:
-                path = self._ledger.weights(record.key)
-                save_member(path, weights)
-                record = record.with_weights(file_sha256(path))
+                write = functools.partial(save_member, weights=weights)
+                record = record.with_weights(self._ledger.write_weights(record.key, write))
             self._ledger.write_member(record)
+            self._checkpoints.drop(record.key)
         gc.collect()
         return {"keys": list(wanted), "done": True}

@@ -1,5 +1,7 @@
 """What the members of one process share: the data on the device, and the settings of the sweep."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -53,10 +55,14 @@ class Workbench:
     Args:
         dataset: on any device.
         device: where members are trained.
+        clock: in seconds, for what each step of a member takes.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, dataset: Dataset, device: torch.device, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.device = device
+        self.clock = clock
         self.dataset = dataset.to(device)
         self._calibration: dict[int, Tensor] = {}
 

@@ -1,6 +1,10 @@
-"""What the tests of the engine share: real digits, and records that were made up."""
+"""What the tests of the engine share: real digits, records that were made up, and a real S3 server."""
 
-from collections.abc import Callable, Sequence
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -107,5 +111,39 @@ def new_record(
             "points": tuple(new_point(params, accuracy) for params, accuracy in sizes),
         }
         return MemberRecord(**{**values, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3 server on the loopback address, in a process of its own; returns its address."""
+    pytest.importorskip("moto.server", reason="moto[server] stands in for S3")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    log = tmp_path_factory.mktemp("s3") / "log"
+    with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+        deadline = time.monotonic() + 120
+        while "Running on http://" not in log.read_text():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(f"the S3 server did not start: {log.read_text()}")
+            time.sleep(0.05)
+        yield log.read_text().split("Running on ")[1].split()[0]
+        process.kill()
+
+
+@pytest.fixture
+def new_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Makes an empty bucket and returns a location in it; access is in AWS's own variables."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    import boto3
+
+    def make() -> str:
+        bucket = f"arsvd-{secrets.token_hex(6)}"
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=bucket)
+        return f"s3://{bucket}/prefix"
 
     return make

@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +11,7 @@ from arsvd.data import Dataset
 from sweeps.config import ConfigError, SweepConfig
 from sweeps.fronts import sweep_front
 from sweeps.ledger import Ledger, LedgerError, file_sha256, sweep_ids
-from sweeps.records import FAILED, MemberRecord, write_json
+from sweeps.records import FAILED, MemberRecord
 
 REFERENCE = (17_226, 17_024)
 
@@ -205,70 +201,14 @@ def test_a_damaged_sweep_file_is_named_with_its_path(ledger: Ledger) -> None:
         _ = ledger.config
 
 
-# name: how the write is interrupted
-INTERRUPTIONS: dict[str, Callable[[pytest.MonkeyPatch], dict[str, object]]] = {
-    "a value that JSON cannot hold, half-way": lambda patch: {"seconds": {"train": 1.0, "x": float("nan")}},
-    "no space left": lambda patch: fails(patch, "fsync", OSError(28, "No space left on device")),
-    "cannot be renamed": lambda patch: fails(patch, "replace", PermissionError(13, "Permission denied")),
-    "Ctrl-C": lambda patch: fails(patch, "fsync", KeyboardInterrupt()),
-}
-
-
-def fails(patch: pytest.MonkeyPatch, name: str, error: BaseException) -> dict[str, object]:
-    def raising(*_: object) -> None:
-        raise error
-
-    patch.setattr(f"sweeps.records.os.{name}", raising)
-    return {}
-
-
-@pytest.mark.parametrize("interrupt", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
-def test_an_interrupted_write_leaves_the_old_record_and_nothing_else(
-    ledger: Ledger,
-    new_record: Callable[..., MemberRecord],
-    monkeypatch: pytest.MonkeyPatch,
-    interrupt: Callable[[pytest.MonkeyPatch], dict[str, object]],
+def test_a_record_that_cannot_be_written_leaves_the_old_one(
+    ledger: Ledger, new_record: Callable[..., MemberRecord]
 ) -> None:
     old = new_record(4, [(100, 0.9)])
     ledger.write_member(old)
-    before = sorted((ledger.path / "members").iterdir())
-    with monkeypatch.context() as patch:
-        changes = interrupt(patch)
-        with pytest.raises((OSError, ValueError, KeyboardInterrupt)):
-            ledger.write_member(new_record(4, [(50, 0.1)], **changes))
-    assert sorted((ledger.path / "members").iterdir()) == before
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        ledger.write_member(new_record(4, [(50, 0.1)], seconds={"train": float("nan")}))
     assert ledger.members() == [old]
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from sweeps.records import write_json
-number = 0
-while True:
-    number += 1
-    write_json(Path(sys.argv[1]), {"version": 1, "number": number, "rows": [number] * 20_000})
-    print(number, flush=True)
-"""
-
-
-def test_a_killed_writer_never_leaves_half_a_record(tmp_path: Path) -> None:
-    path = tmp_path / "record.json"
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
-    assert writer.stdout is not None
-    try:
-        for _ in range(20):
-            assert writer.stdout.readline()
-            values = json.loads(path.read_text())  # a reader meets a whole record, while another is written
-            assert values["rows"] == [values["number"]] * 20_000
-        time.sleep(0.003)
-    finally:
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
-    values = json.loads(path.read_text())
-    assert values["rows"] == [values["number"]] * 20_000
-    assert values["number"] >= 20
 
 
 def test_what_a_killed_writer_leaves_is_not_taken_for_a_record(
@@ -279,9 +219,82 @@ def test_what_a_killed_writer_leaves_is_not_taken_for_a_record(
     assert [record.number for record in ledger.members()] == [0]
 
 
-def test_records_can_be_read_by_other_users(tmp_path: Path) -> None:
-    write_json(tmp_path / "record.json", {"version": 1})
-    assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o644
+def test_records_can_be_read_by_other_users(ledger: Ledger, new_record: Callable[..., MemberRecord]) -> None:
+    ledger.write_member(new_record(0))
+    (path,) = (ledger.path / "members").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_weights_are_hashed_and_read_back_only_as_they_were_filed(ledger: Ledger) -> None:
+    sha256 = ledger.write_weights("abc", lambda path: path.write_bytes(b"abc") and None)
+    assert sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with ledger.read_weights("abc", sha256) as path:
+        assert path.read_bytes() == b"abc"
+    ledger.weights("abc").write_bytes(b"abd")
+    with pytest.raises(LedgerError, match=r"abc\.safetensors is damaged"), ledger.read_weights("abc", sha256):
+        pass
+    ledger.weights("abc").unlink()
+    with pytest.raises(LedgerError, match=r"abc\.safetensors is missing"), ledger.read_weights("abc", sha256):
+        pass
+
+
+def test_a_checkpoint_is_kept_replaced_and_dropped(
+    ledger: Ledger, new_record: Callable[..., MemberRecord]
+) -> None:
+    assert ledger.read_checkpoint("abc") is None
+    ledger.write_checkpoint("abc", b"1")
+    ledger.write_checkpoint("abc", b"2")
+    assert ledger.read_checkpoint("abc") == b"2"
+    assert ledger.members() == []
+    ledger.drop_checkpoint("abc")
+    ledger.drop_checkpoint("abc")
+    assert ledger.read_checkpoint("abc") is None
+    assert list((ledger.path / "members").iterdir()) == []
+
+
+def test_a_ledger_in_a_bucket_is_the_same(
+    new_bucket: Callable[[], str],
+    new_config: Callable[..., SweepConfig],
+    new_record: Callable[..., MemberRecord],
+    digits: Dataset,
+) -> None:
+    home = new_bucket()
+    made = Ledger.create(home, new_config("search.trials=3"), digits, REFERENCE, "postgresql://host/db")
+    assert sweep_ids(home) == [made.facts.id]
+    found = Ledger.open(home, "digits")
+    assert found.location == f"{home}/sweeps/{made.facts.id}"
+    assert (found.home, found.facts.study) == (home, "postgresql://host/db")
+    assert found.config.search.trials == 3
+    assert found.changed_config(("search.trials=4",)).search.trials == 4
+    with pytest.raises(ConfigError, match=rf"{home}/.*/sweep\.yaml' with its overrides has a fault"):
+        found.changed_config(("search.trials=none",))
+    record = new_record(1, [(100, 0.9)])
+    found.write_member(record)
+    found.write_checkpoint(record.key, b"1")
+    sha256 = found.write_weights(record.key, lambda path: path.write_bytes(b"abc") and None)
+    assert found.members() == [record]
+    assert found.read_checkpoint(record.key) == b"1"
+    with found.read_weights(record.key, sha256) as path:
+        assert path.read_bytes() == b"abc"
+    with found.new_report() as folder:
+        (folder / "front.csv").write_text("params")
+    assert found.storage.read("report/front.csv") == b"params"
+    with pytest.raises(LedgerError, match="is not a folder of this machine"):
+        _ = found.path
+
+
+def test_a_front_is_no_longer_final_once_the_sweep_goes_on(
+    ledger: Ledger, new_record: Callable[..., MemberRecord]
+) -> None:
+    front = sweep_front([new_record(0, [(100, 0.9)])], REFERENCE, 0.01, 288)
+    ledger.reopen()
+    ledger.write_front(front)
+    ledger.reopen()
+    assert ledger.front() is None
+    assert ledger.storage.exists("front-so-far.json")
+    ledger.write_front(front)
+    assert ledger.front() == front
+    assert not ledger.storage.exists("front-so-far.json")
 
 
 def test_a_file_is_hashed_by_its_content(tmp_path: Path) -> None:

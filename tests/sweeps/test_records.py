@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from arsvd import OperatingPoint
 from arsvd.latency import Latency
 from sweeps.config import MemberConfig
+from sweeps.ledger import Ledger
 from sweeps.records import (
     FAILED,
     FINISHED,
@@ -21,7 +22,6 @@ from sweeps.records import (
     FrontPoint,
     MemberRecord,
     TestMetrics,
-    write_json,
 )
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -208,5 +208,5 @@ def test_numbers_that_are_not_finite_are_never_filed(
 ) -> None:
     record = replace(new_record(0), curves={"train_loss": [1.0, float("inf")]})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "record.json", record.to_dict())
+        Ledger(tmp_path).write_member(record)
     assert list(tmp_path.iterdir()) == []

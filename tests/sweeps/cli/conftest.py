@@ -48,7 +48,7 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
         for path in folder.rglob("*")
-        if not path.name.startswith("mlflow.db")
+        if not path.name.startswith(("mlflow.db", "mlflow.lock"))
     }
 
 

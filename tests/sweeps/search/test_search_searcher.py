@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.records import FAILED, MemberRecord
 from sweeps.search import PackSearcher, Study
+from sweeps.storage import StorageError
 
 
 class Bench:
@@ -24,7 +25,16 @@ class Bench:
         self.journal, self.hash = path, data_hash
         self.filed: dict[str, MemberRecord] = {}
         study = Study.in_journal(path, "sweep", config, data_hash)
-        self.searcher = PackSearcher(study, config.search.trials, pack, self.filed.get, data_hash)
+        self.study = study
+        self.searcher = self.new_searcher(config.search.trials, pack)
+
+    def new_searcher(
+        self, new: int, pack: int, left: Sequence[tuple[int, MemberConfig]] = ()
+    ) -> PackSearcher:
+        return PackSearcher(self.study, new, pack, self.filed.get, self.file, self.hash, left)
+
+    def file(self, record: MemberRecord) -> None:
+        self.filed[record.key] = record
 
     def states(self) -> list[TrialState]:
         storage = JournalStorage(JournalFileBackend(str(self.journal)))
@@ -80,10 +90,15 @@ def test_members_are_told_from_their_records_when_their_trial_ends(
     made.searcher.on_trial_complete("a", {"keys": []})
     done = [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]  # the third left no record
     assert made.states() == [*done, TrialState.RUNNING, TrialState.RUNNING]
+    lost = made.filed[first[2][1].key(made.hash)]
+    assert (lost.status, lost.number, lost.config) == (FAILED, *first[2])
+    assert lost.cause == "its trial ended without a record"
     for number, member in second:
         made.filed[member.key(made.hash)] = new_record(number, config=member)
     # the process died after it had filed its members: what is on file counts
     made.searcher.on_trial_complete("b", error=True)
+    assert made.states() == [*done, TrialState.RUNNING, TrialState.RUNNING]  # until its cause is known
+    assert made.searcher.give_up("b", "killed") == [member.key(made.hash) for _, member in second]
     assert made.states() == [*done, TrialState.COMPLETE, TrialState.COMPLETE]
 
 
@@ -94,9 +109,61 @@ def test_a_trial_is_told_once_however_often_it_ends(
     ((number, member),) = made.propose("a")
     made.filed[member.key(made.hash)] = new_record(number, config=member)
     made.searcher.on_trial_complete("a")
-    made.searcher.on_trial_complete("a", error=True)
-    made.searcher.on_trial_complete("unknown", error=True)
+    made.searcher.on_trial_complete("a")
+    assert made.searcher.give_up("a", "killed") == []
+    assert made.searcher.give_up("unknown", "killed") == []
     assert made.states() == [TrialState.COMPLETE]
+
+
+def test_members_of_a_trial_that_is_given_up_are_filed_as_failed_with_the_cause(
+    bench: Callable[..., Bench], new_record: Callable[..., MemberRecord]
+) -> None:
+    made = bench(3, 3)
+    first, *others = made.propose("a")
+    made.filed[first[1].key(made.hash)] = new_record(first[0], config=first[1])
+    made.searcher.on_trial_complete("a", error=True)
+    made.searcher.give_up("a", "killed by the system: out of memory")
+    assert made.states() == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    for number, member in others:
+        record = made.filed[member.key(made.hash)]
+        assert (record.number, record.status) == (number, FAILED)
+        assert record.cause == "killed by the system: out of memory"
+
+
+def test_members_that_are_left_are_proposed_before_new_ones_under_their_numbers(
+    bench: Callable[..., Bench],
+) -> None:
+    made = bench(5, 2)
+    left = [*made.propose("a"), *made.propose("b")][:3]
+    again = made.new_searcher(2, 2, left)
+    packs = []
+    while isinstance(pack := again.suggest(f"t{len(packs)}"), dict):
+        packs.append(
+            [(entry["number"], MemberConfig.from_dict(entry["config"])) for entry in pack["members"]]
+        )
+    assert [len(members) for members in packs] == [2, 2, 1]
+    assert [*packs[0], packs[1][0]] == left
+    assert [number for number, _ in (packs[1][1], packs[2][0])] == [4, 5]
+    assert again.members == 0
+
+
+def test_a_study_that_cannot_be_written_breaks_the_searcher_and_nothing_more_is_proposed(
+    bench: Callable[..., Bench], new_record: Callable[..., MemberRecord]
+) -> None:
+    made = bench(4, 1)
+    ((number, member),) = made.propose("a")
+    made.filed[member.key(made.hash)] = new_record(number, config=member)
+    journal = made.journal.read_bytes()
+    made.journal.unlink()
+    made.journal.mkdir()  # nothing can be appended to a folder
+    assert made.searcher.suggest("b") is None
+    assert isinstance(made.searcher.broken, StorageError)
+    assert f"cannot write {made.journal}" in str(made.searcher.broken)
+    made.searcher.on_trial_complete("a")
+    assert made.searcher.suggest("c") is None
+    made.journal.rmdir()
+    made.journal.write_bytes(journal)
+    assert made.states() == [TrialState.RUNNING]  # left to a resume
 
 
 def test_a_member_that_is_proposed_twice_is_told_twice(

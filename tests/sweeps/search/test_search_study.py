@@ -256,9 +256,9 @@ def test_failures_are_told_and_the_search_goes_on(search: Callable[..., Search],
     number, member = run.study.ask()
     failed = MemberRecord(member.key(run.hash), number, FAILED, "diverged", member)
     run.study.tell(failed)
-    lost, _ = run.study.ask()
-    run.study.fail(lost)
-    run.study.fail(lost)  # a trial may be reported twice
+    run.study.tell(failed)  # a trial may be reported twice
+    lost, config = run.study.ask()
+    run.study.tell(MemberRecord(config.key(run.hash), lost, FAILED, "its process was killed", config))
     before = len(run.injected)
     states = {trial.number: trial.state for trial in run.asked}
     assert states[number] == states[lost] == TrialState.FAIL

@@ -235,6 +235,28 @@ def test_a_half_written_model_is_replaced(
     (model,) = client.search_logged_models([experiment])
     assert model.model_id == entry.version.model_id != orphan.model_id
     assert len(registered_versions(client, "digits")) == 1
+    run = client.get_run(run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert all(len(client.get_metric_history(run_id, key)) == 1 for key in run.data.metrics)
+
+
+def test_aliases_hold_though_another_sweep_registers_in_between(
+    own: MlflowClient, run_id: str, front: Front, models, data: ModelData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = MlflowClient.set_registered_model_alias
+    pointed = []
+
+    def other_sweep_first(client: MlflowClient, *arguments: str) -> None:
+        if not pointed:
+            pointed.append(arguments)
+            log_front(own, run_id, front, lambda entry: models[entry.key], data)
+        point(client, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", other_sweep_first)
+    set_aliases(own, "digits", max_drop=0.01)
+    assert pointed
+    assert find_best("digits", alias="most-accurate").version == 3
+    assert find_best("digits").version == 3
 
 
 def test_load_best_by_each_choice(logged: MlflowClient) -> None:

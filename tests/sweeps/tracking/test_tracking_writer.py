@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from arsvd import OperatingPoint
 from sweeps.records import Front, MemberRecord
-from sweeps.tracking import SweepWriter, TrackingError, arsvd_home, connect
+from sweeps.tracking import ServerAwayError, SweepWriter, TrackingError, arsvd_home, connect
 
 DATA_HASH = "0123456789abcdef" * 4
 START = {
@@ -163,6 +164,84 @@ def test_a_half_written_member_is_completed(
     assert len(completed) == 1
     assert completed[0][4] == expected[0][4]  # type: ignore[index]
     assert completed[0][6] == expected[0][6]  # type: ignore[index]
+
+
+def test_a_run_whose_creation_was_not_answered_is_found_again(
+    client: MlflowClient, writer: SweepWriter, make_record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = MlflowClient.create_run
+
+    def unanswered(*args: object, **kwargs: object) -> None:
+        create(*args, **kwargs)
+        raise MlflowException("API request to http://host failed with exception: reset")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", unanswered)
+        with pytest.raises(ServerAwayError):
+            writer.member(make_record(7))
+    writer.member(make_record(7))
+    (run,) = children(client, writer)
+    assert run.info.status == "FINISHED"
+
+
+def test_two_sweeps_that_log_the_data_set_at_once_do_not_fail(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_inputs, tries = MlflowClient.log_inputs, []
+
+    def late(*args: object, **kwargs: object) -> None:
+        tries.append(args)
+        if len(tries) == 1:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name")
+        log_inputs(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", late)
+    run_id = SweepWriter(client).start(**START)
+    assert len(client.get_run(run_id).inputs.dataset_inputs) == 3
+    assert len(tries) == 2
+
+
+def test_of_runs_that_are_there_twice_one_is_kept(
+    client: MlflowClient, writer: SweepWriter, make_record
+) -> None:
+    # a server that took long has carried out a request and its repetition
+    kept = writer.member(make_record(7))
+    tags = {"arsvd.sweep": "digits-1", "mlflow.parentRunId": writer.run_id}
+    client.create_run(writer.experiment_id, start_time=1, tags={**tags, "arsvd.member": "key7"})
+    client.create_run(writer.experiment_id, tags={"arsvd.sweep": "digits-1"})
+    again = SweepWriter(client)
+    assert again.start(**START) == writer.run_id
+    assert again.member(make_record(7)) == kept
+    assert len(client.search_runs([writer.experiment_id], "tags.arsvd.sweep = 'digits-1'")) == 2
+
+
+def test_progress_and_summary_written_again_add_nothing(
+    client: MlflowClient, writer: SweepWriter, front: Front
+) -> None:
+    for _ in range(2):
+        writer.progress(members=1, points=30, hypervolume=0.5, best=front.points[2], at=1_000)
+        writer.finish("FINISHED", front=front)
+        ended = client.get_run(writer.run_id).info.end_time
+    assert writer.progress_steps() == {1}
+    run = client.get_run(writer.run_id)
+    for key in run.data.metrics:
+        assert len(client.get_metric_history(writer.run_id, key)) == 1, key
+    assert run.info.end_time == ended
+
+
+def test_a_sweep_that_does_not_run_keeps_its_times_and_its_origin(client: MlflowClient, make_record) -> None:
+    writer = SweepWriter(client)
+    source = {"version.torch": "of another machine"}
+    start = {**START, "provenance": source, "began": 1_000, "running": False}
+    writer.start(**start)
+    run_id = writer.member(make_record(7), ended=9_000)
+    writer.finish("FINISHED", ended=10_000)
+    writer.start(**start)
+    run, member = client.get_run(writer.run_id), client.get_run(run_id)
+    assert writer.status == run.info.status == "FINISHED"
+    assert (run.info.start_time, run.info.end_time) == (1_000, 10_000)
+    assert (member.info.start_time, member.info.end_time) == (5_000, 9_000)
+    assert {key: v for key, v in run.data.tags.items() if key.startswith("version.")} == source
 
 
 def test_a_resumed_sweep_keeps_its_run_and_says_what_changed(

@@ -1,0 +1,209 @@
+"""Commands around Ray clusters: one of several nodes on this machine, and jobs on any."""
+
+import importlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sweeps.cli.errors import reports_errors
+from sweeps.cli.options import AS_JSON
+
+if TYPE_CHECKING:
+    from cluster.jobs import JobServer
+
+_PACKAGES = ("arsvd", "sweeps", "cluster", "mlflow_server")
+_ADDRESS = click.option(
+    "--address",
+    metavar="URL",
+    help="The head node's dashboard, http://HEAD:8265.  "
+    "[default: RAY_ADDRESS, else the cluster of `arsvd cluster up`]",
+)
+
+
+@click.group()
+def cluster() -> None:
+    """Run a Ray cluster of several nodes on this machine, for tests and demonstrations."""
+
+
+@cluster.command()
+@click.option("--nodes", type=click.IntRange(1, 32), default=3, show_default=True, help="How many.")
+@click.option(
+    "--cpus-per-node", type=click.IntRange(1), default=1, show_default=True, help="Cores that each offers."
+)
+@click.option(
+    "--dashboard-port", type=click.IntRange(1, 65535), help="Takes the jobs.  [default: 8265, or a free one]"
+)
+@reports_errors
+def up(nodes: int, cpus_per_node: int, dashboard_port: int | None) -> None:
+    """Start the nodes: real Ray processes, on the loopback address only, closed to who has no token."""
+    from cluster import multinode
+
+    started = multinode.start(nodes, cpus_per_node, dashboard_port=dashboard_port)
+    click.echo(f"{nodes} nodes of {cpus_per_node} cores run at {started.address}")
+    click.echo("sweep    arsvd sweep digits --address auto")
+    if started.dashboard is None:
+        click.echo("submit   not without the dashboard: pip install 'ray[default]'")
+    else:
+        click.echo("submit   arsvd submit digits")
+        click.echo(f"look     {started.dashboard} - it asks for the token in {started.token_path}")
+    click.echo("end      arsvd cluster down")
+
+
+@cluster.command()
+@reports_errors
+def down() -> None:
+    """End the nodes and whatever runs on them."""
+    from cluster import multinode
+
+    ended = multinode.stop()
+    click.echo(f"the cluster at {ended.address} has ended")
+
+
+@cluster.command()
+@AS_JSON
+@reports_errors
+def status(as_json: bool) -> None:
+    """Say which nodes run."""
+    from cluster import multinode
+    from cluster.local import configure_ray
+
+    configure_ray("auto")
+    seen = multinode.status()
+    if as_json:
+        click.echo(json.dumps(seen.to_dict()))
+        return
+    click.echo(f"{seen.cluster.address}: {seen.alive} of {seen.cluster.nodes} nodes run")
+    for node in seen.nodes:
+        kind = "head" if node.head else "node"
+        click.echo(f"{kind} {node.id[:12]}  {'runs' if node.alive else 'lost'}  {node.cpus:g} cores")
+
+
+@click.command()
+@click.argument("config")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@_ADDRESS
+@click.option(
+    "--home",
+    metavar="PLACE",
+    help="Where sweeps are kept: a path that all nodes mount, or s3://BUCKET/PREFIX; else ARSVD_HOME.",
+)
+@click.option("--data-dir", metavar="PATH", help="Where data sets lie on the head node.")
+@click.option("--resume", is_flag=True, help="CONFIG is a sweep in that home, to be continued.")
+@click.option(
+    "--requirements", is_flag=True, help="Have pip install this machine's versions of what arsvd needs first."
+)
+@click.option("--no-wait", is_flag=True, help="Return once the cluster has the job.")
+@AS_JSON
+@reports_errors
+def submit(
+    config: str,
+    overrides: tuple[str, ...],
+    address: str | None,
+    home: str | None,
+    data_dir: str | None,
+    resume: bool,
+    requirements: bool,
+    no_wait: bool,
+    as_json: bool,
+) -> None:
+    """Run a sweep on a cluster, as a Ray job.
+
+    CONFIG and KEY=VALUE are those of `arsvd sweep`. This installation's code goes along with the sweep file;
+    the nodes need the packages that it requires. Passwords and tokens in the environment stay here: the
+    dashboard shows what a job was given.
+    """
+    from cluster.jobs import open_job_server
+    from cluster.submission import Code
+    from cluster.submission import submit as hand_in
+    from sweeps.config import dump_config, load_config
+
+    command = ["python", "-m", "sweeps.cli"]
+    if resume:
+        command += ["resume", config, *overrides]
+        files = {}
+    else:
+        # what is wrong with it is said here, not in a log over there
+        files = {"sweep.yaml": dump_config(load_config(config, overrides))}
+        command += ["sweep", "sweep.yaml"]
+    command += ["--address", "auto", *(["--data-dir", data_dir] if data_dir else [])]
+    code = Code("arsvd", tuple(_folder(name) for name in _PACKAGES), requirements)
+    server = open_job_server(address)
+    done = hand_in(server, command, Path(config).stem, code, files, home)
+    for name in done.withheld:
+        click.echo(f"arsvd: {name} was not shipped: set it where Ray runs on the head node", err=True)
+    if as_json:
+        click.echo(json.dumps({"job": done.id, "home": done.home, "address": server.address}))
+    else:
+        click.echo(f"job {done.id} at {server.address}, kept in {done.home}")
+    if not no_wait:
+        _follow(server, done.id, quiet=as_json)
+
+
+@click.command()
+@click.argument("job")
+@_ADDRESS
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job ends; exit status 1 if it fails.")
+@reports_errors
+def logs(job: str, address: str | None, follow: bool) -> None:
+    """Print what a job has printed. JOB is an id from `arsvd jobs`."""
+    from cluster.jobs import open_job_server
+
+    server = open_job_server(address)
+    if follow:
+        _follow(server, job)
+    else:
+        click.echo(server.logs(job), nl=False)
+
+
+@click.command()
+@click.argument("job")
+@_ADDRESS
+@reports_errors
+def stop(job: str, address: str | None) -> None:
+    """End a job in order. JOB is an id from `arsvd jobs`.
+
+    What was trained is kept: `arsvd submit SWEEP --resume` goes on from there.
+    """
+    from cluster.jobs import open_job_server
+
+    ended = open_job_server(address).stop(job)
+    click.echo(f"{ended.id} {ended.status.lower()}" if ended.final else f"{ended.id} is ending")
+
+
+@click.command()
+@_ADDRESS
+@AS_JSON
+@reports_errors
+def jobs(address: str | None, as_json: bool) -> None:
+    """List the sweeps that were submitted to a cluster, oldest first."""
+    from cluster.jobs import open_job_server
+
+    found = open_job_server(address).jobs()
+    if as_json:
+        click.echo(json.dumps([asdict(job) for job in found]))
+        return
+    for job in found:
+        click.echo(f"{job.id}  {job.status.lower()}")
+
+
+def _folder(package: str) -> Path:
+    module = importlib.import_module(package)
+    return Path(str(module.__file__)).parent
+
+
+def _follow(server: "JobServer", job_id: str, quiet: bool = False) -> None:
+    """Show a job's output until it ends; the exit status is the job's."""
+    try:
+        job = server.follow(job_id, lambda text: click.echo(text, nl=False, err=quiet))
+    except KeyboardInterrupt:
+        click.echo(f"\n{job_id} runs on: `arsvd logs -f {job_id}`, `arsvd stop {job_id}`", err=True)
+        raise
+    if job.status != "SUCCEEDED":
+        raise JobFailedError(f"job {job.id} {job.status.lower()}")
+
+
+class JobFailedError(RuntimeError):
+    """A job that ended without success; its log says why."""

@@ -1,0 +1,44 @@
+"""The command that completes MLflow from a sweep's directory."""
+
+import json
+from pathlib import Path
+
+import click
+
+from sweeps.cli.errors import reports_errors
+from sweeps.cli.options import AS_JSON, DATA_DIR
+
+
+@click.command()
+@click.argument("sweep_id", metavar="SWEEP")
+@click.option(
+    "--to",
+    metavar="URI",
+    help="The tracking server; else MLFLOW_TRACKING_URI, else the home's own store. Name and password go "
+    "into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+)
+@DATA_DIR
+@AS_JSON
+@reports_errors
+def sync(sweep_id: str, to: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """Give MLflow what a sweep's directory has and MLflow has not: runs, models, aliases, report.
+
+    SWEEP is an id from `arsvd list`, or a beginning of one. It can be repeated; nothing is there twice. The
+    data set is needed where models are missing. Exit status 1 where something could not be given.
+    """
+    from sweeps.ledger import Ledger
+    from sweeps.publishing import check_published
+    from sweeps.syncing import sync_sweep
+    from sweeps.tracking import redact
+    from sweeps.tracking.connection import sweeps_home
+
+    ledger = Ledger.open(sweeps_home(), sweep_id)
+    done = sync_sweep(ledger, to=to, data_dir=data_dir, told=lambda text: click.echo(text, err=True))
+    server = redact(done.uri)
+    if as_json:
+        missing = [{"what": missed.what, "cause": missed.cause} for missed in done.missing]
+        click.echo(json.dumps({"server": server, "members": done.members, "missing": missing}))
+    else:
+        state = "finished" if done.final else "has not ended: no models yet"
+        click.echo(f"{server} has {done.members} members of {ledger.facts.id} ({state})")
+    check_published(ledger, done.missing, done.uri, f" --to {server}" if to is not None else "")

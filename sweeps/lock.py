@@ -1,0 +1,164 @@
+"""A sweep is run by one process at a time: a lock in its directory, with owner and time."""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from sweeps.ledger import Ledger
+from sweeps.storage import Folder
+
+LOCK = "sweep.lock"
+
+
+class LockedError(ValueError):
+    """Another process runs the sweep; the message says which, and since when."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes:
+        host: the machine's name.
+        pid: the process's number there.
+        started: when that process began, as the system counts it: numbers are used again, starts are not.
+        since: ISO 8601 time in UTC at which the lock was taken.
+        token: tells two takings apart.
+    """
+
+    host: str
+    pid: int
+    started: str
+    since: str
+    token: str
+
+    @classmethod
+    def this_process(cls) -> "Owner":
+        """Describe this process, now."""
+        now = datetime.datetime.now(datetime.UTC)
+        pid = os.getpid()
+        return cls(
+            socket.gethostname(), pid, _started(pid), f"{now:%Y-%m-%dT%H:%M:%SZ}", secrets.token_hex(8)
+        )
+
+    @property
+    def here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; for a process of this machine."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # it is there, and somebody else's
+        return _started(self.pid) == self.started
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+@contextlib.contextmanager
+def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
+    """Keep every other process from running the sweep.
+
+    A lock that a process of this machine left when it died is taken over. Whether a process of another
+    machine is alive cannot be seen from here, so its lock stands until somebody says otherwise.
+
+    On a folder a file is locked with `flock` too, which goes with its process; the owner's name is for
+    people, and for file systems without locks. In a bucket there is only the name: two that begin within
+    the same second may both miss the other until one reads its own lock back.
+
+    Args:
+        ledger: the sweep's directory.
+        force: take another machine's lock.
+
+    Raises:
+        LockedError: the sweep is being run.
+        StorageError: the lock cannot be written.
+    """
+    owner = Owner.this_process()
+    with contextlib.ExitStack() as stack:
+        if isinstance(ledger.storage, Folder):
+            stack.enter_context(_file_lock(ledger, ledger.storage.path / LOCK))
+        _refuse(ledger, force)
+        ledger.storage.write(LOCK, json.dumps(asdict(owner)).encode())
+        found = read_owner(ledger)
+        if found is None or found.token != owner.token:
+            raise _locked(ledger, found)
+        try:
+            yield
+        finally:
+            still = read_owner(ledger)
+            if still is not None and still.token == owner.token:
+                ledger.storage.remove(LOCK)
+
+
+def read_owner(ledger: Ledger) -> Owner | None:
+    """Return who holds a sweep's lock, None where nobody does or it cannot be read."""
+    try:
+        values = json.loads(ledger.storage.read(LOCK))
+        return Owner(**{field.name: values[field.name] for field in fields(Owner)})
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # a lock is written whole: what cannot be read is no lock
+
+
+def _refuse(ledger: Ledger, force: bool) -> None:
+    owner = read_owner(ledger)
+    if owner is None:
+        return
+    if (owner.here and owner.alive) or (not owner.here and not force):
+        raise _locked(ledger, owner)
+
+
+def _locked(ledger: Ledger, owner: Owner | None) -> LockedError:
+    name = ledger.facts.id
+    if owner is None:
+        return LockedError(f"sweep {name} is being run by another process; wait for its end")
+    remedy = "wait for its end, or stop it"
+    if not owner.here:
+        remedy = "if that process is gone, which cannot be seen from here, add --force"
+    return LockedError(f"sweep {name} is being run by {owner}; {remedy}")
+
+
+@contextlib.contextmanager
+def _file_lock(ledger: Ledger, path: Path) -> Iterator[None]:
+    """Hold `flock` on a file beside the lock; the lock itself is replaced, which would lose it."""
+    guard = path.with_name(f".{path.name}")
+    while True:
+        handle = os.open(guard, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise _locked(ledger, read_owner(ledger)) from None
+        except OSError:
+            pass  # a file system without locks: the owner's text is all there is
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(guard).st_ino == os.fstat(handle).st_ino:
+                break
+        os.close(handle)  # it was removed by its last holder just now: make it again
+    try:
+        yield
+    finally:
+        guard.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _started(pid: int) -> str:
+    """Return when a process began; "" where the system does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[19]

@@ -1,0 +1,85 @@
+"""Before a sweep goes on: what is damaged in its directory is named, set aside and made again."""
+
+from collections.abc import Callable
+
+from sweeps.config import SweepConfig
+from sweeps.ledger import FRONT, Ledger, LedgerError
+from sweeps.records import FINISHED, MemberRecord
+from sweeps.search import Study
+from sweeps.search.journal import drop_journal, mend_journal
+from sweeps.search.opening import in_journal, open_study
+from sweeps.search.study import Standing, StudyError
+
+
+def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRecord]:
+    """Read the members whose record and weights are whole; set aside what is not.
+
+    A member that lost its record or its weights counts as not trained. All weights are read, since a flipped
+    bit shows in the hash only. The sweep's lock must be held.
+
+    Args:
+        ledger: the sweep's directory.
+        note: is told of each file that was set aside.
+
+    Returns:
+        The members, in the order of their trials.
+    """
+    found = (_whole(ledger, key, note) for key in ledger.member_keys())
+    try:
+        ledger.front()
+    except LedgerError as error:
+        note(f"{error}; it is set aside as {ledger.locate(ledger.storage.set_aside(FRONT))}")
+    return sorted((record for record in found if record is not None), key=lambda record: record.number)
+
+
+def _whole(ledger: Ledger, key: str, note: Callable[[str], None]) -> MemberRecord | None:
+    try:
+        record = ledger.member(key)
+        if record is None:
+            return None
+        if record.key != key:
+            raise LedgerError(f"the record of member {key} is that of {record.key}")
+        if record.status == FINISHED:
+            with ledger.read_weights(key, record.weights_sha256):
+                pass
+        return record
+    except LedgerError as error:
+        # the record first: a member without one is trained again, whatever else is there
+        places = [place for place in (ledger.set_aside_record(key), ledger.set_aside_weights(key)) if place]
+        note(f"{error}; set aside as {' and '.join(places)}, and the member is trained again")
+        return None
+
+
+def mended_study(
+    ledger: Ledger,
+    config: SweepConfig,
+    data_hash: str,
+    records: list[MemberRecord],
+    note: Callable[[str], None],
+) -> tuple[Study, Standing]:
+    """Open the sweep's study and bring it level with the members on file, over a damaged journal too.
+
+    Args:
+        ledger: the sweep's directory, whose lock is held.
+        config: the sweep file.
+        data_hash: the data set's content hash.
+        records: the members on file, whole.
+        note: is told what was damaged, and what was done.
+
+    Raises:
+        StudyError: the study's database cannot be reached, or holds something else.
+        StorageError: the journal cannot be written.
+    """
+    if in_journal(ledger):
+        found = mend_journal(ledger)
+        if found is not None:
+            note(found)
+    try:
+        study = open_study(ledger, config, data_hash)
+        return study, study.catch_up(records)
+    except StudyError as error:
+        if not in_journal(ledger):
+            raise
+        note(drop_journal(ledger, str(error)))
+    study = open_study(ledger, config, data_hash)
+    return study, study.catch_up(records)

@@ -1,0 +1,98 @@
+"""The driver's view of a running sweep: takes in members as they are filed, and tells people and MLflow."""
+
+from collections.abc import Iterable, Sequence
+
+from sweeps.fronts import GrowingFront
+from sweeps.ledger import Ledger
+from sweeps.progress import Progress, State
+from sweeps.publishing import write_member
+from sweeps.records import FAILED, Front, MemberRecord
+from sweeps.tracking import SweepWriter
+from sweeps.tracking.writer import now
+from sweeps.worker import Worker
+
+
+class Session:
+    """What one process knows of a sweep while it runs it. For the driver's thread.
+
+    Args:
+        ledger: the sweep's directory.
+        planned: members that there will be at the end.
+        max_drop: of the best point; see `GrowingFront`.
+        writer: the sweep's runs, started.
+        worker: writes them, in order.
+        progress: what a person sees.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        planned: int,
+        max_drop: float,
+        writer: SweepWriter,
+        worker: Worker,
+        progress: Progress,
+    ) -> None:
+        self._ledger, self._planned = ledger, planned
+        facts = ledger.facts
+        self._growing = GrowingFront(facts.reference, max_drop, facts.validation_images)
+        self._writer, self._worker, self._progress = writer, worker, progress
+        self._records: dict[str, MemberRecord] = {}
+        self._away = False
+
+    @property
+    def records(self) -> list[MemberRecord]:
+        """The members on file, in the order of their trials."""
+        return sorted(self._records.values(), key=lambda record: record.number)
+
+    @property
+    def front(self) -> Front:
+        """The front of the members on file."""
+        return self._growing.front()
+
+    def note(self, text: str) -> None:
+        """Say one thing to a person."""
+        self._progress.note(text)
+
+    def begin(self, records: Sequence[MemberRecord]) -> None:
+        """Take in the members of a sweep that goes on; MLflow gets those that it does not have."""
+        for record in records:
+            self._take(record)
+
+    def members_filed(self, keys: Iterable[str]) -> None:
+        """Take in the members of a pack that has ended."""
+        for key in keys:
+            record = self._ledger.member(key)
+            if record is not None:
+                self._take(record)
+        front = self.front
+        points = sum(len(record.points) for record in self._records.values())
+        failed = sum(record.status == FAILED for record in self._records.values())
+        self._progress.update(State(len(self._records), failed, self._planned, points, front))
+        self._worker.submit(
+            self._writer.progress,
+            members=len(self._records),
+            points=points,
+            hypervolume=front.hypervolume,
+            best=front.best,
+            at=now(),  # a call that is repeated must say the same
+            label=f"progress at {len(self._records)} members",
+        )
+        self._tell_outage()
+
+    def _tell_outage(self) -> None:
+        """Say once that MLflow is away, and once that it is back."""
+        cause = self._worker.away
+        if cause is not None and not self._away:
+            self._progress.note(f"{cause}; training goes on, and what is to be written waits")
+        elif cause is None and self._away:
+            self._progress.note("the tracking server answers again")
+        self._away = cause is not None
+
+    def _take(self, record: MemberRecord) -> None:
+        if record.key not in self._records:
+            self._growing.add(record)
+        self._records[record.key] = record
+        # the key and not the record: a queue behind a server that is away may grow long
+        label = f"member {record.number}"
+        self._worker.submit(write_member, self._writer, self._ledger, record.key, label=label)

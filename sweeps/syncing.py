@@ -1,0 +1,250 @@
+"""Complete MLflow from a sweep's ledger, any number of times, into its own server or another."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from arsvd import OperatingPoint
+from arsvd.data import DataError, Dataset
+from sweeps.config import SweepConfig, config_to_params
+from sweeps.dataset import load_dataset
+from sweeps.finish import Models
+from sweeps.fronts import sweep_front
+from sweeps.ledger import FRONT, Ledger, LedgerError, SweepFacts
+from sweeps.lock import hold
+from sweeps.publishing import FrontModels, close_run, configs, filed, open_run, register, write_member
+from sweeps.records import FINISHED, Front, FrontPoint, MemberRecord
+from sweeps.report import write_report
+from sweeps.tracking import ModelData, SweepWriter, connect, prompt_requests
+from sweeps.tracking.registry import registered_versions
+from sweeps.tracking.versions import point_identity
+from sweeps.worker import PATIENCE_SECONDS, Missed, Worker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from sweeps.tracking.writer import Status
+
+_PAGE = "report/front.html"
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What MLflow has of a sweep now.
+
+    Attributes:
+        uri: the server.
+        members: members that it has.
+        final: whether the sweep has ended; until then there are no models.
+        missing: what it could not be given.
+    """
+
+    uri: str
+    members: int
+    final: bool
+    missing: tuple[Missed, ...]
+
+
+def sync_sweep(
+    ledger: Ledger,
+    *,
+    to: str | None = None,
+    data_dir: Path | None = None,
+    patience: float = PATIENCE_SECONDS,
+    told: Callable[[str], None] | None = None,
+) -> Synced:
+    """Give MLflow what the ledger has and MLflow has not.
+
+    Members and models that are there are left alone. The data set is needed only where models are to be
+    logged: their normalisation and their examples come from it.
+
+    Args:
+        ledger: the sweep's directory.
+        to: the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
+        data_dir: where data sets lie; see `arsvd.data.data_root`.
+        patience: seconds to wait for a server that goes away meanwhile.
+        told: is told why it takes long.
+
+    Returns:
+        What is there now, and what is not.
+
+    Raises:
+        TrackingError: the server does not answer at the start.
+        LockedError: the sweep is being run.
+        LedgerError: the ledger is damaged in more than single members.
+    """
+    client = connect(to)
+    with hold(ledger), prompt_requests(), Worker() as worker:
+        config, front = ledger.config, ledger.front()
+        records, missing = _readable(ledger)
+        writer = SweepWriter(client)
+        open_run(writer, ledger, config, running=False)
+        models = None
+        if front is not None:
+            models, lost = _front_models(client, ledger, front, config, records, data_dir)
+            missing += lost
+            _complete_report(ledger, front, config)
+        for record in records:
+            worker.submit(write_member, writer, ledger, record.key, label=f"member {record.number}")
+        _submit_progress(worker, writer, ledger, config, records)
+        if models is not None and models.front.points:
+            label = f"{len(models.front.points)} models of the front with their aliases"
+            worker.submit(register, worker, client, writer, models, label=label)
+        status, ended = _status(writer, front, records), _ended(ledger, front, records)
+        worker.submit(close_run, writer, ledger, status, front, ended, label="the report")
+        missing += worker.wait(patience, told)
+    lacking = {missed.what for missed in missing}
+    members = sum(f"member {record.number}" not in lacking for record in records)
+    return Synced(client.tracking_uri, members, front is not None, tuple(missing))
+
+
+def _readable(ledger: Ledger) -> tuple[list[MemberRecord], list[Missed]]:
+    """Read the members in the order in which they were filed; damaged ones are named."""
+    records, damaged = [], []
+    for key in sorted(ledger.member_keys(), key=lambda key: (filed(ledger, key), key)):
+        try:
+            record = ledger.member(key)
+        except LedgerError as error:
+            damaged.append(Missed(f"member {key}", str(error)))
+        else:
+            records += [] if record is None else [record]
+    return records, damaged
+
+
+def _front_models(
+    client: "MlflowClient",
+    ledger: Ledger,
+    front: Front,
+    config: SweepConfig,
+    records: Sequence[MemberRecord],
+    data_dir: Path | None,
+) -> tuple[FrontModels, list[Missed]]:
+    """Return the part of a front that is registered or can be, and what cannot.
+
+    Raises:
+        TrackingError: the server is away or refuses.
+    """
+    facts = ledger.facts
+    known = {v.point for v in registered_versions(client, facts.dataset) if v.sweep == facts.id}
+    standing = [entry for entry in front.points if point_identity(entry) in known]
+    wanted = [entry for entry in front.points if point_identity(entry) not in known]
+    hashes = {record.key: record.weights_sha256 for record in records}
+    whole, missing = [], []
+    for entry in wanted:
+        try:
+            with ledger.read_weights(entry.key, hashes.get(entry.key, "")):
+                whole.append(entry)
+        except LedgerError as error:
+            missing.append(Missed(f"the model of {entry.point.params:,} parameters", str(error)))
+    # what is registered needs neither images nor classes
+    data = ModelData(facts.dataset, facts.data_hash, (), torch.empty(0))
+    build: Callable[[FrontPoint], nn.Module] = _unbuilt
+    if whole:
+        try:
+            dataset = _same_data(config, facts, data_dir)
+        except DataError as error:
+            cause = f"they need the data set, and {error}"
+            missing.append(Missed(f"{len(whole)} models of the front", cause))
+            whole = []
+        else:
+            data = ModelData(dataset.name, dataset.hash, dataset.classes, dataset.validation.images[:8])
+            build = Models(ledger, dataset, records).build
+    chosen = {point_identity(entry) for entry in (*standing, *whole)}
+    points = tuple(entry for entry in front.points if point_identity(entry) in chosen)
+    part = replace(front, points=points)
+    return FrontModels(part, build, data, configs(records), config.select.max_drop), missing
+
+
+def _same_data(config: SweepConfig, facts: SweepFacts, data_dir: Path | None) -> Dataset:
+    """Load the data set, and make sure that it is the one that the sweep was run on.
+
+    Raises:
+        DataError: it is missing or another one.
+    """
+    dataset = load_dataset(config, data_dir)
+    if dataset.hash != facts.data_hash:
+        raise DataError(
+            f"the data set {facts.dataset!r} found here is not the one of the sweep: its content hash begins "
+            f"with {dataset.hash[:12]}, the sweep's with {facts.data_hash[:12]}"
+        )
+    return dataset
+
+
+def _unbuilt(entry: FrontPoint) -> nn.Module:
+    raise LedgerError(f"the model of {entry.point.params:,} parameters cannot be built without its data set")
+
+
+def _complete_report(ledger: Ledger, front: Front, config: SweepConfig) -> None:
+    """Write the report where the sweep ended before it did."""
+    if not ledger.storage.exists(_PAGE):
+        facts = ledger.facts
+        with ledger.new_report() as folder:
+            write_report(folder, front, facts.id, facts.dataset, config_to_params(config))
+
+
+def _submit_progress(
+    worker: Worker,
+    writer: SweepWriter,
+    ledger: Ledger,
+    config: SweepConfig,
+    records: Sequence[MemberRecord],
+) -> None:
+    """Queue how the sweep advanced, where MLflow does not know: one step a member, as they were filed."""
+    there = writer.progress_steps()
+    if there.issuperset(range(1, len(records) + 1)):
+        return
+    points = 0
+    for step, (record, front) in enumerate(_fronts(ledger, config, records), start=1):
+        points += len(record.points)
+        if step not in there:
+            worker.submit(
+                writer.progress,
+                members=step,
+                points=points,
+                hypervolume=front.hypervolume,
+                best=front.best,
+                at=filed(ledger, record.key),
+                label=f"progress at {step} members",
+            )
+
+
+def _fronts(
+    ledger: Ledger, config: SweepConfig, records: Sequence[MemberRecord]
+) -> Iterator[tuple[MemberRecord, Front]]:
+    """Yield each member with the front of all up to it."""
+    facts, drop = ledger.facts, config.select.max_drop
+    standing: list[MemberRecord] = []
+    for record in records:
+        standing.append(replace(record, baselines={}))
+        front = sweep_front(standing, facts.reference, drop, facts.validation_images)
+        yield record, front
+        # A point that is beaten stays beaten: with all of them every step would cost more than the last. The
+        # best dense member stays, since drops are counted from it.
+        kept: dict[str, list[OperatingPoint]] = {_best_dense_key(standing): []}
+        for entry in front.points:
+            kept.setdefault(entry.key, []).append(entry.point)
+        standing = [replace(r, points=tuple(kept[r.key])) for r in standing if r.key in kept]
+
+
+def _best_dense_key(records: Sequence[MemberRecord]) -> str:
+    return max(records, key=lambda r: -1.0 if r.dense is None else r.dense.accuracy).key
+
+
+def _status(writer: SweepWriter, front: Front | None, records: Sequence[MemberRecord]) -> "Status":
+    if front is not None:
+        return "FINISHED"
+    failed = writer.status == "FAILED" or (
+        bool(records) and all(record.status != FINISHED for record in records)
+    )
+    return "FAILED" if failed else "KILLED"
+
+
+def _ended(ledger: Ledger, front: Front | None, records: Sequence[MemberRecord]) -> int | None:
+    """Return when the sweep ended, in milliseconds since 1970; None where nothing tells."""
+    if front is not None:
+        return int(1000 * ledger.storage.modified(FRONT))
+    return filed(ledger, records[-1].key) if records else None

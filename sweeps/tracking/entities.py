@@ -1,0 +1,113 @@
+"""What of a member, a front and a data set becomes MLflow's metrics, parameters and inputs."""
+
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+
+from arsvd.evaluation import OperatingPoint
+from arsvd.fronts import pareto
+
+if TYPE_CHECKING:
+    from sweeps.records import Front, FrontPoint, MemberRecord
+
+_DIGEST_CHARACTERS = 36  # MLflow's limit for a data set's digest
+
+
+def member_params(record: "MemberRecord") -> dict[str, object]:
+    """Return how a member was trained."""
+    values = record.config.to_dict()
+    values["hidden"] = "-".join(str(width) for width in record.config.hidden)
+    return values
+
+
+def member_metrics(record: "MemberRecord", reference_params: int | None, stamp: int) -> list[Metric]:
+    """Return a member's curves, its dense and asked points, and its front.
+
+    Args:
+        record: the member.
+        reference_params: parameters of the model that ratios are counted against.
+        stamp: time of all values, in milliseconds since 1970.
+    """
+    metrics = [
+        Metric(name, value, stamp, epoch)
+        for name, curve in record.curves.items()
+        for epoch, value in enumerate(curve, start=1)
+    ]
+    single = {f"seconds_{name}": value for name, value in record.seconds.items()}
+    if record.dense is not None:
+        single |= point_values("dense", record.dense)
+    if record.asked is not None:
+        single |= point_values("asked", record.asked) | ratio("asked_ratio", record.asked, reference_params)
+    metrics += [Metric(name, value, stamp, 0) for name, value in single.items()]
+    metrics += [
+        Metric(f"front_{name}", value, stamp, point.params)
+        for point in pareto(record.points)
+        for name, value in (
+            ("accuracy", point.accuracy),
+            ("macro_f1", point.macro_f1),
+            ("macs", point.macs),
+        )
+    ]
+    return metrics
+
+
+def progress_values(
+    members: int, points: int, hypervolume: float, best: "FrontPoint | None", reference_params: int | None
+) -> dict[str, float]:
+    """Return how far a sweep is."""
+    values: dict[str, float] = {"members": members, "points": points, "hypervolume": hypervolume}
+    if best is not None:
+        values |= {"best_accuracy": best.point.accuracy, "best_params": best.point.params}
+        values |= ratio("best_ratio", best.point, reference_params)
+    return values
+
+
+def front_values(front: "Front", reference_params: int | None) -> dict[str, float]:
+    """Return what a final front comes to."""
+    values = {"final_hypervolume": front.hypervolume, "dense_accuracy": front.dense_accuracy}
+    for name, baseline in front.baselines.items():
+        values[f"{name.replace(' ', '_')}_hypervolume"] = baseline.hypervolume
+    if front.best is not None:
+        values |= point_values("best", front.best.point)
+        values |= ratio("best_ratio", front.best.point, reference_params)
+        if front.best.test is not None:
+            values["best_test_accuracy"] = front.best.test.accuracy
+            values["best_test_macro_f1"] = front.best.test.macro_f1
+    return values
+
+
+def point_values(prefix: str, point: OperatingPoint) -> dict[str, float]:
+    """Return an operating point's values, named after it."""
+    names = ("accuracy", "macro_f1", "loss", "params", "macs")
+    return {f"{prefix}_{name}": float(getattr(point, name)) for name in names}
+
+
+def ratio(name: str, point: OperatingPoint, reference_params: int | None) -> dict[str, float]:
+    """Return how many times a point is smaller than the reference; nothing where there is none."""
+    return {name: reference_params / point.params} if reference_params else {}
+
+
+def data_inputs(dataset: str, data_hash: str) -> list[DatasetInput]:
+    """Return the three splits of a data set as MLflow links them to runs and metrics.
+
+    Args:
+        dataset: the data set's name.
+        data_hash: the data set's content hash.
+    """
+    return [
+        DatasetInput(
+            Dataset(split_name(dataset, split), digest(data_hash), "local", f'{{"sha256": "{data_hash}"}}'),
+            [InputTag("mlflow.data.context", context)],
+        )
+        for split, context in (("train", "training"), ("validation", "validation"), ("test", "testing"))
+    ]
+
+
+def split_name(dataset: str, split: str) -> str:
+    """Return the name under which MLflow knows one split of a data set."""
+    return f"{dataset} {split}"
+
+
+def digest(data_hash: str) -> str:
+    """Return a content hash at the length that MLflow takes."""
+    return data_hash[:_DIGEST_CHARACTERS]

@@ -1,0 +1,174 @@
+"""Ray Tune runs the packs of a sweep: its settings, and what becomes of trials that fail."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from arsvd.data import Dataset
+from sweeps.config import SweepConfig
+from sweeps.interruption import Interruption, watch_signals
+from sweeps.ledger import Ledger
+from sweeps.resources import TrialResources
+from sweeps.search import PackSearcher
+from sweeps.search.driver_only import DriverOnly
+from sweeps.session import Session
+from sweeps.storage import StorageError
+from sweeps.trial.trainable import PackTrainable
+from sweeps.trial.workbench import Analysis
+
+RETRIES = 2  # of a trial whose process died; a member that raises is recorded as failed and not retried
+_SCRATCH = "ray"  # Tune's own snapshots; nothing reads them, so they go at the end
+_CAUSE_CHARACTERS = 2000
+_SETTINGS = {
+    # Tune would take SIGINT, save a snapshot for nobody, and return as if all was well
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # tracebacks of trials that are tried again: the last one's is in the member's record
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+class InterruptedSweepError(RuntimeError):
+    """Somebody asked the sweep to end."""
+
+
+def tune_members(
+    config: SweepConfig,
+    dataset: Dataset,
+    ledger: Ledger,
+    searcher: PackSearcher,
+    session: Session,
+    resources: TrialResources,
+) -> None:
+    """Train what the searcher proposes; return when it has no more.
+
+    Args:
+        config: the sweep file.
+        dataset: the data set; nodes get it once each, in Ray's object store.
+        ledger: the sweep's directory.
+        searcher: proposes packs.
+        session: is told of packs that have ended.
+        resources: what a trial takes.
+
+    Raises:
+        InterruptedSweepError: Ctrl-C, or SIGTERM. Members in training are left to a resume.
+        StorageError: a file of the sweep cannot be written. As above.
+    """
+    folder, filesystem = ledger.storage.arrow()
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            PackTrainable,
+            data=dataset.to_numpy(),
+            analysis=Analysis.from_config(config),
+            ledger=ledger.location,
+            threads=resources.threads,
+            checkpoint_every=config.resources.checkpoint_every,
+        ),
+        {"cpu": resources.cpu, "gpu": resources.gpu},
+    )
+    with watch_signals() as interruption, _environment(_SETTINGS):
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-(-searcher.members // resources.pack),
+                max_concurrent_trials=resources.concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=f"{folder}/{_SCRATCH}",
+                storage_filesystem=filesystem,
+                callbacks=[_Driver(searcher, session, interruption)],
+                # members are in the ledger before a trial ends: Tune has nothing to keep
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            ledger.storage.remove_folder(_SCRATCH)
+
+
+class _Driver(DriverOnly, tune.Callback):
+    """Hands what has ended to the session, and stops everything where the sweep cannot go on."""
+
+    def __init__(self, searcher: PackSearcher, session: Session, interruption: Interruption) -> None:
+        self._searcher, self._session, self._interruption = searcher, session, interruption
+        self._halt: Exception | None = None
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        # the one place where Tune lets an error pass as it is
+        halt = self._halt or self._searcher.broken
+        if self._interruption.requested:
+            halt = InterruptedSweepError("interrupted")
+        if halt is not None:
+            _kill(trials)
+            raise halt
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        self._filed(result["keys"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        cause = _last_error(trial)
+        self._halt = _storage_error(cause)  # a full disk is full for every try
+        if self._halt is None:
+            self._session.note(f"a trial is tried again: {cause.splitlines()[0]}")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        cause = _last_error(trial)
+        self._halt = _storage_error(cause)
+        if self._halt is None:
+            self._filed(self._searcher.give_up(trial.trial_id, cause))
+
+    def _filed(self, keys: list[str]) -> None:
+        try:
+            self._session.members_filed(keys)
+        except Exception as error:  # raised from here it would come out as the text of a TuneError
+            self._halt = error
+
+
+def _kill(trials: list[Any]) -> None:
+    """End the trials' processes at once: Tune itself lets them train on for ten seconds."""
+    for trial in trials:
+        actor = trial.temporary_state.ray_actor
+        if actor is not None:
+            ray.kill(actor)
+
+
+def _last_error(trial: Any) -> str:
+    """Return what Tune has written about a trial's last failure."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8")
+    except (OSError, TypeError):
+        return "its process died"
+    last = re.split(r"^Failure # \d+ .*$", text, flags=re.MULTILINE)[-1].strip()
+    return last[-_CAUSE_CHARACTERS:] or "its process died"
+
+
+def _storage_error(text: str) -> StorageError | None:
+    found = re.findall(r"^(?:[\w.]+\.)?StorageError: (.+)$", text, flags=re.MULTILINE)
+    return StorageError(found[-1]) if found else None
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,63 @@
+"""Fault 3: the driver is killed at random moments; the sweep resumes from its ledger each time."""
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+KILLS, MEMBERS = 5, 12
+
+
+def test_a_sweep_whose_driver_is_killed_five_times_has_every_member_once(
+    home: Any, small: tuple[str, ...], until: Callable[..., None]
+) -> None:
+    moments = random.Random(20)
+    command = ("sweep", "digits", f"search.trials={MEMBERS}", *small)
+    trained: dict[str, int] = {}
+    for kill in range(KILLS):
+        before = home.filed
+        driver = home.start(*command)
+        # within the first members of this run: in the start of Ray, between asking and training, in a record
+        wanted = before + moments.choice([0, 1, 2])
+        until("the sweep is on file", lambda: home.sweeps)
+        command = ("resume", home.ledger.facts.id, "--quiet")
+        until(f"{wanted} members are filed", lambda wanted=wanted: home.filed >= wanted)
+        if wanted == before:
+            until("a trial is asked for", lambda: home.asked(home.ledger) > 0)
+        pause = moments.uniform(0, 0.6)
+        _sleep_at_most(driver, pause)
+        os.kill(driver.pid, signal.SIGKILL)  # only the driver: what it started must end by itself
+        driver.communicate()
+        until(f"what driver {kill} started has ended", lambda: not home.orphans())
+        for key, stamp in trained.items():
+            assert home.stamp(key) == stamp, "a member on file was trained again"
+        trained = {key: home.stamp(key) for key in home.ledger.member_keys()}
+    output, _ = home.run("resume", home.ledger.facts.id)
+    assert "front of" in output
+    assert all(home.stamp(key) == stamp for key, stamp in trained.items())
+    home.audit(home.ledger, planned=MEMBERS)
+
+    # once more, with nothing to do: nothing is there twice
+    versions = len(home.client.search_model_versions("name = 'arsvd-digits'"))
+    home.run("resume", home.ledger.facts.id, "--quiet")
+    home.audit(home.ledger, planned=MEMBERS)
+    assert len(home.client.search_model_versions("name = 'arsvd-digits'")) == versions
+
+    # and extended
+    home.run("resume", home.ledger.facts.id, f"search.trials={MEMBERS + 2}", "--quiet")
+    home.audit(home.ledger, planned=MEMBERS + 2)
+    assert home.ledger.config.search.trials == MEMBERS + 2
+    assert all(home.stamp(key) == stamp for key, stamp in trained.items())
+
+
+def _sleep_at_most(driver: Any, seconds: float) -> None:
+    try:
+        driver.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+    pytest.fail("the sweep ended before its driver could be killed")

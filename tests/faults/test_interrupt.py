@@ -1,0 +1,56 @@
+"""Ctrl-C: once ends a sweep in order, twice at once; what was in training is trained on resume."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+pytestmark = pytest.mark.slow
+
+
+def test_ctrl_c_reports_the_front_so_far_and_a_resume_goes_on(
+    home: Any, small: tuple[str, ...], until: Callable[..., None]
+) -> None:
+    sweep = home.start("sweep", "digits", "search.trials=8", "training.epochs=20", *small[:1], *small[2:])
+    until("two members are filed", lambda: home.filed >= 2)
+    ledger = home.ledger
+    # to the whole group, as a terminal does
+    os.killpg(sweep.pid, signal.SIGINT)
+    output, errors = home.ended(sweep, status=130)
+
+    assert "ending the sweep in order" in errors
+    assert f"go on with: arsvd resume {ledger.facts.id}" in errors
+    assert "front so far" in output
+    assert "Traceback" not in errors
+    until("Ray has ended", lambda: not home.orphans())
+    filed = home.filed
+    states = [trial.state for trial in home.study(ledger).trials]
+    assert 2 <= filed < 8
+    assert states.count(TrialState.RUNNING) >= 1
+    assert TrialState.FAIL not in states
+    assert ledger.front() is None
+    assert ledger.storage.exists("front-so-far.json")
+    assert not ledger.storage.exists("sweep.lock")
+    assert home.parent_status(ledger) == "KILLED"
+
+    home.run("resume", ledger.facts.id, "--quiet")
+    home.audit(ledger, planned=8)
+    assert not ledger.storage.exists("front-so-far.json")
+
+
+def test_ctrl_c_twice_ends_at_once(home: Any, long: tuple[str, ...], until: Callable[..., None]) -> None:
+    sweep = home.start("sweep", "digits", "search.trials=4", *long)
+    until("members are in training", lambda: _training(home))
+    os.killpg(sweep.pid, signal.SIGINT)
+    os.killpg(sweep.pid, signal.SIGINT)
+    _, errors = home.ended(sweep, status=130)
+    until("Ray has ended", lambda: not home.orphans())
+    assert home.filed == 0
+    assert "Traceback" not in errors
+
+
+def _training(home: Any) -> bool:
+    return bool(home.path.exists() and list(home.path.glob("sweeps/*/members/*.checkpoint.safetensors")))
