@@ -1,4 +1,4 @@
-"""Ray on this machine, for as long as a sweep takes."""
+"""Ray's settings, and Ray on this machine for as long as a sweep takes."""
 
 import contextlib
 import logging
@@ -6,12 +6,15 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, find_address, has_token
+
+# Ray's services run whatever they are sent. On a machine of its own the node's address is 127.0.0.1 and they
+# listen there only; this switch, made for other systems, is the way to have it so on Linux as well.
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Read by Ray when it is imported and by the processes it starts.
 _SETTINGS = {
-    # Ray's services run whatever they are sent. On a machine of its own the node's address is 127.0.0.1 and
-    # they listen there only; this switch, made for other systems, is the way to have it so on Linux as well.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to third parties
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's own tables stay off; progress is the caller's
@@ -21,18 +24,53 @@ _SETTINGS = {
 }
 
 
-def configure_ray() -> None:
-    """Set Ray's environment for a cluster on this machine; what the user has set stands.
+def configure_ray(address: str | None = None, home: Path | None = None) -> None:
+    """Set Ray's environment; what the user has set stands.
+
+    Args:
+        address: the cluster to join, as `find_address` takes it; None for one of this process's own.
+        home: where a local cluster's state is; `default_home()` when None.
 
     Raises:
         RuntimeError: Ray was imported before, when it read its environment.
+        ClusterError: the address is none, or the token's file cannot be read.
     """
+    _before_ray()
+    settings = dict(_SETTINGS)
+    if address is None:
+        settings |= LOOPBACK_ONLY
+    else:
+        found = find_address(address, home)
+        if found is not None and found.loopback:
+            settings |= LOOPBACK_ONLY  # otherwise Ray looks for the cluster at this machine's outer address
+        configure_client(None if found is None else found.token_path)
+    for variable, value in settings.items():
+        os.environ.setdefault(variable, value)
+    if address is None and os.environ["RAY_AUTH_MODE"] == "token":
+        os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex(32))
+
+
+def configure_client(token_path: Path | None = None) -> None:
+    """Have Ray send a cluster's token where there is one; what the user has set stands.
+
+    Without one the cluster is taken to want none, which its owner may have chosen. One that does says so.
+
+    Args:
+        token_path: file with the token of a cluster that this package started.
+
+    Raises:
+        RuntimeError: Ray was imported before, when it read its environment.
+        ClusterError: the file that the user named cannot be read.
+    """
+    _before_ray()
+    if token_path is not None and not os.environ.get(TOKEN_VARIABLE):
+        os.environ.setdefault(TOKEN_PATH_VARIABLE, str(token_path))
+    os.environ.setdefault("RAY_AUTH_MODE", "token" if has_token() else "disabled")
+
+
+def _before_ray() -> None:
     if "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         raise RuntimeError("call configure_ray() before anything imports Ray: it reads its environment then")
-    for variable, value in _SETTINGS.items():
-        os.environ.setdefault(variable, value)
-    if os.environ["RAY_AUTH_MODE"] == "token":
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def test_nothing_remains_when_the_context_ends_even_by_an_error(seen: dict[str, 
 
 
 def clear(patch: pytest.MonkeyPatch) -> None:
-    for name in (*local._SETTINGS, "RAY_AUTH_TOKEN"):
+    for name in (*local._SETTINGS, *local.LOOPBACK_ONLY, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         patch.setenv(name, "")  # noted, so that it is put back
         patch.delenv(name)
 
@@ -179,3 +179,23 @@ def test_an_environment_that_comes_too_late_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(RuntimeError, match=r"call configure_ray\(\) before anything imports Ray"):
         configure_ray()
     assert "RAY_AUTH_MODE" not in os.environ
+
+
+def test_joining_a_cluster_takes_its_token_and_draws_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    clear(monkeypatch)
+    configure_ray("10.0.0.1:6379", tmp_path)
+    # no token anywhere: the cluster is taken to want none, and is not looked for on the loopback address
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+    assert "RAY_AUTH_TOKEN" not in os.environ
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
+    clear(monkeypatch)
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("theirs")
+    configure_ray("127.0.0.1:6379", tmp_path)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"

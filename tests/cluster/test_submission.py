@@ -1,0 +1,92 @@
+"""What is shipped with a job, and what never is."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.packing import pack, pinned_requirements
+from cluster.secrecy import refuse_secrets, shippable
+from cluster.state import ClusterError
+
+
+def test_only_settings_of_ours_that_hold_no_secret_are_shipped() -> None:
+    shipped, withheld = shippable(
+        {
+            "ARSVD_DATA": "/shared/data",
+            "MLFLOW_TRACKING_URI": "https://mlflow.example.org",
+            "MLFLOW_EXPERIMENT_NAME": " ",
+            "MLFLOW_TRACKING_USERNAME": "me",
+            "MLFLOW_TRACKING_PASSWORD": "hunter2",
+            "MLFLOW_TRACKING_TOKEN": "hunter2",
+            "ARSVD_API_KEY": "hunter2",
+            "AWS_SECRET_ACCESS_KEY": "hunter2",
+            "PGPASSWORD": "hunter2",
+            "PATH": "/bin",
+        }
+    )
+    assert shipped == {
+        "ARSVD_DATA": "/shared/data",
+        "MLFLOW_TRACKING_URI": "https://mlflow.example.org",
+        "MLFLOW_TRACKING_USERNAME": "me",
+    }
+    assert withheld == ["ARSVD_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:hunter2@mlflow.example.org",
+        "search.storage=postgresql://me:hunter2@db:5432/study",
+        "postgresql+psycopg2://me:p@ss:w/rd@db/study",
+        "mysql://:hunter2@db/study",
+        "postgresql://db/study?user=me&password=hunter2",
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(ClusterError, match="hold an address with a password") as refused:
+        refuse_secrets("the arguments", ["arsvd", text])
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ClusterError, match="the address in MLFLOW_TRACKING_URI holds a password"):
+        shippable({"MLFLOW_TRACKING_URI": text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://me@db:5432/study",
+        "s3://bucket/prefix",
+        "http://127.0.0.1:8265",
+        "lr: {loguniform: [3e-4, 1e-2]}",
+        "dataset.path=/shared/a:b@c",
+    ],
+)
+def test_what_holds_no_password_passes(text: str) -> None:
+    refuse_secrets("the arguments", [text])
+    assert shippable({"ARSVD_X": text}) == ({"ARSVD_X": text}, [])
+
+
+def test_a_package_is_packed_whole_and_knows_its_version(tmp_path: Path) -> None:
+    package = tmp_path / "from" / "sweeps"
+    (package / "configs").mkdir(parents=True)
+    (package / "__pycache__").mkdir()
+    (package / "__init__.py").touch()
+    (package / "configs" / "digits.yaml").touch()
+    (package / "__pycache__" / "x.pyc").touch()
+    folder = tmp_path / "job"
+    folder.mkdir()
+    pack(folder, [package], "arsvd")
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    (about,) = {name for name in files if name.endswith("METADATA")}
+    assert files == {"sweeps/__init__.py", "sweeps/configs/digits.yaml", about}
+    assert about.startswith("arsvd-")
+    assert "Name: arsvd\n" in (folder / about).read_text()
+
+
+def test_requirements_are_those_of_this_machine() -> None:
+    lines = pinned_requirements("arsvd")
+    names = [line.partition("==")[0] for line in lines]
+    assert {"torch", "optuna", "mlflow"} <= set(names)
+    assert "ray" not in names
+    assert "pytest" not in names
+    assert all(line.partition("==")[2] for line in lines)
+    assert not [line for line in lines if "+" in line]
