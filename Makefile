@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test test-slow lint format clean
+BENCHMARKS := overhead naive injection scale gpu inference
+
+.PHONY: sweep test test-slow bench lint format clean
 
 sweep: $(READY)
 	$(BIN)/arsvd sweep $(CONFIG) $(ARGS)
@@ -16,6 +18,10 @@ test: $(READY)
 # pytest says 5 where no test has the mark
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow || test $$? -eq 5
+
+# Each at a small size, with a JSON line last; MNIST is read from DATA where that is given.
+bench: $(READY)
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --small --results .bench $(if $(DATA),--data-dir $(DATA)) || exit 1; done
 
 lint: $(READY)
 	$(BIN)/ruff check .

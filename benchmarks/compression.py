@@ -3,26 +3,29 @@
 Per seed, the reference network is trained plainly and as LoRITa factors. Every row turns trained weights into
 models of many sizes; validation chooses among a row's models, test is only read. Small dense networks get the
 epochs of the reference and of recovery together, and two learning rates each; the sweep rows add narrower
-members, which cost about as much to train.
+members, which cost about as much to train. Seconds are CPU time of one thread, so that other work on the
+machine does not count.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from arsvd import Energy, Entropy, OperatingPoint, RankRule, Spectra, non_dominated, pareto, plan
+from arsvd import Energy, Entropy, OperatingPoint, RankRule, Spectra, non_dominated, pareto, plan, spectra
 from arsvd.data import Dataset, load
 from arsvd.evaluation import Evaluator, Metrics, evaluate
-from arsvd.fronts import ENERGY_RANGES, fixed_grid, front_hypervolume, thresholds
+from arsvd.fronts import ENERGY_RANGES, budget_grid, fixed_grid, front_hypervolume, thresholds
 from arsvd.training import Hyperparameters, Pack, dense_architecture, normalized, train
 from benchmarks.compression_recipes import RECIPES, Recipe
 from benchmarks.compression_table import markdown
@@ -48,7 +51,7 @@ def run_seed(dataset: str, data_dir: str | None, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     recipe = RECIPES[dataset]
     data = _load(recipe, data_dir, seed)
-    bench = Workbench(data, torch.device("cpu"))
+    bench = Workbench(data, torch.device("cpu"), clock=time.process_time)
     test = (normalized(data.test.images, data.mean, data.std), data.test.labels)
     analysis = Analysis(("activation", "loss"), ("energy",), THRESHOLDS, FAMILIES, 0.005)
     configs = [replace(recipe.plain, seed=seed), replace(recipe.lorita, seed=seed)]
@@ -57,6 +60,7 @@ def run_seed(dataset: str, data_dir: str | None, seed: int) -> dict[str, Any]:
     rows: dict[str, list[Measured]] = {}
     seconds: dict[str, float] = {}
     dense: dict[str, Measured] = {}
+    search: dict[str, float] = {}
     outcomes.sort(key=lambda outcome: outcome[0].number)
     for name, (record, weights) in zip(("plain", "LoRITa"), outcomes, strict=False):
         if weights is None or record.dense is None:
@@ -64,19 +68,26 @@ def run_seed(dataset: str, data_dir: str | None, seed: int) -> dict[str, Any]:
         for row, points in _own_rows(name, record.points).items():
             rows[row] = _on_test(weights, points, test)
         dense[name] = _on_test(weights, [record.dense], test)[0]
-        seconds |= {f"{name} {step}": value for step, value in record.seconds.items()}
+        seconds |= _own_seconds(name, record.seconds)
         if name == "plain":
-            rows |= _rule_rows(weights, bench, test)
+            seconds["dense reference"] = record.seconds["train"]
+            search = _search_cost(weights, bench, recipe.plain.calibration)
+            search["share_of_training"] = search["seconds"] / record.seconds["train"]
+            for row, measured in _rule_rows(weights, bench, test).items():
+                rows[row], spent = measured
+                seconds[row] = record.seconds["train"] + spent
     rows |= _sweep_rows(outcomes, test)
-    narrow = [record.seconds for record, _ in outcomes[2:]]
-    seconds["narrower members, all steps"] = sum(value for steps in narrow for value in steps.values())
-    started = time.perf_counter()
+    steps = [record.seconds for record, _ in outcomes]
+    seconds["sweep, recovery"] = sum(sum(values.values()) for values in steps)
+    seconds["sweep, no recovery"] = seconds["sweep, recovery"] - sum(v["recover"] for v in steps)
+    started = time.process_time()
     rows["small dense networks"] = _small_dense(recipe, bench, test, seed)
-    seconds["small dense networks"] = time.perf_counter() - started
+    seconds["small dense networks"] = time.process_time() - started
     rows["dense reference"] = [dense["plain"]]
     widths = [data.features, *recipe.plain.hidden, len(data.classes)]
     best = max(dense.values(), key=lambda found: found[1])
-    return _summary(rows, best, reference_size(widths)[0], seconds, seed, dense)
+    summary = _summary(rows, best, reference_size(widths)[0], seconds, dense)
+    return {"seed": seed, "search": search, **summary}
 
 
 def _load(recipe: Recipe, data_dir: str | None, seed: int) -> Dataset:
@@ -100,6 +111,16 @@ def _own_rows(name: str, points: Sequence[OperatingPoint]) -> dict[str, list[Ope
     }
     suffix = "" if name == "plain" else f", {name}"
     return {f"{row}{suffix}": keep(test) for row, test in steps.items()}
+
+
+def _own_seconds(name: str, steps: dict[str, float]) -> dict[str, float]:
+    """Say what a member's front cost; the families within it are measured together."""
+    suffix = "" if name == "plain" else f", {name}"
+    everything = sum(steps.values())
+    return {
+        f"front, no recovery{suffix}": everything - steps["recover"],
+        f"front, recovery{suffix}": everything,
+    }
 
 
 def _sweep_rows(outcomes: Sequence[Outcome], test: Inputs) -> dict[str, list[Measured]]:
@@ -126,8 +147,10 @@ def _on_test(weights: MemberWeights, points: Iterable[OperatingPoint], test: Inp
     return [(p.params, p.accuracy, evaluate(weights.build(p), *test)) for p in pareto(points)]
 
 
-def _rule_rows(weights: MemberWeights, bench: Workbench, test: Inputs) -> dict[str, list[Measured]]:
-    """Measure the rules that others use, on the plainly trained reference."""
+def _rule_rows(
+    weights: MemberWeights, bench: Workbench, test: Inputs
+) -> dict[str, tuple[list[Measured], float]]:
+    """Measure the rules that others use, on the plainly trained reference; and how long the search took."""
     weight, activation = weights.spectra["weight"], weights.spectra["activation"]
     low, high = ENERGY_RANGES["weight"]
     rules: dict[str, tuple[Spectra, list[RankRule]]] = {
@@ -137,12 +160,25 @@ def _rule_rows(weights: MemberWeights, bench: Workbench, test: Inputs) -> dict[s
         "activation energy": (activation, [Energy(t) for t in thresholds(low, 0.9999, GRID)]),
     }
     rows = {}
-    for row, (spectra, chosen) in rules.items():
-        plans = {p.ranks: p for p in (plan(spectra, rule) for rule in chosen)}
-        points = Evaluator(weights.dense, spectra, *bench.validation).points(list(plans.values()))
-        on_test = Evaluator(weights.dense, spectra, *test)
-        rows[row] = [(p.params, p.accuracy, on_test.metrics([p.ranks])[p.ranks]) for p in pareto(points)]
+    for row, (found, chosen) in rules.items():
+        started = time.process_time()
+        plans = {p.ranks: p for p in (plan(found, rule) for rule in chosen)}
+        points = Evaluator(weights.dense, found, *bench.validation).points(list(plans.values()))
+        spent = time.process_time() - started
+        on_test = Evaluator(weights.dense, found, *test)
+        measured = [(p.params, p.accuracy, on_test.metrics([p.ranks])[p.ranks]) for p in pareto(points)]
+        rows[row] = (measured, spent)
     return rows
+
+
+def _search_cost(weights: MemberWeights, bench: Workbench, calibration: int) -> dict[str, float]:
+    """Time the spectra and the measurement of many distinct points of one member."""
+    started = time.process_time()
+    found = spectra(weights.dense, bench.calibration(calibration), basis="loss")
+    rules = [*(Energy(t) for t in thresholds(0.3, 0.9999, 160)), *budget_grid(found, 160)]
+    plans = {p.ranks: p for p in (plan(found, rule) for rule in rules)}
+    points = Evaluator(weights.dense, found, *bench.validation).points(list(plans.values()))
+    return {"points": len(points), "seconds": time.process_time() - started}
 
 
 def _small_dense(recipe: Recipe, bench: Workbench, test: Inputs, seed: int) -> list[Measured]:
@@ -183,15 +219,14 @@ def _summary(
     dense: Measured,
     reference: int,
     seconds: dict[str, float],
-    seed: int,
     all_dense: dict[str, Measured],
 ) -> dict[str, Any]:
     return {
-        "seed": seed,
         "reference_params": reference,
         "dense": {n: {"validation": d[1], "test": d[2].accuracy} for n, d in all_dense.items()},
-        "seconds": {step: round(value, 1) for step, value in seconds.items()},
-        "rows": {row: _row(found, dense, reference) for row, found in rows.items()},
+        "rows": {
+            row: {**_row(found, dense, reference), "seconds": seconds.get(row)} for row, found in rows.items()
+        },
     }
 
 
@@ -218,6 +253,20 @@ def _row(found: list[Measured], dense: Measured, reference: int) -> dict[str, An
     }
 
 
+def _all_seeds(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the seeds that `--keep` does not hold yet."""
+    kept = [arguments.keep / f"{arguments.dataset}-{seed}.json" for seed in range(arguments.seeds)]
+    missing = [seed for seed, path in enumerate(kept) if not path.exists()]
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
+        jobs = {pool.submit(run_seed, arguments.dataset, arguments.data_dir, seed): seed for seed in missing}
+        for job in as_completed(jobs):
+            kept[jobs[job]].write_text(json.dumps(job.result()), encoding="utf-8")
+            print(f"seed {jobs[job]} done", flush=True)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
+
+
 def main() -> None:
     """Run the benchmark and write its JSON and table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -226,15 +275,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--keep", type=Path, help="Keep each seed here as it ends, and go on from there.")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    pool = ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn"))
-    with pool:
-        jobs = [
-            pool.submit(run_seed, arguments.dataset, arguments.data_dir, seed)
-            for seed in range(arguments.seeds)
-        ]
-        seeds = [job.result() for job in jobs]
+    with contextlib.ExitStack() as stack:
+        if arguments.keep is None:
+            arguments.keep = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        seeds = _all_seeds(arguments)
     recipe = RECIPES[arguments.dataset]
     report = {
         "benchmark": "compression",

@@ -96,7 +96,7 @@ RECIPES = {
         validation=5000,
         plain=_MNIST,
         lorita=replace(_MNIST, factors=2, lr=3e-3, dropout=0.1),
-        narrow=((256, 128), (128, 64)),
+        narrow=((256, 128), (128, 64), (64, 32)),
         small_rates=(2e-3, 6e-3),
     ),
     "cifar10": Recipe(
@@ -105,7 +105,7 @@ RECIPES = {
         validation=5000,
         plain=_CIFAR10,
         lorita=replace(_CIFAR10, factors=2, weight_decay=0.3),
-        narrow=((512, 256), (256, 128)),
+        narrow=((512, 256), (256, 128), (128, 64)),
         small_rates=(1e-3, 3e-3),
     ),
 }

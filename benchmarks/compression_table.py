@@ -29,8 +29,9 @@ ORDER = (
 EXPLANATION = (
     "Test accuracy in % (mean ± standard deviation over seeds) of what validation chooses at that many times "
     "fewer parameters; then the largest compression whose test accuracy is within that many points of the "
-    "best dense member; macro-F1 is in the JSON file. A dash: no model that small, or none within. Bold: the "
-    "row is ahead of this project's best row in that column."
+    "best dense member; macro-F1 is in the JSON file. CPU seconds a seed, one thread, training included; the "
+    "families of one front are measured together. A dash: no model that small, none within, or no time of "
+    "its own. Bold: the row is ahead of this project's best row in that column."
 )
 OWN = 6  # rows of this project begin here
 
@@ -61,8 +62,8 @@ def markdown(report: dict[str, Any]) -> str:
         + " | ".join(f"{r}x" for r in ratios)
         + " | "
         + " | ".join(f"within {100 * float(d):.1f}" for d in drops)
-        + " | hypervolume |",
-        "| --- |" + " --- |" * (len(ratios) + len(drops) + 1),
+        + " | hypervolume | CPU seconds |",
+        "| --- |" + " --- |" * (len(ratios) + len(drops) + 2),
     ]
     columns = [("accuracy", key, 100.0, 2) for key in ratios]
     columns += [("compression_within", key, 1.0, 1) for key in drops]
@@ -75,8 +76,17 @@ def markdown(report: dict[str, Any]) -> str:
             ahead = ORDER.index(name) < OWN and _mean(cells[name][index]) > max(own)
             row.append(f"**{text}**" if ahead else text)
         row.append(_spread([s["rows"][name]["hypervolume"] for s in seeds], 4))
+        row.append(_spread([s["rows"][name]["seconds"] for s in seeds if s["rows"][name]["seconds"]], 0))
         lines.append(f"| {name} | " + " | ".join(row) + " |")
-    lines += ["", "Mean seconds a seed: " + _seconds(seeds), ""]
+    search = {key: [s["search"][key] for s in seeds] for key in seeds[0]["search"]}
+    shares = search["share_of_training"]
+    lines += [
+        "",
+        f"{_spread(search['points'], 0)} distinct operating points of the plain reference member on "
+        f"validation, with its spectra (loss basis), cost {_spread([100 * s for s in shares], 1)} % of its "
+        "training.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -95,8 +105,3 @@ def _spread(values: Sequence[float], digits: int) -> str:
         return "-"
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.fmean(values):.{digits}f} ± {spread:.{digits}f}"
-
-
-def _seconds(seeds: Sequence[dict[str, Any]]) -> str:
-    steps = seeds[0]["seconds"]
-    return "; ".join(f"{step} {statistics.fmean(s['seconds'][step] for s in seeds):.1f}" for step in steps)

@@ -1,0 +1,309 @@
+"""What the driver sustains on a big cluster: 100 nodes that train nothing, up to 10,000 members.
+
+Measured with the sweep's own parts, at studies of growing size: what Optuna takes to ask and to be told, what
+a member costs the driver when it is filed (its record read, the front brought up to date), how much memory
+that takes, how fast MLflow is written, and how many trials a second Ray Tune itself starts and ends. A
+discrete-event simulation with these times then runs the cluster: nodes are busy for drawn durations, and wait
+for the one driver.
+"""
+
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState, create_trial
+
+from arsvd.data import load
+from benchmarks.processes import resident_mb
+from benchmarks.reporting import arguments, print_table, report
+from benchmarks.scale_records import REFERENCE, made_up_record
+from benchmarks.scale_simulation import MEAN_SECONDS, NODES, interpolated, simulate
+from cluster.local import configure_ray, local_ray
+from sweeps.config import SweepConfig, load_config
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        members: sizes of studies at which times are taken.
+        asks: asked and told at each.
+        samplers: compared.
+        filed: members filed at each size with `Session`.
+        tune_trials: trials of the real Tune run.
+        mlflow: members written to a real MLflow store.
+    """
+
+    members: tuple[int, ...]
+    asks: int
+    samplers: tuple[str, ...]
+    filed: int
+    tune_trials: int
+    mlflow: int
+
+
+SIZES = {
+    "full": Size((100, 1_000, 10_000), 5, ("tpe", "nsga2", "random"), 3, 400, 100),
+    "small": Size((100, 1_000), 3, ("tpe", "random"), 2, 60, 20),
+    "tiny": Size((5, 10), 1, ("random",), 1, 0, 2),
+}
+
+
+def measure_asks(config: SweepConfig, folder: Path, size: Size, data_hash: str) -> list[dict[str, Any]]:
+    """Time asks and tells at each size, with all nodes' members running."""
+    from sweeps.search import Study
+
+    rows = []
+    url = os.environ.get("ARSVD_STUDY", "")
+    for sampler in size.samplers:
+        for members in size.members:
+            search = config.search.model_copy(update={"sampler": sampler, "trials": members + NODES})
+            wanted = config.model_copy(update={"search": search})
+            name = f"{sampler}-{members}-{os.getpid()}"
+            storages: dict[str, Callable[[], Study]] = {
+                "memory": partial(Study, InMemoryStorage(), name, wanted, data_hash),
+                "journal": partial(Study.in_journal, folder / name, name, wanted, data_hash),
+            }
+            if url.startswith("postgresql"):
+                storages["postgresql"] = partial(Study.in_database, url, name, wanted, data_hash)
+            for storage, make in storages.items():
+                rows.append(
+                    {"sampler": sampler, "storage": storage, "members": members}
+                    | _ask_and_tell(make(), members, size.asks, data_hash)
+                )
+    return rows
+
+
+def _ask_and_tell(study: Any, members: int, times: int, data_hash: str) -> dict[str, float]:
+    _fill(study, members)
+    asked = [_timed(study.ask) for _ in range(times)]
+    records = [made_up_record(number, member, data_hash) for _, (number, member) in asked]
+    told = [_timed(partial(study.tell, record))[0] for record in records]
+    return {
+        "ask_seconds": statistics.median(seconds for seconds, _ in asked),
+        "tell_seconds": statistics.median(told),
+    }
+
+
+def _fill(study: Any, members: int) -> None:
+    """Add finished trials and one that runs on each node, as a sweep that has come this far would have."""
+    inner: optuna.Study = study._study
+    space = study._space.distributions
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    source = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"])
+    chooser = random.Random(0)
+    drawn = [source.ask(space).params for _ in range(members + min(NODES, members))]
+    trials = [
+        create_trial(
+            params=params,
+            distributions=space,
+            values=[chooser.uniform(0.9, 0.99), float(int(chooser.lognormvariate(10.8, 1.0)))],
+        )
+        for params in drawn[:members]
+    ]
+    running = TrialState.RUNNING
+    trials += [create_trial(state=running, params=p, distributions=space) for p in drawn[members:]]
+    inner.add_trials(trials)
+
+
+def measure_filing(config: SweepConfig, home: Path, size: Size) -> list[dict[str, Any]]:
+    """Time what a filed member costs the driver, and measure its memory, at each size."""
+    from sweeps.ledger import Ledger
+    from sweeps.progress import Quiet
+    from sweeps.session import Session
+
+    dataset = load("digits", validation=0.2)
+    ledger = Ledger.create(home, config, dataset, REFERENCE)
+    member = _members(config)
+    # as text and back, so that equal values are objects of their own, as in records that were read
+    texts = [
+        json.dumps(made_up_record(number, member(number), dataset.hash).to_dict()) for number in range(50)
+    ]
+    rows = []
+    known = 0
+    before = resident_mb()
+    session = Session(ledger, max(size.members), 0.005, _Silent(), _Silent(), Quiet())  # type: ignore[arg-type]
+    for members in size.members:
+        session.begin([_read(texts, member, number, dataset.hash) for number in range(known, members)])
+        memory = resident_mb() - before
+        seconds = []
+        for number in range(members, members + size.filed):
+            record = made_up_record(number, member(number), dataset.hash)
+            ledger.write_member(record)
+            seconds.append(_timed(partial(session.members_filed, [record.key]))[0])
+        known = members + size.filed
+        rows.append(
+            {
+                "members": members,
+                "filed_seconds": statistics.median(seconds),
+                "memory_mb": memory,
+                "record_kb": len(texts[0]) / 1e3,
+            }
+        )
+    return rows
+
+
+def _read(texts: Sequence[str], member: Callable[[int], Any], number: int, data_hash: str) -> Any:
+    from sweeps.records import MemberRecord
+
+    record = MemberRecord.from_dict(json.loads(texts[number % len(texts)]))
+    config = member(number)
+    return replace(record, number=number, config=config, key=config.key(data_hash))
+
+
+def _members(config: SweepConfig) -> Callable[[int], Any]:
+    from sweeps.config import Space, member_seed
+
+    space = Space.from_config(config)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    params = optuna.create_study(sampler=sampler).ask(space.distributions).params
+    return lambda number: space.resolve(params, member_seed(0, number))
+
+
+class _Silent:
+    """Takes the calls of MLflow's writer and of its thread, and does nothing: they are measured apart."""
+
+    away = None
+    queued = 0
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **keywords: None
+
+
+def measure_mlflow(config: SweepConfig, home: Path, members: int) -> dict[str, float]:
+    """Time what a member's run costs MLflow's writer, on the embedded store."""
+    from sweeps.tracking import SweepWriter, connect
+
+    client = connect(f"sqlite:///{home / 'mlflow.db'}")
+    writer = SweepWriter(client)
+    writer.start(sweep="scale", dataset="scale", data_hash="5ca1e" * 12, params={})
+    member = _members(config)
+    seconds = []
+    for number in range(members):
+        record = made_up_record(number, member(number), "5ca1e" * 12)
+        progress = partial(writer.progress, members=number, points=380 * number, hypervolume=0.9, best=None)
+        seconds.append(_timed(partial(writer.member, record))[0] + _timed(progress)[0])
+    writer.finish("FINISHED")
+    return {"members": members, "member_seconds": statistics.median(seconds)}
+
+
+def measure_tune(config: SweepConfig, folder: Path, trials: int) -> list[dict[str, Any]]:
+    """Let Ray Tune run trials that do nothing, with the sweep's settings, and time them."""
+    from ray import tune
+
+    from benchmarks.scale_trainable import NothingTrainable
+
+    class Ends(tune.Callback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def on_trial_result(self, **_: Any) -> None:
+            self.times.append(time.perf_counter())
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> "Ends":
+            return self
+
+    rows = []
+    with local_ray():
+        for concurrent in (2, 8):
+            ends = Ends()
+            tune.Tuner(
+                tune.with_resources(NothingTrainable, {"cpu": len(os.sched_getaffinity(0)) / concurrent}),
+                param_space={"members": tune.grid_search(list(range(trials)))},
+                tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=concurrent),
+                run_config=tune.RunConfig(
+                    name="scale",
+                    storage_path=str(folder / f"tune-{concurrent}"),
+                    callbacks=[ends],
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                    verbose=0,
+                ),
+            ).fit()
+            quarter = max(1, trials // 4)
+            rates = [
+                quarter / (ends.times[start + quarter] - ends.times[start])
+                for start in (quarter, len(ends.times) - quarter - 1)
+            ]
+            rows.append(
+                {"concurrent": concurrent, "trials": trials, "early_rate": rates[0], "late_rate": rates[1]}
+            )
+    return rows
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.perf_counter()
+    result = call()
+    return time.perf_counter() - began, result
+
+
+def _scenarios(
+    asks: Sequence[dict[str, Any]], filing: Sequence[dict[str, Any]], tune_seconds: float, members: int
+) -> list[dict[str, Any]]:
+    """Simulate the cluster with each sampler, and with the front brought up to date at no cost."""
+    filed = interpolated({row["members"]: row["filed_seconds"] for row in filing})
+    cheapest = filing[0]["filed_seconds"]
+    rows = []
+    for sampler in dict.fromkeys(row["sampler"] for row in asks):
+        own = [row for row in asks if row["sampler"] == sampler and row["storage"] == "journal"]
+        asking = interpolated({r["members"]: r["ask_seconds"] + r["tell_seconds"] for r in own})
+        for label, filing_cost in (("as measured", filed), ("front as at the start", lambda _: cheapest)):
+            row = simulate(_sum(asking, filing_cost, lambda _: tune_seconds), members)
+            rows.append({"sampler": sampler, "filing": label, **row})
+    return rows
+
+
+def _sum(*terms: Callable[[int], float]) -> Callable[[int], float]:
+    return lambda at: sum(term(at) for term in terms)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    configure_ray()
+    given = arguments(__doc__)
+    size = SIZES[given.size]
+    config = load_config("mnist")
+    with tempfile.TemporaryDirectory(prefix="arsvd-scale-") as name:
+        folder = Path(name)
+        asks = measure_asks(config, folder, size, "5ca1e" * 12)
+        filing = measure_filing(config, folder / "home", size)
+        mlflow = measure_mlflow(config, folder, size.mlflow)
+        tune_rows = measure_tune(config, folder, size.tune_trials) if size.tune_trials else []
+    tune_rate = min((row["late_rate"] for row in tune_rows), default=float("inf"))
+    scenarios = _scenarios(asks, filing, 1 / tune_rate, max(size.members))
+    for rows in (asks, filing, tune_rows, scenarios):
+        if rows:
+            print_table(list(rows[0]), [list(row.values()) for row in rows])
+    print(f"MLflow: {mlflow['member_seconds']:.3f} s a member, {1 / mlflow['member_seconds']:.1f} a second\n")
+    largest = max(size.members)
+    summary = {
+        "ask_ms": {
+            f"{row['sampler']}, {row['storage']}, {row['members']}": round(1e3 * row["ask_seconds"], 1)
+            for row in asks
+        },
+        "filed_ms": {str(row["members"]): round(1e3 * row["filed_seconds"], 1) for row in filing},
+        "driver_mb": {str(row["members"]): round(row["memory_mb"]) for row in filing},
+        "mlflow_members_per_second": round(1 / mlflow["member_seconds"], 1),
+        "tune_trials_per_second": None if not tune_rows else round(tune_rate, 1),
+        f"members_per_second_to_{largest}": {
+            f"{row['sampler']}, {row['filing']}": round(row["rate"], 2) for row in scenarios
+        },
+        "nodes_demand": round(NODES / MEAN_SECONDS, 2),
+    }
+    found = {"asks": asks, "filing": filing, "mlflow": mlflow, "tune": tune_rows, "simulation": scenarios}
+    setting = {"nodes": NODES, "mean_seconds": MEAN_SECONDS, "n": size.asks, "seeds": [0]}
+    report("scale", given.size, given.results, {**setting, **found}, summary)
+
+
+if __name__ == "__main__":
+    main()
