@@ -1,15 +1,15 @@
 """How long models take to answer: parameters are not speed."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from arsvd.modes import evaluation_mode
+from arsvd.modes import evaluation_mode, torch_threads
 
 BATCHES = (1, 256)
 _TIMED = 4  # calls of a model's turn that count
@@ -113,7 +113,7 @@ def measure_latency(
     found: list[list[Latency]] = [[] for _ in models]
     everyone = [dense, *models]
     with ExitStack() as stack, torch.inference_mode():
-        stack.enter_context(_threads(threads))
+        stack.enter_context(torch_threads(threads))
         for model in everyone:
             stack.enter_context(evaluation_mode(model))
         for batch in batches:
@@ -155,13 +155,3 @@ def _median_and_p95(times: Sequence[float]) -> tuple[float, float]:
     quantiles = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.5, 0.95]).double())
     median, p95 = (1e6 * quantiles).tolist()
     return median, p95
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd.lowrank import LowRankLinear
+from arsvd.modes import torch_threads
 from benchmarks.reporting import arguments, print_table, report
 
 WIDTHS = (784, 512, 256, 10)
@@ -202,16 +202,6 @@ def _macs(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
 
 
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def main() -> None:
     """Run the benchmark."""
     given = arguments(__doc__)
@@ -220,7 +210,7 @@ def main() -> None:
     layers: list[dict[str, Any]] = []
     models: list[dict[str, Any]] = []
     for threads in sorted({1, torch.get_num_threads()}):
-        with _threads(threads):
+        with torch_threads(threads):
             layers += measure_layers(size, threads)
             models += measure_models(size, torch.device("cpu"), threads)
     if torch.cuda.is_available():

@@ -114,8 +114,9 @@ def finish(
     with ledger.new_report() as folder:
         write_report(folder, front, ledger.facts.id, dataset.name, config_to_params(config))
     progress.note(f"logging and registering {len(front.points)} models")
-    data = ModelData(dataset.name, dataset.hash, dataset.classes, dataset.validation.images[:8])
-    whole_front = FrontModels(front, models.build, data, configs(records), config.select.max_drop)
+    whole_front = FrontModels(
+        front, models.build, ModelData.of(dataset), configs(records), config.select.max_drop
+    )
     done = publish(worker, writer, client, ledger, whole_front, told=progress.note)
     return Finished(front, done.versions, done.aliases, ledger.locate("report/front.html"), done.missing)
 

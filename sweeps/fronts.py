@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from arsvd import non_dominated
 from arsvd.evaluation import OperatingPoint
@@ -75,15 +74,6 @@ def sweep_front(
     for record in records:
         growing.add(record)
     return growing.front()
-
-
-def worth_keeping(front: Front, drop: float) -> Front:
-    """Leave out the points that lose more than `drop` against the best dense member: nobody would use them.
-
-    The hypervolumes stay those of the whole fronts.
-    """
-    floor = front.dense_accuracy - drop - 1e-9
-    return replace(front, points=tuple(entry for entry in front.points if entry.point.accuracy >= floor))
 
 
 def best_point(points: Iterable[FrontPoint], dense_accuracy: float, max_drop: float) -> FrontPoint | None:

@@ -6,6 +6,7 @@ What is called on the worker takes keys and reads the ledger when it runs, so th
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -131,15 +132,20 @@ def publish(
         ValueError: a model cannot be exported.
         LedgerError: a member's record or weights are damaged.
     """
-    size = len(models.front.points)
-    registered = worker.submit(
-        register, worker, client, writer, models, label=f"{size} models of the front with their aliases"
-    )
+    registered = submit_models(worker, client, writer, models)
     worker.submit(close_run, writer, ledger, "FINISHED", models.front, label="the report")
     missing = tuple(worker.wait(patience, told))
     done = registered.done() and not registered.cancelled() and registered.exception() is None
     versions, aliases = registered.result() if done else ([], {})
     return Published(versions, aliases, missing)
+
+
+def submit_models(
+    worker: Worker, client: "MlflowClient", writer: SweepWriter, models: FrontModels
+) -> "Future[tuple[list[LoggedVersion], dict[str, RegisteredVersion]]]":
+    """Queue the models of a front, and return what becomes of them."""
+    label = f"{len(models.front.points)} models of the front with their aliases"
+    return worker.submit(register, worker, client, writer, models, label=label)
 
 
 def register(

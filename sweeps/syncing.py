@@ -1,6 +1,6 @@
 """Complete MLflow from a sweep's ledger, any number of times, into its own server or another."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from arsvd import OperatingPoint
 from arsvd.data import DataError, Dataset
 from sweeps.config import SweepConfig, config_to_params
 from sweeps.dataset import load_dataset
 from sweeps.finish import Models
-from sweeps.fronts import sweep_front
+from sweeps.fronts import GrowingFront
 from sweeps.ledger import FRONT, Ledger, LedgerError, SweepFacts
 from sweeps.lock import hold
-from sweeps.publishing import FrontModels, close_run, configs, filed, open_run, register, write_member
+from sweeps.publishing import FrontModels, close_run, configs, filed, open_run, submit_models, write_member
 from sweeps.records import FINISHED, Front, FrontPoint, MemberRecord
 from sweeps.report import write_report
 from sweeps.tracking import ModelData, SweepWriter, connect, prompt_requests
@@ -92,8 +91,7 @@ def sync_sweep(
             worker.submit(write_member, writer, ledger, record.key, label=f"member {record.number}")
         _submit_progress(worker, writer, ledger, config, records)
         if models is not None and models.front.points:
-            label = f"{len(models.front.points)} models of the front with their aliases"
-            worker.submit(register, worker, client, writer, models, label=label)
+            submit_models(worker, client, writer, models)
         status, ended = _status(writer, front, records), _ended(ledger, front, records)
         worker.submit(close_run, writer, ledger, status, front, ended, label="the report")
         missing += worker.wait(patience, told)
@@ -151,7 +149,7 @@ def _front_models(
             missing.append(Missed(f"{len(whole)} models of the front", cause))
             whole = []
         else:
-            data = ModelData(dataset.name, dataset.hash, dataset.classes, dataset.validation.images[:8])
+            data = ModelData.of(dataset)
             build = Models(ledger, dataset, records).build
     chosen = {point_identity(entry) for entry in (*standing, *whole)}
     points = tuple(entry for entry in front.points if point_identity(entry) in chosen)
@@ -197,10 +195,13 @@ def _submit_progress(
     there = writer.progress_steps()
     if there.issuperset(range(1, len(records) + 1)):
         return
-    points = 0
-    for step, (record, front) in enumerate(_fronts(ledger, config, records), start=1):
+    facts, points = ledger.facts, 0
+    growing = GrowingFront(facts.reference, config.select.max_drop, facts.validation_images)
+    for step, record in enumerate(records, start=1):
+        growing.add(record)
         points += len(record.points)
         if step not in there:
+            front = growing.front()
             worker.submit(
                 writer.progress,
                 members=step,
@@ -210,28 +211,6 @@ def _submit_progress(
                 at=filed(ledger, record.key),
                 label=f"progress at {step} members",
             )
-
-
-def _fronts(
-    ledger: Ledger, config: SweepConfig, records: Sequence[MemberRecord]
-) -> Iterator[tuple[MemberRecord, Front]]:
-    """Yield each member with the front of all up to it."""
-    facts, drop = ledger.facts, config.select.max_drop
-    standing: list[MemberRecord] = []
-    for record in records:
-        standing.append(replace(record, baselines={}))
-        front = sweep_front(standing, facts.reference, drop, facts.validation_images)
-        yield record, front
-        # A point that is beaten stays beaten: with all of them every step would cost more than the last. The
-        # best dense member stays, since drops are counted from it.
-        kept: dict[str, list[OperatingPoint]] = {_best_dense_key(standing): []}
-        for entry in front.points:
-            kept.setdefault(entry.key, []).append(entry.point)
-        standing = [replace(r, points=tuple(kept[r.key])) for r in standing if r.key in kept]
-
-
-def _best_dense_key(records: Sequence[MemberRecord]) -> str:
-    return max(records, key=lambda r: -1.0 if r.dense is None else r.dense.accuracy).key
 
 
 def _status(writer: SweepWriter, front: Front | None, records: Sequence[MemberRecord]) -> "Status":

@@ -19,6 +19,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
 import arsvd
+from arsvd.data import Dataset
 from sweeps.tracking.entities import digest, split_name
 from sweeps.tracking.failures import artifact_errors, tracking_errors
 from sweeps.tracking.registry import WEIGHTS_FILE, registered_versions
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _EXAMPLES = 3
 _TOLERANCE = 1e-5
 _PACKAGES = ("mlflow", "numpy", "torch")
+_LOGGED_IMAGES = 8  # that a model is logged with
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class ModelData:
     hash: str
     classes: tuple[str, ...]
     examples: Tensor
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "ModelData":
+        """Take it from a data set; the examples are the first validation images."""
+        return cls(dataset.name, dataset.hash, dataset.classes, dataset.validation.images[:_LOGGED_IMAGES])
 
 
 @dataclass(frozen=True)
