@@ -39,7 +39,7 @@ class TrialResources:
 
 def fit_resources(
     config: SweepConfig,
-    cluster: Mapping[str, float],
+    nodes: Sequence[Mapping[str, float]],
     features: int,
     classes: int,
     members: int | None = None,
@@ -48,23 +48,26 @@ def fit_resources(
 
     Args:
         config: the sweep file.
-        cluster: total "CPU" and "GPU" of the cluster.
+        nodes: "CPU" and "GPU" of each node of the cluster; a trial runs on one of them.
         features: inputs of the networks.
         classes: outputs of the networks.
         members: how many are to be trained; `search.trials` when None.
 
     Raises:
-        ResourcesError: one trial needs more than there is.
+        ResourcesError: one trial needs more than any node has, or one GPU and a part of another.
     """
     wanted = config.resources
-    cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
-    gpu = (1.0 if gpus >= 1 else 0.0) if wanted.gpu == "auto" else float(wanted.gpu)
-    if wanted.cpu > cpus or gpu > gpus:
+    gpu = _gpus(nodes) if wanted.gpu == "auto" else float(wanted.gpu)
+    if gpu > 1 and gpu != int(gpu):
         raise ResourcesError(
-            f"a trial needs {wanted.cpu:g} cores and {gpu:g} GPUs, the cluster has {cpus:g} and {gpus:g}: "
+            f"resources.gpu={gpu:g}: more than one GPU a trial must be a whole number of them"
+        )
+    room = sum(_places(node, wanted.cpu, gpu) for node in nodes)
+    if room == 0:
+        raise ResourcesError(
+            f"a trial needs {wanted.cpu:g} cores and {gpu:g} GPUs on one node, {_has(nodes)}: "
             f"lower resources.cpu or resources.gpu"
         )
-    room = int(min(cpus / wanted.cpu, gpus / gpu if gpu > 0 else float("inf")))
     trials = config.search.trials if members is None else members
     concurrent = max(1, min(room, trials))
     if wanted.concurrent != "auto":
@@ -81,6 +84,36 @@ def fit_resources(
     else:
         pack = wanted.pack
     return TrialResources(cpu=wanted.cpu, gpu=gpu, pack=pack, concurrent=min(concurrent, -(-trials // pack)))
+
+
+def _gpus(nodes: Sequence[Mapping[str, float]]) -> float:
+    """Return what a trial takes where the sweep file leaves it open: a whole GPU where a node has one."""
+    return 1.0 if any(node.get("GPU", 0.0) >= 1 for node in nodes) else 0.0
+
+
+def _places(node: Mapping[str, float], cpu: float, gpu: float) -> int:
+    """Return how many trials a node holds; a share of a GPU comes from one GPU, so 0.6 fits each GPU once."""
+    places = _times(node.get("CPU", 0.0), cpu)
+    if gpu == 0:
+        return places
+    gpus = node.get("GPU", 0.0)
+    if gpu >= 1:
+        return min(places, _times(gpus, gpu))
+    whole = int(gpus)
+    return min(places, whole * _times(1.0, gpu) + _times(gpus - whole, gpu))
+
+
+def _times(whole: float, part: float) -> int:
+    return int(whole / part + 1e-9)  # 0.1 fits 10 times into 1, whatever the rounding
+
+
+def _has(nodes: Sequence[Mapping[str, float]]) -> str:
+    if not nodes:
+        return "and the cluster has none"
+    cpus = max(node.get("CPU", 0.0) for node in nodes)
+    gpus = max(node.get("GPU", 0.0) for node in nodes)
+    most = "the machine has" if len(nodes) == 1 else f"the largest of {len(nodes)} nodes have"
+    return f"{most} {cpus:g} and {gpus:g}"
 
 
 def _largest(config: SweepConfig, features: int, classes: int) -> list[int]:

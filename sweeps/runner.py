@@ -208,9 +208,8 @@ def _finish(
 
 def _fit(prepared: Prepared, members: int) -> TrialResources:
     dataset = prepared.dataset
-    return fit_resources(
-        prepared.config, ray.cluster_resources(), dataset.features, len(dataset.classes), members
-    )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return fit_resources(prepared.config, nodes, dataset.features, len(dataset.classes), members)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def test_auto_fits_the_cluster(
     threads: int,
 ) -> None:
     config = new_config(*overrides)
-    found = fit_resources(config, cluster, features, 10)
+    found = fit_resources(config, [cluster], features, 10)
     assert found == TrialResources(*wanted)
     assert found.threads == threads
     assert found.concurrent * found.cpu <= cluster["CPU"]
@@ -77,18 +77,68 @@ def test_auto_fits_the_cluster(
     assert (found.concurrent - 1) * found.pack < config.search.trials  # every place has members
 
 
-# name: cluster, overrides, the error's text
-TOO_LARGE: dict[str, tuple[dict[str, float], str, str]] = {
-    "cores": ({"CPU": 2}, "resources.cpu=4", "a trial needs 4 cores and 0 GPUs, the cluster has 2 and 0"),
-    "GPUs": ({"CPU": 2}, "resources.gpu=1", "a trial needs 1 cores and 1 GPUs, the cluster has 2 and 0"),
-    "a share of a GPU": ({"CPU": 2}, "resources.gpu=0.5", "lower resources.cpu or resources.gpu"),
-    "an empty cluster": ({}, "resources.cpu=1", "the cluster has 0 and 0"),
+# name: nodes, overrides, trials at a time
+SPREAD: dict[str, tuple[list[dict[str, float]], list[str], int]] = {
+    "cores of several nodes": ([{"CPU": 2}, {"CPU": 3}], ["resources.cpu=2"], 2),
+    "only one node is large enough": ([{"CPU": 1}, {"CPU": 4}, {"CPU": 1}], ["resources.cpu=4"], 1),
+    "a head without cores": ([{}, {"CPU": 2}, {"CPU": 2}], [], 4),
+    "a head without GPUs": ([{"CPU": 8}, {"CPU": 8, "GPU": 2}, {"CPU": 8, "GPU": 2}], [], 4),
+    "six tenths fit each GPU once": ([{"CPU": 16, "GPU": 2}], ["resources.gpu=0.6"], 2),
+    "a tenth fits ten times": ([{"CPU": 64, "GPU": 2}], ["resources.gpu=0.1"], 20),
+    "two GPUs a trial, three a node": ([{"CPU": 16, "GPU": 3}] * 2, ["resources.gpu=2"], 2),
+    "a node's share of a GPU": ([{"CPU": 4, "GPU": 0.5}], ["resources.gpu=0.25"], 2),
+    "GPUs beside too few cores": ([{"CPU": 1, "GPU": 8}, {"CPU": 8}], ["resources.gpu=1"], 1),
 }
 
 
-@pytest.mark.parametrize(("cluster", "override", "text"), TOO_LARGE.values(), ids=TOO_LARGE)
+@pytest.mark.parametrize(("nodes", "overrides", "concurrent"), SPREAD.values(), ids=SPREAD)
+def test_a_trial_takes_its_place_on_one_node(
+    new_config: Callable[..., SweepConfig],
+    nodes: list[dict[str, float]],
+    overrides: list[str],
+    concurrent: int,
+) -> None:
+    config = new_config("search.trials=9999", "resources.pack=1", *overrides)
+    assert fit_resources(config, nodes, LARGE, 10).concurrent == concurrent
+
+
+# name: nodes, overrides, the error's text
+TOO_LARGE: dict[str, tuple[list[dict[str, float]], str, str]] = {
+    "cores": (
+        [{"CPU": 2}],
+        "resources.cpu=4",
+        "a trial needs 4 cores and 0 GPUs on one node, the machine has 2",
+    ),
+    "GPUs": (
+        [{"CPU": 2}],
+        "resources.gpu=1",
+        "1 cores and 1 GPUs on one node, the machine has 2 and 0: lower",
+    ),
+    "a share of a GPU": ([{"CPU": 2}], "resources.gpu=0.5", "lower resources.cpu or resources.gpu"),
+    "cores of two nodes": ([{"CPU": 2}] * 3, "resources.cpu=3", "the largest of 3 nodes have 2 and 0: lower"),
+    "GPUs of two nodes": (
+        [{"CPU": 2, "GPU": 1}] * 2,
+        "resources.gpu=2",
+        "largest of 2 nodes have 2 and 1: lower",
+    ),
+    "cores here, GPUs there": (
+        [{"CPU": 8}, {"CPU": 1, "GPU": 1}],
+        "resources.cpu=4",
+        "4 cores and 1 GPUs on one",
+    ),
+    "one and a half GPUs": (
+        [{"CPU": 8, "GPU": 4}],
+        "resources.gpu=1.5",
+        "resources.gpu=1.5: more than one GPU",
+    ),
+    "an empty node": ([{}], "resources.cpu=1", "the machine has 0 and 0"),
+    "no node": ([], "resources.cpu=1", "and the cluster has none"),
+}
+
+
+@pytest.mark.parametrize(("nodes", "override", "text"), TOO_LARGE.values(), ids=TOO_LARGE)
 def test_a_trial_that_no_cluster_runs_is_refused(
-    new_config: Callable[..., SweepConfig], cluster: dict[str, float], override: str, text: str
+    new_config: Callable[..., SweepConfig], nodes: list[dict[str, float]], override: str, text: str
 ) -> None:
     with pytest.raises(ResourcesError, match=text):
-        fit_resources(new_config(override), cluster, LARGE, 10)
+        fit_resources(new_config(override), nodes, LARGE, 10)

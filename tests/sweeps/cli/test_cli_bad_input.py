@@ -252,6 +252,6 @@ def test_a_trial_that_the_machine_cannot_hold(
 ) -> None:
     monkeypatch.setattr("cluster.local.local_ray", contextlib.nullcontext)
     monkeypatch.setattr("ray.is_initialized", lambda: True)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     message = refused("sweep", "digits", "resources.cpu=64")
-    assert "a trial needs 64 cores and 0 GPUs, the cluster has 2 and 0" in message
+    assert "a trial needs 64 cores and 0 GPUs on one node, the machine has 2 and 0" in message
