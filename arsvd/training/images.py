@@ -34,8 +34,7 @@ class Images:
         shift = per_pixel * torch.tensor(mean, device=device, dtype=torch.float64)[:, None] * 255
         self._scale = (1 / spread).reshape(-1).to(dtype)
         self._offset = (-shift / spread).reshape(-1).to(dtype)
-        index = torch.arange(channels * height * width, device=device).reshape(channels, height, width)
-        self._mirror = index.flip(-1).reshape(-1)
+        self._width = width
 
     def __len__(self) -> int:
         return len(self._pixels)
@@ -50,10 +49,16 @@ class Images:
         Returns:
             (members, batch, features).
         """
-        pixels = self._pixels[chosen]
+        # Whole rows are copied, which a CPU does fastest: picking bytes by an index or a condition takes it
+        # ten times as long. Nothing here waits for a device.
+        pixels = self._pixels.index_select(0, chosen.reshape(-1))
         if mirrored is not None:
-            pixels = torch.where(mirrored[..., None], pixels[..., self._mirror], pixels)
-        return torch.addcmul(self._offset, pixels.to(self._scale.dtype), self._scale)
+            flipped = pixels.reshape(len(pixels), -1, self._width).flip(-1).reshape(pixels.shape)
+            rows = torch.arange(len(pixels), device=pixels.device)
+            pixels = torch.cat([pixels, flipped]).index_select(0, rows + len(rows) * mirrored.reshape(-1))
+        numbers = pixels.to(self._scale.dtype)
+        torch.addcmul(self._offset, numbers, self._scale, out=numbers)
+        return numbers.reshape(*chosen.shape, -1)
 
     def labels(self, chosen: Tensor) -> Tensor:
         """Gather labels: the shape of `chosen`."""
