@@ -62,6 +62,12 @@ def default_uri() -> str:
     return f"sqlite:///{arsvd_home() / 'mlflow.db'}"
 
 
+def quiet() -> None:
+    """Keep MLflow's loggers from telling its progress; its import sets them."""
+    for name, level in _CHATTY_LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
+
+
 def tracking_uri() -> str:
     """Return the tracking server to use: `MLFLOW_TRACKING_URI` where it is set, else the embedded store."""
     return os.environ.get(URI_VARIABLE, "").strip() or default_uri()
@@ -99,8 +105,7 @@ def connect(uri: str | None = None) -> "MlflowClient":
         os.environ.setdefault(variable, value)
     from mlflow import MlflowClient
 
-    for name, level in _CHATTY_LOGGERS.items():
-        logging.getLogger(name).setLevel(level)
+    quiet()
     scheme = uri.split(":", 1)[0].lower() if "://" in uri else ""
     if scheme in ("http", "https"):
         _check_server(uri)

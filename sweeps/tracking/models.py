@@ -1,28 +1,22 @@
 """The models of a front in MLflow: logged, measured, registered."""
 
-import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from importlib.metadata import version as package_version
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import mlflow.pytorch
-import numpy as np
-import torch
 from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
-import arsvd
 from arsvd.data import Dataset
 from sweeps.tracking.entities import digest, split_name
+from sweeps.tracking.exporting import Order, exported
 from sweeps.tracking.failures import artifact_errors, tracking_errors
-from sweeps.tracking.registry import WEIGHTS_FILE, registered_versions
+from sweeps.tracking.registry import registered_versions
 from sweeps.tracking.runs import MEMBER_TAG, SWEEP_TAG
 from sweeps.tracking.versions import RegisteredVersion, point_identity, ranks_text, registered_name
 from sweeps.tracking.writer import DATA_TAG, DATASET_TAG
@@ -34,11 +28,6 @@ if TYPE_CHECKING:
     from sweeps.config import MemberConfig
     from sweeps.records import Front, FrontPoint
 
-# torch.export takes a batch of 1 for a constant, and writes a model that accepts no other batch. 3 is none of
-# the sizes it treats specially.
-_EXAMPLES = 3
-_TOLERANCE = 1e-5
-_PACKAGES = ("mlflow", "numpy", "torch")
 _LOGGED_IMAGES = 8  # that a model is logged with
 
 
@@ -113,19 +102,9 @@ def log_front(
         _remove_unregistered(client, run, sweep, {version.model_id for version in known.values()})
         _create_registered_model(client, data)
         linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
-        logged = []
-        for entry in front.points:
-            version = known.get(point_identity(entry))
-            reused = version is not None
-            if version is None:
-                config = (configs or {}).get(entry.key)
-                version = _log(client, run, front, entry, build(entry), data, config)
-            elif version.dense_accuracy != front.dense_accuracy:
-                # a sweep that went on has trained a better dense member, which drops are counted from
-                version = replace(version, dense_accuracy=front.dense_accuracy)
-                number, text = str(version.version), version.to_tags()["dense_accuracy"]
-                client.set_model_version_tag(version.name, number, "dense_accuracy", text)
-            logged.append(LoggedVersion(version, reused))
+        unknown = [entry for entry in front.points if point_identity(entry) not in known]
+        with closing(_log(client, run, front, unknown, build, data, configs or {})) as new:
+            logged = [_logged(client, front, known.get(point_identity(e)), new) for e in front.points]
         links = [LoggedModelOutput(v.version.model_id, v.version.params) for v in logged]
         missing = [link for link in links if link.model_id not in linked]
         if missing:
@@ -133,34 +112,74 @@ def log_front(
         return logged
 
 
+def _logged(
+    client: "MlflowClient",
+    front: "Front",
+    version: RegisteredVersion | None,
+    new: Iterator[RegisteredVersion],
+) -> LoggedVersion:
+    """Take the next of the new versions, unless there is one already, which then is brought up to date."""
+    if version is None:
+        return LoggedVersion(next(new), reused=False)
+    if version.dense_accuracy != front.dense_accuracy:
+        # a sweep that went on has trained a better dense member, which drops are counted from
+        version = replace(version, dense_accuracy=front.dense_accuracy)
+        number, text = str(version.version), version.to_tags()["dense_accuracy"]
+        client.set_model_version_tag(version.name, number, "dense_accuracy", text)
+    return LoggedVersion(version, reused=True)
+
+
 def _log(
     client: "MlflowClient",
     run: "Run",
     front: "Front",
-    entry: "FrontPoint",
-    network: nn.Module,
+    entries: "Sequence[FrontPoint]",
+    build: "Callable[[FrontPoint], nn.Module]",
     data: ModelData,
-    config: "MemberConfig | None",
+    configs: "Mapping[str, MemberConfig]",
+) -> Generator[RegisteredVersion]:
+    """Export, log and register models in order; exports run ahead of what is registered."""
+    begun: deque[tuple[FrontPoint, LoggedModel]] = deque()
+
+    def begin(entry: "FrontPoint") -> Order:
+        network = build(entry)
+        origin = {
+            SWEEP_TAG: run.data.tags[SWEEP_TAG],
+            MEMBER_TAG: entry.key,
+            DATA_TAG: data.hash,
+            DATASET_TAG: data.name,
+        }
+        model = client.create_logged_model(
+            str(run.info.experiment_id),
+            name=f"front-{entry.point.params:06d}-params",
+            source_run_id=str(run.info.run_id),
+            tags=origin,
+            params=_params(entry, configs.get(entry.key)),
+            model_type="arsvd",
+        )
+        begun.append((entry, model))
+        header = {**origin, "classes": list(data.classes), **entry.point.to_dict()}
+        return Order.of(network, header, data.examples, (data.name, data.hash, data.classes), model)
+
+    with closing(exported([partial(begin, entry) for entry in entries], len(entries))) as exports:
+        for export in exports:
+            entry, model = begun.popleft()
+            with artifact_errors(client.tracking_uri):
+                client.log_model_artifacts(model.model_id, str(export.folder))
+            yield _finish(client, run, front, entry, model, data, export.sha256)
+
+
+def _finish(
+    client: "MlflowClient",
+    run: "Run",
+    front: "Front",
+    entry: "FrontPoint",
+    model: "LoggedModel",
+    data: ModelData,
+    sha256: str,
 ) -> RegisteredVersion:
-    network = network.cpu().eval()
-    sweep = run.data.tags[SWEEP_TAG]
-    experiment, run_id = str(run.info.experiment_id), str(run.info.run_id)
-    origin = {SWEEP_TAG: sweep, MEMBER_TAG: entry.key, DATA_TAG: data.hash, DATASET_TAG: data.name}
-    model = client.create_logged_model(
-        experiment,
-        name=f"front-{entry.point.params:06d}-params",
-        source_run_id=run_id,
-        tags=origin,
-        params=_params(entry, config),
-        model_type="arsvd",
-    )
-    with tempfile.TemporaryDirectory(prefix="arsvd-") as folder:
-        weights = Path(folder) / WEIGHTS_FILE
-        arsvd.save(network, weights, {**origin, "classes": list(data.classes), **entry.point.to_dict()})
-        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-        written = _write(network, Path(folder) / "model", weights, model, data)
-        with artifact_errors(client.tracking_uri):
-            client.log_model_artifacts(model.model_id, str(written))
+    """Give a logged model its metrics, and register it: the last step."""
+    run_id = str(run.info.run_id)
     # The run's own start stamps every value: one that an earlier try left in the run is stored once.
     stamp = int(run.info.start_time)
     client.log_batch(run_id, metrics=_metrics(entry, front, data, model.model_id, stamp))
@@ -169,7 +188,7 @@ def _log(
     facts = RegisteredVersion(
         name=registered_name(data.name),
         version=0,
-        sweep=sweep,
+        sweep=run.data.tags[SWEEP_TAG],
         member=entry.key,
         data_hash=data.hash,
         ranks=entry.point.ranks,
@@ -185,65 +204,6 @@ def _log(
         model_id=model.model_id,
     )
     return _register(client, model, run_id, facts, front)
-
-
-def _write(network: nn.Module, folder: Path, weights: Path, model: "LoggedModel", data: ModelData) -> Path:
-    """Write a model as MLflow keeps it: pt2 with a dynamic batch, and the safetensors file beside it."""
-    images = data.examples[:_EXAMPLES]
-    images = images.repeat(-(-_EXAMPLES // len(images)), 1, 1, 1)[:_EXAMPLES]
-    example = (images.float() / 255.0).contiguous()
-    with torch.no_grad():
-        logits = network(example)
-    if logits.shape != (len(example), len(data.classes)):
-        raise ValueError(
-            f"a model of {data.name!r} must map {tuple(example.shape)} to "
-            f"{(len(example), len(data.classes))}, got {tuple(logits.shape)}"
-        )
-    single = np.dtype(np.float32)
-    mlflow.pytorch.save_model(
-        network,
-        str(folder),
-        mlflow_model=Model(
-            artifact_path=model.artifact_location,
-            model_uuid=model.model_id,
-            run_id=model.source_run_id,
-            model_id=model.model_id,
-        ),
-        signature=ModelSignature(
-            inputs=Schema([TensorSpec(single, (-1, *example.shape[1:]))]),
-            outputs=Schema([TensorSpec(single, (-1, len(data.classes)))]),
-        ),
-        input_example=example.numpy(),
-        # stated, or MLflow loads the model in a subprocess to find out what it imports
-        pip_requirements=[f"{name}=={package_version(name).split('+')[0]}" for name in _PACKAGES],
-        extra_files=[str(weights)],
-        metadata={"dataset": data.name, "data_hash": data.hash, "classes": list(data.classes)},
-        serialization_format="pt2",
-    )
-    _check_export(folder / "data" / "model.pt2", network, example)
-    return folder
-
-
-def _check_export(path: Path, network: nn.Module, example: Tensor) -> None:
-    """Compare an exported model with its origin at other batch sizes, and take local paths out of it."""
-    program = torch.export.load(path)
-    exported = program.module()
-    for images in (example[:1], torch.cat([example, example])):
-        with torch.no_grad():
-            wanted = network(images)
-            try:
-                got = exported(images)
-            except Exception as error:  # a guard of the export; torch raises several kinds
-                raise ValueError(
-                    f"the exported model does not take a batch of {len(images)}: {error}"
-                ) from error
-        if not torch.allclose(got, wanted, rtol=_TOLERANCE, atol=_TOLERANCE):
-            worst = float((got - wanted).abs().max())
-            raise ValueError(f"the exported model's logits differ by {worst:.2g} at batch {len(images)}")
-    for node in program.graph.nodes:
-        # the lines of source that made the node, with the paths of the machine that exported it
-        node.meta.pop("stack_trace", None)
-    torch.export.save(program, path)
 
 
 def _register(

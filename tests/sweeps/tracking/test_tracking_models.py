@@ -25,7 +25,7 @@ from sweeps.tracking import (
     log_front,
     set_aliases,
 )
-from sweeps.tracking import models as models_room
+from sweeps.tracking import exporting as exporting_room
 from sweeps.tracking.registry import registered_versions
 
 BATCHES = (1, 7, 1000)
@@ -146,7 +146,7 @@ def test_a_logged_model_says_what_it_takes_and_holds_no_local_paths(logged: Mlfl
     assert 0.0 <= example.min() < example.max() <= 1.0
     assert (folder / "requirements.txt").read_text().split("\n")[0] == f"mlflow=={mlflow.__version__}"
     program = (folder / "data" / "model.pt2").read_bytes()
-    assert models_room.__file__.encode() not in program
+    assert exporting_room.__file__.encode() not in program
     assert b"site-packages" not in program
     weights = arsvd.load(folder / "extra_files" / "model.safetensors")
     served = mlflow.pyfunc.load_model("models:/arsvd-digits/2")
@@ -350,6 +350,33 @@ def test_models_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         log_front(client, run_id, front, lambda entry: network, data)
+
+
+def test_several_processes_export_what_one_does(
+    client: MlflowClient,
+    run_id: str,
+    front: Front,
+    models: dict[str, nn.Module],
+    data: ModelData,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporting_room, "processes", lambda count, cores: 2)
+    logged = log_front(client, run_id, front, lambda entry: models[entry.key], data)
+    assert [entry.version.params for entry in logged] == [entry.point.params for entry in front.points]
+    for entry in front.points:
+        model = load_best("digits", max_params=entry.point.params)
+        with torch.no_grad():
+            torch.testing.assert_close(model(images(7)), models[entry.key](images(7)), rtol=0, atol=0)
+    other = replace(front, points=tuple(replace(entry, key=f"other {entry.key}") for entry in front.points))
+    with pytest.raises(ValueError, match="exported model does not take a batch of 1"):
+        log_front(client, run_id, other, lambda entry: _CountsItsRows(), data)
+
+
+@pytest.mark.parametrize(
+    ("count", "cores", "number"), [(0, 8, 1), (23, 8, 1), (24, 8, 2), (24, 1, 1), (51, 8, 4), (5000, 64, 16)]
+)
+def test_processes_are_as_many_as_pay(count: int, cores: int, number: int) -> None:
+    assert exporting_room.processes(count, cores) == number
 
 
 def test_one_example_image_is_enough(
