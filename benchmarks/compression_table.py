@@ -49,8 +49,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"# Compression on {report['dataset']}",
         "",
         f"n = {report['n']} seeds; {environment['cores']} cores of {environment['cpu']}, "
-        f"GPU {environment['gpu']}; Python {environment['python']}, {versions}; "
-        f"{report['wall_seconds']:.0f} s in all.",
+        f"GPU {environment['gpu']}; Python {environment['python']}, {versions}.",
         "",
         f"Reference: {seeds[0]['reference_params']:,} parameters. Dense test accuracy: "
         + "; ".join(f"{kind} {value} %" for kind, value in dense.items())
