@@ -23,6 +23,8 @@ from arsvd.spectrum import Spectra, Spectrum
 
 RankTuple = tuple[int | None, ...]
 
+_TILE = 16  # columns; measured, see benchmarks/NOTES.md
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -236,7 +238,8 @@ class _Truncated(nn.Module):
     def outputs(self, x: Tensor, ranks: Sequence[int | None]) -> Iterable[tuple[int | None, Tensor]]:
         """Yield the layer's outputs at each of several ranks, from one product with U^T W."""
         largest = max((rank for rank in ranks if rank is not None), default=0)
-        reduced = F.linear(x, self.right[:largest]) if largest else None
+        # up to whole tiles of the product's kernel: some columns more take less time
+        reduced = F.linear(x, self.right[: -(-largest // _TILE) * _TILE]) if largest else None
         for rank in ranks:
             if rank is None or reduced is None:
                 yield rank, F.linear(x, self.dense, self.dense_bias)
