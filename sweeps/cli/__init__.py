@@ -5,12 +5,11 @@ Commands import what they need when they run: the parts behind them take seconds
 
 import click
 
-from arsvd import __version__
 from sweeps.cli import cluster, models, services, sweeping, syncing
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="arsvd")
+@click.version_option(package_name="arsvd", prog_name="arsvd")
 def main() -> None:
     """Search the best compressed MLP for a data set, browse what was found, load it."""
 

@@ -22,7 +22,7 @@ OVERRIDES = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def interface(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `arsvd ui` on a home with one finished sweep."""
     _chromium()
@@ -57,7 +57,7 @@ def interface(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.wait(60)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     chromium, driver = _chromium()
     from selenium import webdriver
@@ -86,7 +86,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         running.quit()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def screenshot(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Keep what is seen, in ARSVD_SCREENSHOTS or a folder of pytest's."""
     folder = Path(os.environ.get("ARSVD_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))

@@ -52,20 +52,33 @@ class Home:
         )
 
 
+_started: list[Path] = []
+
+
+def _stop_clusters() -> None:
+    while _started:
+        path = _started.pop()
+        if (path / "cluster.json").exists():
+            multinode.stop(path)
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the clusters with the last test of this folder: the tests after it need the cores themselves."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        _stop_clusters()
+
+
 @pytest.fixture(scope="session")
 def start_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Home]]:
-    """Starts clusters, and ends them after the last test."""
-    started: list[Path] = []
+    """Starts clusters, which end after the last test."""
 
     def start(nodes: int, **settings: Any) -> Home:
         path = tmp_path_factory.mktemp("home")
-        started.append(path)
+        _started.append(path)
         return Home(path, multinode.start(nodes, home=path, **settings))
 
     yield start
-    for path in started:
-        if (path / "cluster.json").exists():
-            multinode.stop(path)
+    _stop_clusters()
 
 
 @pytest.fixture(scope="session")
