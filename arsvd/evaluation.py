@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from arsvd.compression import factors
 from arsvd.layers import linear_layers, replace_layer
+from arsvd.lowrank import TILE
 from arsvd.modes import evaluation_mode
 from arsvd.planning import Plan
 from arsvd.spectrum import Spectra, Spectrum
 
 RankTuple = tuple[int | None, ...]
-
-_TILE = 16  # columns; measured, see benchmarks/NOTES.md
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ class _Truncated(nn.Module):
         """Yield the layer's outputs at each of several ranks, from one product with U^T W."""
         largest = max((rank for rank in ranks if rank is not None), default=0)
         # up to whole tiles of the product's kernel: some columns more take less time
-        reduced = F.linear(x, self.right[: -(-largest // _TILE) * _TILE]) if largest else None
+        reduced = F.linear(x, self.right[: -(-largest // TILE) * TILE]) if largest else None
         for rank in ranks:
             if rank is None or reduced is None:
                 yield rank, F.linear(x, self.dense, self.dense_bias)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 # Measured on AVX-512 CPUs with MKL (benchmarks/NOTES.md): a product of matrices comes in tiles of 16 columns,
 # so that a result of 17 columns takes as long as one of 32. With the roles of the factors swapped the columns
 # are the batch, which is many tiles wide, and the rank becomes the rows, where a remainder costs little.
-_TILE = 16
+TILE = 16
 _MANY_ROWS = 32  # below, the swapped product has too few columns itself
 
 
@@ -74,7 +74,7 @@ class LowRankLinear(nn.Module):
     def _swapping_pays(self, x: Tensor) -> bool:
         # Exported programs hold for every batch, so there the size must not be looked at. Calls at small
         # batches take microseconds: the cheap questions come first.
-        if self.rank % _TILE == 0 or torch.compiler.is_exporting():
+        if self.rank % TILE == 0 or torch.compiler.is_exporting():
             return False
         return x.numel() >= _MANY_ROWS * self.in_features and x.is_cpu
 

@@ -253,8 +253,8 @@ def _row(found: list[Measured], dense: Measured, reference: int) -> dict[str, An
     }
 
 
-def _all_seeds(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], bool]:
-    """Run the seeds that `--keep` does not hold yet; and say whether these were all."""
+def _all_seeds(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the seeds that `--keep` does not hold yet."""
     kept = [arguments.keep / f"{arguments.dataset}-{seed}.json" for seed in range(arguments.seeds)]
     missing = [seed for seed, path in enumerate(kept) if not path.exists()]
     arguments.keep.mkdir(parents=True, exist_ok=True)
@@ -264,8 +264,7 @@ def _all_seeds(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], boo
         for job in as_completed(jobs):
             kept[jobs[job]].write_text(json.dumps(job.result()), encoding="utf-8")
             print(f"seed {jobs[job]} done", flush=True)
-    seeds = [json.loads(path.read_text(encoding="utf-8")) for path in kept]
-    return seeds, len(missing) == len(seeds)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in kept]
 
 
 def main() -> None:
@@ -278,11 +277,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--keep", type=Path, help="Keep each seed here as it ends, and go on from there.")
     arguments = parser.parse_args()
-    started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         if arguments.keep is None:
             arguments.keep = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        seeds, in_one_go = _all_seeds(arguments)
+        seeds = _all_seeds(arguments)
     recipe = RECIPES[arguments.dataset]
     report = {
         "benchmark": "compression",
@@ -290,7 +288,6 @@ def main() -> None:
         "n": arguments.seeds,
         "environment": environment(),
         "recipe": {"plain": recipe.plain.to_dict(), "lorita": recipe.lorita.to_dict()},
-        "wall_seconds": round(time.perf_counter() - started, 1) if in_one_go else None,
         "seeds": seeds,
     }
     arguments.results.mkdir(parents=True, exist_ok=True)

@@ -372,13 +372,6 @@ def test_several_processes_export_what_one_does(
         log_front(client, run_id, other, lambda entry: _CountsItsRows(), data)
 
 
-@pytest.mark.parametrize(
-    ("count", "cores", "number"), [(0, 8, 1), (23, 8, 1), (24, 8, 2), (24, 1, 1), (51, 8, 4), (5000, 64, 16)]
-)
-def test_processes_are_as_many_as_pay(count: int, cores: int, number: int) -> None:
-    assert exporting_room.processes(count, cores) == number
-
-
 def test_one_example_image_is_enough(
     client: MlflowClient, run_id: str, front: Front, models: dict[str, nn.Module], data: ModelData
 ) -> None:
