@@ -17,7 +17,7 @@ test: $(READY)
 
 # pytest says 5 where no test has the mark
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow || test $$? -eq 5
+	$(BIN)/python -m pytest -q -m slow $(ARGS) || test $$? -eq 5
 
 # Each at a small size, with a JSON line last; MNIST is read from DATA where that is given.
 bench: $(READY)
