@@ -43,6 +43,19 @@ util.validate_config(prepared)
 print(json.dumps(prepared))
 """
 
+# Ray's own choice of security groups, which asks AWS unless every node type names one.
+GROUPS = """
+import sys, yaml
+from ray.autoscaler._private.aws import config as aws
+
+def ask(*_):
+    sys.exit("AWS was asked")
+
+aws._resource = aws._client = ask
+text = open(sys.argv[1]).read()
+assert aws._configure_security_group(yaml.safe_load(text)) == yaml.safe_load(text)
+"""
+
 
 @pytest.mark.parametrize("provider", LAUNCHERS)
 def test_ray_reads_the_launcher_file(provider: str, tmp_path: Path) -> None:
@@ -81,10 +94,38 @@ def test_a_launched_cluster_is_closed(provider: str) -> None:
     assert config["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert not [command for command in starts if "0.0.0.0" in command]
-    if provider == "aws":
-        rules = config["provider"]["security_group"]["IpPermissions"]
-        assert [(rule["FromPort"], rule["ToPort"]) for rule in rules] == [(22, 22)]
-        assert "0.0.0.0/0" not in str(rules)
+
+
+@pytest.mark.parametrize("provider", LAUNCHERS)
+def test_all_workers_are_started_at_once(provider: str) -> None:
+    """A sweep takes the room that there is when it starts: nodes that come on demand would never come."""
+    config = launcher(provider)
+    worker = config["available_node_types"]["worker"]
+    assert worker["min_workers"] == worker["max_workers"] == config["max_workers"]
+    # and who starts one is told to wait for them
+    readme = (TEMPLATES / provider / "README.md").read_text()
+    steps = ("ray up ", "ray status", "arsvd submit ")
+    places = [readme.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+def test_ray_makes_no_security_group_on_aws(tmp_path: Path) -> None:
+    """Ray's own group lets SSH in from everywhere, whatever rules are added to it."""
+    config = launcher("aws")
+    assert "security_group" not in config["provider"]
+    groups = [kind["node_config"]["SecurityGroupIds"] for kind in config["available_node_types"].values()]
+    assert groups == [["FILL_IN_SECURITY_GROUP"]] * 2
+    text = (TEMPLATES / "aws" / "cluster.yaml").read_text()
+    # one node type without a group is enough for Ray to make one
+    open_to_all = re.sub(r"^ *SecurityGroupIds: .*\n", "", text, count=1, flags=re.M)
+    for content, status, said in ((text, 0, ""), (open_to_all, 1, "AWS was asked")):
+        path = tmp_path / "cluster.yaml"
+        path.write_text(content)
+        done = subprocess.run(
+            [sys.executable, "-c", GROUPS, str(path)], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == status, done.stderr[-2000:]
+        assert said in done.stderr
 
 
 def test_kuberay_takes_the_manifests() -> None:
@@ -145,6 +186,10 @@ def test_the_slurm_script_is_sound() -> None:
     assert secured < min(starts)
     assert "umask 077" in text
     assert "--include-dashboard=false" in text
+    # the driver must hear the signal that comes before the end
+    drivers = [line.strip() for line in lines if "arsvd resume" in line or "arsvd sweep" in line]
+    assert len(drivers) == 2
+    assert all(line.startswith("env --default-signal=INT arsvd ") for line in drivers)
     # nothing after the first command is a directive, so all of them count
     directives = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
     first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))

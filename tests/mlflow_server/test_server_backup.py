@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def test_everything_is_there_after_a_restore(
     client.log_metric(run, "validation_accuracy", 0.97, step=1234)
     (tmp_path / "model.bin").write_bytes(b"weights")
     client.log_artifact(run, str(tmp_path / "model.bin"))
+    (tmp_path / "lock").write_text("a file of the run")
+    client.log_artifact(run, str(tmp_path / "lock"))
     client.create_registered_model("arsvd-digits", description="load_best")
     source = f"{client.get_run(run).info.artifact_uri}/model.bin"
     client.create_model_version("arsvd-digits", source, run, tags={"params": "1234"})
@@ -45,6 +48,10 @@ def test_everything_is_there_after_a_restore(
     backup = tmp_path / "backup"
     run_block("backup", first, BACKUP=str(backup), DATA=str(server.data))  # while the server runs
     assert {path.stat().st_mode & 0o777 for path in backup.iterdir()} == {0o600}
+    with tarfile.open(backup / "data.tar") as archive:
+        names = set(archive.getnames())
+    assert "./admin-password" in names
+    assert {"./lock", "./server.log"} & names == set()
     client.log_metric(run, "too_late", 1.0)
     server.end()
     first.stop("immediate")
@@ -63,6 +70,8 @@ def test_everything_is_there_after_a_restore(
     (tmp_path / "again").mkdir()
     path = client.download_artifacts(run, "model.bin", str(tmp_path / "again"))
     assert Path(path).read_bytes() == b"weights"
+    path = client.download_artifacts(run, "lock", str(tmp_path / "again"))
+    assert Path(path).read_text() == "a file of the run"
     asked = ("/api/2.0/mlflow/experiments/search", "POST", '{"max_results": 5}')
     assert restored.ask(*asked)[0] == 401
     status, text = restored.ask(*asked, user=("ada", "a password for ada"))

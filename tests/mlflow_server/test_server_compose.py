@@ -63,6 +63,18 @@ def test_no_port_is_open_beyond_loopback(compose: dict) -> None:
     assert not any(service.get("network_mode") == "host" for service in compose["services"].values())
 
 
+def test_only_s3_listens_for_the_other_services(compose: dict) -> None:
+    """The storage's other services ask nobody for a key."""
+    program, *options = compose["services"]["storage"]["command"]
+    assert program == "server"
+    told = dict(option.partition("=")[::2] for option in options)
+    addresses = {name: value for name, value in told.items() if name == "-ip" or name.endswith("ip.bind")}
+    assert addresses == {"-ip": "127.0.0.1", "-ip.bind": "127.0.0.1", "-s3.ip.bind": "0.0.0.0"}
+    assert told["-s3.config"] == compose["services"]["storage"]["configs"][0]["target"]
+    # nothing else of it is started: -iam, -webdav, -sftp and the queue would listen too
+    assert set(told) == {*addresses, "-s3", "-s3.config"}
+
+
 def test_secrets_come_from_outside_and_have_no_default(compose: dict) -> None:
     used = re.findall(r"\$\{([^}]*)\}", FILE.read_text())
     assert len(used) == 6
