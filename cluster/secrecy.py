@@ -6,8 +6,15 @@ from collections.abc import Iterable, Mapping
 from cluster.state import ClusterError
 
 _PREFIXES = ("ARSVD_", "MLFLOW_")
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_KEY|AUTH")
-_SECRET_IN_ADDRESS = re.compile(r"://[^/\s@:]*:[^\s@]+@|[?&](?:password|passwd|pwd|token)=", re.IGNORECASE)
+# the short ones as words only: KEYBOARD and BYPASS are no secrets
+_SECRET_NAME = re.compile(
+    r"PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIAL|PRIVATE|AUTH|APIKEY|_(?:PASS|PWD|KEYS?|KEK)(?:_|$)",
+    re.IGNORECASE,
+)
+# with what stands before the word: sslpassword, access_token
+_SECRET_IN_ADDRESS = re.compile(
+    r"://[^/\s@:]*:[^\s@]+@|[?&]\w*(?:password|passphrase|passwd|pwd|token)=", re.IGNORECASE
+)
 
 
 def shippable(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -44,6 +44,7 @@ def check_shared_storage(path_or_uri: str) -> None:
     names = [f"{name}-{node['NodeID'][:12]}" for node in others]
     try:
         folder = _Folder(path_or_uri)
+        folder.make()
         folder.write(name, token)
     except Exception as error:
         raise SharedStorageError(f"nothing can be written to {path_or_uri} here: {_reason(error)}") from None
@@ -70,12 +71,22 @@ class _Folder:
     def __init__(self, path_or_uri: str) -> None:
         from pyarrow import fs
 
-        if path_or_uri.startswith(_S3):
+        self._in_bucket = path_or_uri.startswith(_S3)
+        if self._in_bucket:
             self._root = path_or_uri.removeprefix(_S3).strip("/")
             self._files = _s3(self._root.partition("/")[0])
         else:
             self._root = path_or_uri
             self._files = fs.LocalFileSystem()
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no such directory; a bucket has none, only names of objects."""
+        return not self._in_bucket and not os.path.isdir(self._root)
+
+    def make(self) -> None:
+        """Create the directory. The driver alone does: on a node without the mount it would be litter."""
+        if not self._in_bucket:
             self._files.create_dir(self._root, recursive=True)
 
     def write(self, name: str, text: str) -> None:
@@ -127,6 +138,8 @@ def _look(path_or_uri: str, name: str, answer: str, token: str) -> str | None:
     try:
         folder = _Folder(path_or_uri)
         if not folder.shows(name, token):
+            if folder.missing:
+                return f"has no such directory as {path_or_uri}: it is not shared"
             return f"does not see the file that was just written to {path_or_uri}: it is not shared"
         folder.write(answer, token)
     except Exception as error:

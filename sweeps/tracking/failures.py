@@ -15,6 +15,8 @@ _LOST_CONNECTION = re.compile(
 _COLLISION = re.compile(r"IntegrityError|UniqueViolation|Duplicate entry")
 # How MLflow words a request that got no answer; with a status in it, it is the answer that was no good.
 _NO_ANSWER = "API request to http"
+# A password as an option of an address, which SQLAlchemy takes as well.
+_SECRET_OPTION = re.compile(r"([?&](?:ssl)?(?:password|passwd|pwd|token)=)[^&\s]*", re.IGNORECASE)
 _CLOUD_STORAGE = ("azure", "boto3", "botocore", "google", "s3transfer")
 
 
@@ -38,6 +40,7 @@ class ServerAwayError(TrackingError):
 
 def redact(text: str) -> str:
     """Remove user and password from every address of a server or database in a text."""
+    text = _SECRET_OPTION.sub(r"\1", text)
     # A URL's user part ends at the last @ before the first slash. SQLAlchemy is laxer: its passwords may hold
     # slashes, and end at the first @ (yet one that holds an @ must not leak its second half).
     text = re.sub(r"(://)[^/\s]*@", r"\1", text)

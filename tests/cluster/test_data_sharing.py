@@ -27,16 +27,21 @@ with ray_session("auto"):
                 place = int(offset, 16) + address - first
                 return {"file": f"{device} {inode}", "place": place, "rights": rights, "name": " ".join(name)}
 
+    def own_bytes():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
+
     class Looking(PackTrainable):
+        def __init__(self, *arguments, **rest):
+            self.own_before = own_bytes()  # the data set is taken from the object store after this
+            super().__init__(*arguments, **rest)
+
         def step(self):
             images = self._workbench.dataset.train.images
             seen = mapping(images.data_ptr())
             seen |= {"sum": int(images.sum()), "pid": os.getpid()}
             seen["node"] = ray.get_runtime_context().get_node_id()
-            seen["process"] = int(next(
-                line.split()[1] for line in Path("/proc/self/status").read_text().splitlines()
-                if line.startswith("RssAnon")
-            ))
+            seen |= {"grown": self.own_grown, "writing": self.writing}
             # every node gets trials: one process waits until all four are there
             here = Path(self.folder, str(os.getpid()))
             here.touch()
@@ -48,6 +53,12 @@ with ray_session("auto"):
         def setup(self, config, folder, **rest):
             self.folder = folder
             super().setup({"members": []}, **rest)
+            self.own_grown = own_bytes() - self.own_before
+            try:
+                rest["data"]["train_images"][0] = 0
+                self.writing = "possible"
+            except ValueError as error:
+                self.writing = str(error)
 
     def split(samples):
         generator = torch.Generator().manual_seed(samples)
@@ -105,6 +116,7 @@ def test_trials_of_a_node_read_the_same_memory(start_cluster: Any) -> None:
     for trials in by_node.values():
         # the same bytes of the node's object store, which trials may only read
         assert len({(one["file"], one["place"]) for one in trials}) == 1
-        assert {one["rights"][1] for one in trials} <= {"-", "w"}
+        assert {one["writing"] for one in trials} == {"assignment destination is read-only"}
+        assert max(one["grown"] for one in trials) < told["bytes"]
         assert {one["name"].split("/")[1] for one in trials} == {"dev"}
     assert len({one["file"] for one in seen}) == 2  # one object store a node

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from cluster import shared
+
 CHECK = """
 import sys
 from cluster.attach import ray_session
@@ -19,6 +21,23 @@ with ray_session("auto"):
 """
 
 
+def test_a_node_answers_and_leaves_no_directory_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_APPEAR_SECONDS", 0)
+    missing = tmp_path / "mount" / "home"
+    said = shared._look(str(missing), "probe", "answer", "token")
+    assert said == f"has no such directory as {missing}: it is not shared"
+    assert list(tmp_path.iterdir()) == []
+    missing.mkdir(parents=True)
+    said = shared._look(str(missing), "probe", "answer", "token")
+    assert said == f"does not see the file that was just written to {missing}: it is not shared"
+    assert list(missing.iterdir()) == []
+    (missing / "probe").write_text("token")
+    assert shared._look(str(missing), "probe", "answer", "token") is None
+    assert (missing / "answer").read_text() == "token"
+
+
 @pytest.mark.slow
 def test_places_are_told_apart(three_nodes: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
@@ -31,7 +50,7 @@ def test_places_are_told_apart(three_nodes: Any, tmp_path: Path) -> None:
     shared, refused, unusable = done.stdout.splitlines()
     assert shared == "shared"
     assert list((tmp_path / "new" / "home").iterdir()) == []
-    assert f"does not see the file that was just written to {unshared}: it is not shared" in refused
+    assert f"has no such directory as {unshared}: it is not shared" in refused
     assert "ARSVD_HOME (or --home) on storage that all nodes mount at the same path, or s3://" in refused
     assert "nothing can be written to" in unusable
     assert "Not a directory" in unusable

@@ -19,6 +19,14 @@ def test_only_settings_of_ours_that_hold_no_secret_are_shipped() -> None:
             "MLFLOW_TRACKING_PASSWORD": "hunter2",
             "MLFLOW_TRACKING_TOKEN": "hunter2",
             "ARSVD_API_KEY": "hunter2",
+            "ARSVD_api_key": "hunter2",
+            "ARSVD_FOO_KEY": "hunter2",
+            "ARSVD_KEYS_OF_THE_BUCKET": "hunter2",
+            "ARSVD_PASS": "hunter2",
+            "MLFLOW_CRYPTO_KEK_PASSPHRASE": "hunter2",
+            "MLFLOW_CRYPTO_KEK_VERSION": "2",
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "hunter2",
+            "MLFLOW_MYSQL_SSL_KEY": "/home/me/key.pem",
             "AWS_SECRET_ACCESS_KEY": "hunter2",
             "PGPASSWORD": "hunter2",
             "PATH": "/bin",
@@ -29,7 +37,40 @@ def test_only_settings_of_ours_that_hold_no_secret_are_shipped() -> None:
         "MLFLOW_TRACKING_URI": "https://mlflow.example.org",
         "MLFLOW_TRACKING_USERNAME": "me",
     }
-    assert withheld == ["ARSVD_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"]
+    assert withheld == [
+        "ARSVD_API_KEY",
+        "ARSVD_FOO_KEY",
+        "ARSVD_KEYS_OF_THE_BUCKET",
+        "ARSVD_PASS",
+        "ARSVD_api_key",
+        "MLFLOW_CRYPTO_KEK_PASSPHRASE",
+        "MLFLOW_CRYPTO_KEK_VERSION",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY",
+        "MLFLOW_MYSQL_SSL_KEY",
+        "MLFLOW_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_TOKEN",
+    ]
+
+
+def test_ordinary_settings_are_shipped() -> None:
+    ordinary = dict.fromkeys(
+        (
+            "ARSVD_HOME",
+            "ARSVD_DATA",
+            "ARSVD_STUDY",
+            "ARSVD_BYPASS",
+            "MLFLOW_TRACKING_URI",
+            "MLFLOW_TRACKING_USERNAME",
+            "MLFLOW_TRACKING_INSECURE_TLS",
+            "MLFLOW_S3_ENDPOINT_URL",
+            "MLFLOW_S3_IGNORE_TLS",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+            "MLFLOW_KEYBOARD",
+        ),
+        "set",
+    )
+    assert shippable(ordinary) == (ordinary, [])
 
 
 @pytest.mark.parametrize(
@@ -40,6 +81,9 @@ def test_only_settings_of_ours_that_hold_no_secret_are_shipped() -> None:
         "postgresql+psycopg2://me:p@ss:w/rd@db/study",
         "mysql://:hunter2@db/study",
         "postgresql://db/study?user=me&password=hunter2",
+        "postgresql://me@db/study?sslmode=verify-full&sslpassword=hunter2",
+        "https://mlflow.example.org/?passphrase=hunter2",
+        "https://mlflow.example.org/?access_token=hunter2",
     ],
 )
 def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None:
@@ -58,6 +102,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None
         "http://127.0.0.1:8265",
         "lr: {loguniform: [3e-4, 1e-2]}",
         "dataset.path=/shared/a:b@c",
+        "postgresql://me@db/study?passfile=/home/me/.pgpass&sslmode=require",
     ],
 )
 def test_what_holds_no_password_passes(text: str) -> None:

@@ -43,6 +43,8 @@ def test_the_environment_names_the_server(blank: str, monkeypatch: pytest.Monkey
         ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
         ("ask http://bob:secret@host/a for models:/m@best", "ask http://host/a for models:/m@best"),
         ("ftp://bob:secret@host", "ftp://host"),
+        ("postgresql://db/study?user=me&password=s3cret", "postgresql://db/study?user=me&password="),
+        ("postgresql://db/a?sslpassword=s&sslmode=require", "postgresql://db/a?sslpassword=&sslmode=require"),
     ],
 )
 def test_redact_removes_credentials_only(text: str, redacted: str) -> None:
