@@ -14,11 +14,12 @@ from typing import Any
 
 from cluster.addresses import ACCESS_REMEDY, ADDRESS_VARIABLE
 from cluster.local import configure_client
-from cluster.state import ClusterError, read_state
+from cluster.state import ClusterError, default_home, read_state
 
 _API_VARIABLE = "RAY_API_SERVER_ADDRESS"  # outranks the address that Ray's client is given
 _SECONDS = 8
 _PAUSE_SECONDS = 1
+_PATIENCE_SECONDS = 60  # what a forwarded port that ended takes to be opened again, by a person too
 # `arsvd stop` is a Ctrl-C to the sweep, which ends in order: running members are kept for `resume`
 _STOP = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
 _CHATTY_LOGGERS = (
@@ -33,6 +34,14 @@ _CAUSES = {
     "timeout": f"no answer within {_SECONDS} s",
 }
 _FINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+class UnknownJobError(ClusterError):
+    """The cluster has no such job."""
+
+
+class ConnectionLostError(ClusterError):
+    """The cluster stopped answering while a job was followed; the job does not depend on that."""
 
 
 @dataclass(frozen=True)
@@ -137,20 +146,26 @@ class JobServer:
     def follow(self, job_id: str, write: Callable[[str], None]) -> Job:
         """Pass on what a job prints, from the beginning, until it ends.
 
+        A connection that is lost is sought again for a minute.
+
         Args:
             job_id: the job.
-            write: receives pieces of text.
+            write: receives pieces of text, each once.
 
         Raises:
-            ClusterError: there is no such job, or the cluster went away.
+            UnknownJobError: there is no such job.
+            ConnectionLostError: the cluster went away.
+            ClusterError: it did not answer in the first place.
         """
         shown = 0
+        lost: float | None = None  # when the connection was lost, None while it holds
         self.job(job_id)
 
         async def tail() -> None:
-            nonlocal shown
+            nonlocal shown, lost
             passed = 0
             async for piece in self._client.tail_job_logs(job_id):
+                lost = None
                 # after a lost connection the log comes from the beginning again
                 fresh = piece[max(0, shown - passed) :]
                 passed += len(piece)
@@ -159,11 +174,28 @@ class JobServer:
                     write(fresh)
 
         while True:
-            with self._errors(job_id):
-                asyncio.run(tail())
-            job = self.job(job_id)
-            if job.final:
-                return job
+            began = time.monotonic()
+            try:
+                with self._errors(job_id):
+                    asyncio.run(tail())
+                job = self.job(job_id)
+            except ClusterError as error:
+                # a broken pipe is that of `write`: whoever read there is gone
+                if isinstance(error, UnknownJobError) or isinstance(error.__cause__, BrokenPipeError):
+                    raise
+                now = time.monotonic()
+                # a job may print nothing for hours: an attempt that lasted so long was a connection
+                if lost is None or now - began > _PATIENCE_SECONDS:
+                    lost = now
+                if now - lost >= _PATIENCE_SECONDS:
+                    raise ConnectionLostError(
+                        f"{error}; it has not answered for {_PATIENCE_SECONDS} s. {job_id} runs on: "
+                        f"`arsvd logs -f {job_id}`"
+                    ) from error
+            else:
+                lost = None
+                if job.final:
+                    return job
             time.sleep(_PAUSE_SECONDS)
 
     def stop(self, job_id: str) -> Job:
@@ -188,11 +220,12 @@ class JobServer:
             RuntimeError,
             ValueError,
             ConnectionError,
+            TimeoutError,
             requests.RequestException,
             aiohttp.ClientError,
         ) as error:
             if job_id is not None and "does not exist" in str(error):
-                raise ClusterError(
+                raise UnknownJobError(
                     f"the cluster at {self.address} has no job {job_id!r}: `arsvd jobs` lists them"
                 ) from None
             raise ClusterError(f"the cluster at {self.address}: {_short(str(error))}") from error
@@ -242,6 +275,8 @@ def _find_url(address: str | None, home: Path | None) -> str:
             named = value
     if named is None:
         state = read_state(home)
+        if state is not None:
+            state.check_here(default_home() if home is None else home)
         if state is None or not state.running:
             raise ClusterError(
                 "which cluster? Give --address http://HEAD:8265, or start one: `arsvd cluster up`"

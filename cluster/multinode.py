@@ -4,6 +4,8 @@ Its nodes are real: raylets, object stores and workers of their own, in processe
 one. What they share is the machine, so every path is shared storage here.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -13,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,12 +24,13 @@ from typing import Any
 from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE
 from cluster.local import LOOPBACK_ONLY
 from cluster.probe import Node, ask
-from cluster.processes import ProcessId, marked, wait_until, with_descendants
-from cluster.state import STATE_FILE, ClusterError, LocalCluster, default_home, read_state
+from cluster.processes import ProcessId, holding, marked, wait_until, with_descendants
+from cluster.state import STATE_FILE, ClusterError, LocalCluster, Machine, default_home, read_state
 from cluster.supervisor import NODE_VARIABLE
 
 CLUSTER_VARIABLE = "ARSVD_LOCAL_CLUSTER"  # marks a cluster's processes with its id
 TOKEN_FILE = "cluster-token"  # noqa: S105 - a file's name
+_LOCK_FILE = "cluster.lock"
 _OBJECT_STORE_BYTES = 200_000_000
 _DASHBOARD_PORT = 8265
 _START_SECONDS = 240  # two busy cores need 15 for three nodes
@@ -85,19 +89,32 @@ def start(
         object_store_bytes: shared memory of each node.
 
     Raises:
-        ClusterError: one runs already in this home, or it did not start.
+        ClusterError: one runs already in this home, here or on another machine, or it did not start.
     """
     if not Path("/proc/self/environ").exists():
         raise ClusterError("a local cluster of several nodes needs Linux")
     home = default_home() if home is None else home
-    known = read_state(home)
-    if known is not None:
-        if known.running:
-            raise ClusterError(
-                f"a cluster runs already, at {known.address}: end it with `arsvd cluster down`"
-            )
-        _remove(known, home)  # the machine was restarted, or its supervisor was killed
     home.mkdir(parents=True, exist_ok=True)
+    with _alone(home):
+        known = read_state(home)
+        if known is not None:
+            known.check_here(home)
+            if known.running:
+                raise ClusterError(
+                    f"a cluster runs already, at {known.address}: end it with `arsvd cluster down`"
+                )
+            _remove(known, home)  # the machine was restarted, or its supervisor was killed
+        return _start(nodes, cpus_per_node, home, dashboard, dashboard_port, object_store_bytes)
+
+
+def _start(
+    nodes: int,
+    cpus_per_node: int,
+    home: Path,
+    dashboard: bool,
+    dashboard_port: int | None,
+    object_store_bytes: int,
+) -> LocalCluster:
     token_path = home / TOKEN_FILE
     _write_token(token_path)
     cluster_id = secrets.token_hex(8)
@@ -121,6 +138,7 @@ def start(
             raise ClusterError(f"the local cluster ended at once; its last words: {_last_words(scratch)}")
         cluster = LocalCluster(
             id=cluster_id,
+            machine=Machine.this(),
             supervisor=process,
             address=address,
             dashboard=None if port is None else f"http://127.0.0.1:{port}",
@@ -132,7 +150,7 @@ def start(
         cluster.write(home)
     except BaseException:
         supervisor.terminate()
-        _end_marked(cluster_id)
+        _end_left(cluster_id, scratch)
         shutil.rmtree(scratch, ignore_errors=True)
         token_path.unlink(missing_ok=True)
         raise
@@ -146,27 +164,30 @@ def stop(home: Path | None = None) -> LocalCluster:
         home: where the state file is; `default_home()` when None.
 
     Raises:
-        ClusterError: no cluster was started in this home.
+        ClusterError: no cluster was started in this home, or one on another machine.
     """
     home = default_home() if home is None else home
-    cluster = _known(home)
-    everything = with_descendants([cluster.supervisor])
-    cluster.supervisor.send(signal.SIGTERM)
-    wait_until(lambda: not cluster.running, _END_SECONDS)
-    for process in everything:
-        process.send(signal.SIGKILL)
-    _remove(cluster, home)
+    _known(home)
+    with _alone(home):
+        cluster = _known(home)
+        if cluster.running:  # after a restart of the machine its processes' numbers are others'
+            everything = with_descendants([cluster.supervisor])
+            cluster.supervisor.send(signal.SIGTERM)
+            wait_until(lambda: not cluster.running, _END_SECONDS)
+            for process in everything:
+                process.send(signal.SIGKILL)
+        _remove(cluster, home)
     return cluster
 
 
 def status(home: Path | None = None) -> Status:
-    """Say what became of a cluster's nodes; `configure_ray("auto", home)` comes first.
+    """Say what became of a cluster's nodes; `configure_ray` for its address comes first.
 
     Args:
         home: where the state file is; `default_home()` when None.
 
     Raises:
-        ClusterError: no cluster was started in this home, or it does not answer.
+        ClusterError: no cluster was started in this home, or one on another machine, or it does not answer.
     """
     cluster = _known(default_home() if home is None else home)
     return Status(cluster, ask(cluster.address).nodes if cluster.running else ())
@@ -184,21 +205,38 @@ def _known(home: Path) -> LocalCluster:
     cluster = read_state(home)
     if cluster is None:
         raise ClusterError(f"no local cluster was started in {home}: `arsvd cluster up` starts one")
+    cluster.check_here(home)
     return cluster
 
 
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Let one process at a time start or end the cluster of a home; the others wait.
+
+    The file stays: where it was removed, one process could hold the old one and another a new one.
+    """
+    with (home / _LOCK_FILE).open("a") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _remove(cluster: LocalCluster, home: Path) -> None:
-    _end_marked(cluster.id)
+    _end_left(cluster.id, cluster.scratch)
     shutil.rmtree(cluster.scratch, ignore_errors=True)
     cluster.token_path.unlink(missing_ok=True)
     (home / STATE_FILE).unlink(missing_ok=True)
 
 
-def _end_marked(cluster_id: str) -> None:
-    """End what a supervisor left behind; more than once, since a dying process may start another."""
+def _end_left(cluster_id: str, scratch: Path) -> None:
+    """End what a supervisor left behind; more than once, since a dying process may start another.
+
+    A worker that has renamed itself shows no mark any more, but its log is in the cluster's folder. Without
+    its node it ends by itself, after a minute where it was just being started.
+    """
 
     def none_left() -> bool:
-        left = marked(CLUSTER_VARIABLE, cluster_id)
+        left = [*marked(CLUSTER_VARIABLE, cluster_id), *holding(scratch)]
         for process in left:
             process.send(signal.SIGKILL)
         return not left

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,19 @@ def marked(variable: str, value: str) -> list[ProcessId]:
     return found
 
 
+def holding(folder: Path) -> list[ProcessId]:
+    """Find the processes of this user that have a file below a folder open, whatever they call themselves."""
+    inside = f"{folder}{os.sep}"
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        process = ProcessId.of(int(entry.name))
+        if process is None or process.pid == os.getpid():
+            continue
+        if any(path.startswith(inside) for path in _opened(entry)):
+            found.append(process)
+    return found
+
+
 def with_descendants(roots: list[ProcessId]) -> list[ProcessId]:
     """Return running processes, their children, the children of those, and so on; each once."""
     children: dict[int, list[ProcessId]] = {}
@@ -95,6 +108,14 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def _opened(entry: Path) -> Iterator[str]:
+    """Yield what the process of a folder of /proc has open; nothing of another user's."""
+    with contextlib.suppress(OSError):
+        for link in (entry / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed just now
+                yield os.readlink(link)
 
 
 def _parent(pid: int) -> int:

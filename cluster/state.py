@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from cluster.processes import ProcessId
 
 STATE_FILE = "cluster.json"
 HOME_VARIABLE = "ARSVD_HOME"
-_VERSION = 1
+_VERSION = 2
 
 
 class ClusterError(RuntimeError):
@@ -17,11 +18,34 @@ class ClusterError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Machine:
+    """A machine between two of its starts: numbers of processes mean nothing on any other.
+
+    Attributes:
+        name: its host name.
+        boot: drawn by the kernel at every start; empty where the system does not say it.
+    """
+
+    name: str
+    boot: str
+
+    @classmethod
+    def this(cls) -> "Machine":
+        """Describe the machine of this process."""
+        try:
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except OSError:
+            boot = ""
+        return cls(socket.gethostname(), boot)
+
+
+@dataclass(frozen=True)
 class LocalCluster:
-    """A cluster of several nodes on this machine.
+    """A cluster of several nodes on one machine.
 
     Attributes:
         id: marks its processes, in their environment.
+        machine: where it was started; a home on shared storage shows its state to others too.
         supervisor: the process that its nodes belong to.
         address: `HOST:PORT` of the head node.
         dashboard: `http://HOST:PORT`; None where Ray was installed without it.
@@ -32,6 +56,7 @@ class LocalCluster:
     """
 
     id: str
+    machine: Machine
     supervisor: ProcessId
     address: str
     dashboard: str | None
@@ -42,8 +67,23 @@ class LocalCluster:
 
     @property
     def running(self) -> bool:
-        """Whether its supervisor still is the process that was started."""
-        return self.supervisor.alive
+        """Whether its supervisor still is the process that was started, on this machine."""
+        return self.machine == Machine.this() and self.supervisor.alive
+
+    def check_here(self, home: Path) -> None:
+        """Refuse a cluster of another machine: whether it runs cannot be seen from here.
+
+        Args:
+            home: where its state file is.
+
+        Raises:
+            ClusterError: it was started on another machine.
+        """
+        if self.machine.name != Machine.this().name:
+            raise ClusterError(
+                f"the cluster in {home} runs on {self.machine.name}: end it there, or remove "
+                f"{home / STATE_FILE} if that machine is gone"
+            )
 
     def write(self, home: Path) -> None:
         """Write the state file, whole or not at all."""
@@ -84,6 +124,7 @@ def read_state(home: Path | None = None) -> LocalCluster | None:
             raise ValueError(f"version {values['version']}")
         return LocalCluster(
             id=str(values["id"]),
+            machine=Machine(str(values["machine"]["name"]), str(values["machine"]["boot"])),
             supervisor=ProcessId(int(values["supervisor"]["pid"]), int(values["supervisor"]["started"])),
             address=str(values["address"]),
             dashboard=values["dashboard"],

@@ -165,12 +165,16 @@ def free_port(host: str, port: int) -> int:
 
 @contextlib.contextmanager
 def ends_on_signals() -> Iterator[None]:
-    """Leave the context in order, with what it holds, on Ctrl-C, SIGTERM and a closed terminal."""
+    """Leave the context in order, with what it holds, on Ctrl-C, SIGTERM and a closed terminal.
+
+    A signal that this process was started to ignore stays ignored: `nohup` means it.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    taken = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in taken}
     try:
         with contextlib.suppress(KeyboardInterrupt):
             yield

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from sweeps.tracking.writer import Status
 
-_PAGE = "report/front.html"
-
 
 @dataclass(frozen=True)
 class Synced:
@@ -53,6 +51,7 @@ def sync_sweep(
     *,
     to: str | None = None,
     data_dir: Path | None = None,
+    force: bool = False,
     patience: float = PATIENCE_SECONDS,
     told: Callable[[str], None] | None = None,
 ) -> Synced:
@@ -65,6 +64,7 @@ def sync_sweep(
         ledger: the sweep's directory.
         to: the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
         data_dir: where data sets lie; see `arsvd.data.data_root`.
+        force: take the lock of a process on another machine.
         patience: seconds to wait for a server that goes away meanwhile.
         told: is told why it takes long.
 
@@ -77,7 +77,7 @@ def sync_sweep(
         LedgerError: the ledger is damaged in more than single members.
     """
     client = connect(to)
-    with hold(ledger), prompt_requests(), Worker() as worker:
+    with hold(ledger, force), prompt_requests(), Worker() as worker:
         config, front = ledger.config, ledger.front()
         records, missing = _readable(ledger)
         writer = SweepWriter(client)
@@ -86,7 +86,7 @@ def sync_sweep(
         if front is not None:
             models, lost = _front_models(client, ledger, front, config, records, data_dir)
             missing += lost
-            _complete_report(ledger, front, config)
+            _write_report(ledger, front, config)
         for record in records:
             worker.submit(write_member, writer, ledger, record.key, label=f"member {record.number}")
         _submit_progress(worker, writer, ledger, config, records)
@@ -176,12 +176,11 @@ def _unbuilt(entry: FrontPoint) -> nn.Module:
     raise LedgerError(f"the model of {entry.point.params:,} parameters cannot be built without its data set")
 
 
-def _complete_report(ledger: Ledger, front: Front, config: SweepConfig) -> None:
-    """Write the report where the sweep ended before it did."""
-    if not ledger.storage.exists(_PAGE):
-        facts = ledger.facts
-        with ledger.new_report() as folder:
-            write_report(folder, front, facts.id, facts.dataset, config_to_params(config))
+def _write_report(ledger: Ledger, front: Front, config: SweepConfig) -> None:
+    """Write the report again: the one that is there may be an earlier front's, or half of one."""
+    facts = ledger.facts
+    with ledger.new_report() as folder:
+        write_report(folder, front, facts.id, facts.dataset, config_to_params(config))
 
 
 def _submit_progress(

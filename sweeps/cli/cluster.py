@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweeps.cli.errors import reports_errors
-from sweeps.cli.options import AS_JSON
+from sweeps.cli.errors import InputError, reports_errors
+from sweeps.cli.options import AS_JSON, FORCE
 
 if TYPE_CHECKING:
     from cluster.jobs import JobServer
@@ -69,8 +69,11 @@ def status(as_json: bool) -> None:
     """Say which nodes run."""
     from cluster import multinode
     from cluster.local import configure_ray
+    from cluster.state import read_state
 
-    configure_ray("auto")
+    started = read_state()
+    if started is not None:
+        configure_ray(started.address)  # `auto` would be RAY_ADDRESS, which may be another cluster's
     seen = multinode.status()
     if as_json:
         click.echo(json.dumps(seen.to_dict()))
@@ -92,6 +95,7 @@ def status(as_json: bool) -> None:
 )
 @click.option("--data-dir", metavar="PATH", help="Where data sets lie on the head node.")
 @click.option("--resume", is_flag=True, help="CONFIG is a sweep in that home, to be continued.")
+@FORCE
 @click.option(
     "--requirements", is_flag=True, help="Have pip install this machine's versions of what arsvd needs first."
 )
@@ -105,6 +109,7 @@ def submit(
     home: str | None,
     data_dir: str | None,
     resume: bool,
+    force: bool,
     requirements: bool,
     no_wait: bool,
     as_json: bool,
@@ -120,9 +125,11 @@ def submit(
     from cluster.submission import submit as hand_in
     from sweeps.config import dump_config, load_config
 
+    if force and not resume:
+        raise InputError("--force goes with --resume: a new sweep has no lock that could be taken")
     command = ["python", "-m", "sweeps.cli"]
     if resume:
-        command += ["resume", config, *overrides]
+        command += ["resume", config, *overrides, *(["--force"] if force else [])]
         files = {}
     else:
         # what is wrong with it is said here, not in a log over there
@@ -196,8 +203,12 @@ def _folder(package: str) -> Path:
 
 def _follow(server: "JobServer", job_id: str, quiet: bool = False) -> None:
     """Show a job's output until it ends; the exit status is the job's."""
+    from cluster.jobs import ConnectionLostError
+
     try:
         job = server.follow(job_id, lambda text: click.echo(text, nl=False, err=quiet))
+    except ConnectionLostError as error:
+        raise JobLostError(str(error)) from error
     except KeyboardInterrupt:
         click.echo(f"\n{job_id} runs on: `arsvd logs -f {job_id}`, `arsvd stop {job_id}`", err=True)
         raise
@@ -207,3 +218,7 @@ def _follow(server: "JobServer", job_id: str, quiet: bool = False) -> None:
 
 class JobFailedError(RuntimeError):
     """A job that ended without success; its log says why."""
+
+
+class JobLostError(JobFailedError):
+    """A job that could not be followed to its end; it runs on."""

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from sweeps.cli.errors import reports_errors
-from sweeps.cli.options import AS_JSON, DATA_DIR
+from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
 
 if TYPE_CHECKING:
     from sweeps.runner import Prepared
@@ -57,7 +57,7 @@ def sweep(
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @DATA_DIR
 @_ADDRESS
-@click.option("--force", is_flag=True, help="Take the lock of a process on another machine, if that is gone.")
+@FORCE
 @_QUIET
 @AS_JSON
 @reports_errors

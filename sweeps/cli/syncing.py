@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sweeps.cli.errors import reports_errors
-from sweeps.cli.options import AS_JSON, DATA_DIR
+from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
 
 
 @click.command()
@@ -18,9 +18,10 @@ from sweeps.cli.options import AS_JSON, DATA_DIR
     "into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
 )
 @DATA_DIR
+@FORCE
 @AS_JSON
 @reports_errors
-def sync(sweep_id: str, to: str | None, data_dir: Path | None, as_json: bool) -> None:
+def sync(sweep_id: str, to: str | None, data_dir: Path | None, force: bool, as_json: bool) -> None:
     """Give MLflow what a sweep's directory has and MLflow has not: runs, models, aliases, report.
 
     SWEEP is an id from `arsvd list`, or a beginning of one. It can be repeated; nothing is there twice. The
@@ -33,7 +34,9 @@ def sync(sweep_id: str, to: str | None, data_dir: Path | None, as_json: bool) ->
     from sweeps.tracking.connection import sweeps_home
 
     ledger = Ledger.open(sweeps_home(), sweep_id)
-    done = sync_sweep(ledger, to=to, data_dir=data_dir, told=lambda text: click.echo(text, err=True))
+    done = sync_sweep(
+        ledger, to=to, data_dir=data_dir, force=force, told=lambda text: click.echo(text, err=True)
+    )
     server = redact(done.uri)
     if as_json:
         missing = [{"what": missed.what, "cause": missed.cause} for missed in done.missing]

@@ -1,5 +1,6 @@
 """What a cluster is called, where its token is, and what is written down about a local one."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from cluster.addresses import Address, find_address, has_token
 from cluster.processes import ProcessId, marked, wait_until, with_descendants
-from cluster.state import ClusterError, LocalCluster, read_state
+from cluster.state import ClusterError, LocalCluster, Machine, read_state
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,7 @@ def running_here(tmp_path: Path) -> LocalCluster:
     assert supervisor is not None
     return LocalCluster(
         id="0123",
+        machine=Machine.this(),
         supervisor=supervisor,
         address="127.0.0.1:4711",
         dashboard="http://127.0.0.1:8265",
@@ -85,9 +87,12 @@ def test_auto_is_the_environment_then_the_local_cluster_then_ray(
     # the process that has the number now is another one
     (tmp_path / "cluster.json").write_text(text.replace(f": {cluster.supervisor.started}", ": 1"))
     assert find_address("auto", tmp_path) is None
+    # since then the machine was restarted, and numbers of processes were given out anew
+    dataclasses.replace(cluster, machine=Machine(cluster.machine.name, "another start")).write(tmp_path)
+    assert find_address("auto", tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"version": 1}', '{"version": 2}'])
 def test_a_damaged_state_file_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text(text)
     with pytest.raises(ClusterError, match=r"cluster\.json .*remove it if no cluster runs"):

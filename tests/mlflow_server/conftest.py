@@ -106,7 +106,14 @@ def command() -> Iterator[Start]:
             words += ["--data", str(data)]
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             process = subprocess.Popen(
-                words, cwd=folder, env=clean, stdin=subprocess.DEVNULL, stdout=out, stderr=err
+                words,
+                cwd=folder,
+                env=clean,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                # as from a terminal, also where these tests run under `nohup`
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
         running = Command(process, folder / "out", folder / "err", data, arguments=words)
         started.append(running)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mlflow_server import ServerError, ServerSettings, serve
+from mlflow_server import ServerError, ServerSettings, ends_on_signals, serve
 from sweeps.cli import main
 
 
@@ -70,6 +70,26 @@ def test_it_says_when_the_server_ends_by_itself(command: Callable) -> None:
     while server.processes() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert server.processes() == []
+
+
+def test_a_signal_that_is_ignored_stays_so_and_others_end_the_context() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` starts a process
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        passed = []
+        with ends_on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            passed.append("hangup")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            passed.append("termination")
+        assert passed == ["hangup"]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,13 @@ def check_whole(client: MlflowClient, ledger: Ledger, done: Synced) -> dict[str,
     return found
 
 
+def test_a_report_that_an_earlier_front_left_is_written_again(ledger: Ledger) -> None:
+    page = ledger.report / "front.html"
+    page.write_text("the front before the sweep went on")
+    check_whole(connect(), ledger, sync_sweep(ledger))
+    assert ledger.facts.id in page.read_text()
+
+
 def test_an_ended_sweep_is_brought_into_an_empty_store_once(
     home: Path, ledger: Ledger, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
