@@ -97,6 +97,8 @@ def write_member(writer: SweepWriter, ledger: Ledger, key: str) -> None:
 
     Raises:
         TrackingError: the server is away or refuses.
+        StorageError: its record cannot be reached.
+        LedgerError: its record is damaged.
     """
     record = ledger.member(key)
     if record is not None:
@@ -127,10 +129,6 @@ def publish(
         models: of the front.
         patience: seconds to wait for a server that is away.
         told: is told why it takes long.
-
-    Raises:
-        ValueError: a model cannot be exported.
-        LedgerError: a member's record or weights are damaged.
     """
     registered = submit_models(worker, client, writer, models)
     worker.submit(close_run, writer, ledger, "FINISHED", models.front, label="the report")
@@ -155,13 +153,18 @@ def register(
 
     Raises:
         TrackingError: the server is away or refuses.
+        StorageError: a member's weights cannot be reached.
+        ValueError: a model cannot be exported.
+        LedgerError: a member's record or weights are damaged.
+        CancelledError: the worker is to end.
     """
 
     def build(entry: FrontPoint) -> nn.Module:
-        worker.answers()  # those before it are there
+        worker.check_cancelled()
         return models.build(entry)
 
-    versions = log_front(client, writer.run_id, models.front, build, models.data, models.configs)
+    watched = _Watched(client, worker)
+    versions = log_front(watched, writer.run_id, models.front, build, models.data, models.configs)
     return versions, set_aliases(client, models.data.name, models.max_drop)
 
 
@@ -172,6 +175,7 @@ def close_run(
 
     Raises:
         TrackingError: the server is away or refuses.
+        StorageError: a file of the ledger cannot be reached.
     """
     names = [name for name in ("sweep.yaml", FRONT, FRONT_SO_FAR) if ledger.storage.exists(name)]
     names += [f"report/{name}" for name in ledger.storage.files("report")]
@@ -205,6 +209,35 @@ def check_published(ledger: Ledger, missing: Sequence[Missed], uri: str, option:
 def configs(records: Sequence[MemberRecord]) -> "dict[str, Any]":
     """Return how each member was trained, by its key."""
     return {record.key: record.config for record in records}
+
+
+class _Watched:
+    """An MLflow client whose progress with models a worker can follow.
+
+    Only a registration is progress: models are built ahead of it, and all that comes before it is made again
+    by a repetition.
+
+    Args:
+        client: the server.
+        worker: which runs the calls.
+    """
+
+    def __init__(self, client: "MlflowClient", worker: Worker) -> None:
+        self._client, self._worker = client, worker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def log_model_artifacts(self, *arguments: Any, **keywords: Any) -> Any:
+        """Upload a model's files, unless the worker is to end."""
+        self._worker.check_cancelled()
+        return self._client.log_model_artifacts(*arguments, **keywords)
+
+    def create_model_version(self, *arguments: Any, **keywords: Any) -> Any:
+        """Register a model, and tell the worker."""
+        version = self._client.create_model_version(*arguments, **keywords)
+        self._worker.answers()
+        return version
 
 
 def _grouped(labels: Sequence[str]) -> list[str]:

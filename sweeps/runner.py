@@ -25,10 +25,12 @@ from sweeps.search.opening import study_place
 from sweeps.session import Session
 from sweeps.storage import StorageError
 from sweeps.tracking import SweepWriter, TrackingError, connect, prompt_requests
+from sweeps.tracking.failures import tracking_errors
+from sweeps.tracking.writer import Status
 from sweeps.tuning import InterruptedSweepError, tune_members
 from sweeps.worker import Worker
 
-_STOP_SECONDS = 5.0  # how long a sweep that was interrupted waits for a server that is away
+_STOP_SECONDS = 5.0  # how long a sweep that was interrupted goes on to write into MLflow
 
 
 @dataclass(frozen=True)
@@ -223,13 +225,25 @@ def _sweep_run(prepared: Prepared, ledger: Ledger) -> Iterator[tuple[SweepWriter
                 yield writer, worker
             except BaseException as error:
                 if isinstance(error, SweepStoppedError):
-                    with contextlib.suppress(Exception):  # members on file go to MLflow, where it answers
-                        worker.wait(_STOP_SECONDS)
+                    # members on file go to MLflow; models may need minutes, and somebody wants an end
+                    worker.wait(_STOP_SECONDS, limit=_STOP_SECONDS)
                 worker.cancel()
                 killed = isinstance(error, KeyboardInterrupt | SystemExit | SweepStoppedError)
                 with contextlib.suppress(TrackingError):  # the first error is the one to report
-                    writer.finish("KILLED" if killed else "FAILED")
+                    _close(prepared.client, writer, "KILLED" if killed else "FAILED")
                 raise
+
+
+def _close(client: MlflowClient, writer: SweepWriter, status: Status) -> None:
+    """Close the run of a sweep that ended early, unless the queue closed it before: then it is whole.
+
+    Raises:
+        TrackingError: the server is away or refuses.
+    """
+    with tracking_errors(client.tracking_uri):
+        standing = client.get_run(writer.run_id).info.status
+    if standing == "RUNNING":
+        writer.finish(status)
 
 
 def _plan_text(done: int, members: int, resources: TrialResources) -> str:

@@ -1,12 +1,14 @@
 """A thread that writes to a server in order, so that training never waits for it.
 
 The server may go away meanwhile. The call that failed is then tried again, with growing pauses, and the
-others queue behind it; training goes on. What the server refuses for good is kept as missing, and not tried
-again.
+others queue behind it; training goes on. What the server refuses for good, and what fails for a reason that
+nobody foresaw, is kept as missing, and not tried again.
 """
 
+import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -14,7 +16,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sweeps.tracking.failures import ServerAwayError, TrackingError
+from sweeps.storage import StorageError
+from sweeps.tracking.failures import ServerAwayError, TrackingError, one_line, redact
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -46,10 +51,11 @@ class _Call:
 class Worker:
     """Runs calls one after the other on one thread.
 
-    Promises: calls run in the order of their submission, each until it has succeeded or the server has
-    refused it. A call that fails with `ServerAwayError` is repeated, so it must be one that can be. Where the
-    server answered, with an internal error, the others go first: the fault may be in that one call. Nothing
-    waits for the server but `wait`, `settle` and `cancel`, which are for one thread at a time.
+    Promises: calls run in the order of their submission, each until it has succeeded, the server has refused
+    it, or it has failed for a reason that nobody foresaw, whose traceback is logged. A call that fails with
+    `ServerAwayError` or `StorageError` is repeated, so it must be one that can be. Where the server answered,
+    with an internal error, or a file cannot be reached, the others go first: the fault may be in that one
+    call. Nothing waits for the server but `wait`, `settle` and `cancel`, which are for one thread at a time.
 
     The queue holds the calls and their arguments: submit keys, not records.
 
@@ -62,7 +68,6 @@ class Worker:
         self._queue: deque[_Call] = deque()
         self._running = False
         self._missed: list[Missed] = []
-        self._errors: list[BaseException] = []
         self._away: str | None = None
         self._away_since = 0.0
         self._hurry = self._cancelled = self._closed = False
@@ -105,11 +110,19 @@ class Worker:
     def answers(self) -> None:
         """Say, from within a long call, that the server has just answered: an outage before it is over.
 
-        Raises:
-            CancelledError: the call is to end, since `cancel` waits for it.
+        It is for progress only, which a repetition of the call would not make again: a call that says so at
+        every try is tried for ever.
         """
         with self._changed:
             self._away = None
+
+    def check_cancelled(self) -> None:
+        """End a long call, from within it, where `cancel` waits for its end.
+
+        Raises:
+            CancelledError: it does.
+        """
+        with self._changed:
             if self._cancelled:
                 raise CancelledError
 
@@ -119,39 +132,41 @@ class Worker:
             self._changed.wait_for(lambda: not self._busy() or self._away is not None)
 
     def wait(
-        self, seconds: float = PATIENCE_SECONDS, told: Callable[[str], None] | None = None
+        self,
+        seconds: float = PATIENCE_SECONDS,
+        told: Callable[[str], None] | None = None,
+        limit: float | None = None,
     ) -> list[Missed]:
         """Wait until everything queued is done; give up once the server has been away for long.
 
         Args:
             seconds: how long it may be away, from now or from when it went, before what is left is dropped.
             told: is told once why it takes long, from the caller's thread.
+            limit: seconds to wait in all, whatever the server does; what is left then stays in the queue.
 
         Returns:
-            What is missing, of all calls since the last `wait`: refused by the server, or dropped.
-
-        Raises:
-            Exception: the first error that did not come from the server, after all calls have run.
+            What is missing, of all calls since the last `wait`: refused by the server, failed, or dropped.
         """
         began = time.monotonic()
         with self._changed:
             self._hurry = True  # a pause is cut short: the server may be back
             self._changed.notify_all()
             while self._busy():
-                left = None
+                left = None if limit is None else began + limit - time.monotonic()
+                if left is not None and left <= 0:
+                    break
                 if self._away is not None:
-                    left = max(began, self._away_since) + seconds - time.monotonic()
-                    if left <= 0 and not self._running:
+                    patience = max(began, self._away_since) + seconds - time.monotonic()
+                    if patience <= 0 and not self._running:
                         self._drop(self._away)
                         break
                     if told is not None:
                         told(f"{self._away}; waiting up to {seconds:g} s for it")
                         told = None
-                self._changed.wait(None if left is None else max(left, 0.05))
+                    patience = max(patience, 0.05)
+                    left = patience if left is None else min(left, patience)
+                self._changed.wait(left)
             missed, self._missed = self._missed, []
-            errors, self._errors = self._errors, []
-        if errors:
-            raise errors[0]
         return missed
 
     def cancel(self, seconds: float = CANCEL_SECONDS) -> bool:
@@ -169,7 +184,7 @@ class Worker:
             ended = self._changed.wait_for(lambda: not self._running, seconds)
             self._cancelled = not ended
             self._drop("cancelled")  # the call that ran may have come back to the queue
-            self._missed, self._errors = [], []
+            self._missed = []
             return ended
 
     def __enter__(self) -> "Worker":
@@ -216,6 +231,9 @@ class Worker:
                 result = call.run()
             except BaseException as error:  # it is told to whoever waits: this thread must go on
                 failure = error
+                if not isinstance(error, TrackingError | StorageError | CancelledError):
+                    # a fault of this software or this machine: the traceback is what helps
+                    log.error("%s:\n%s", call.label, redact("".join(traceback.format_exception(error))))
             with self._changed:
                 again = self._judge(call, failure)
                 if not again and failure is None:
@@ -231,11 +249,11 @@ class Worker:
 
     def _judge(self, call: _Call, failure: BaseException | None) -> bool:
         """Take in how a call ended; return whether it goes back into the queue."""
-        if isinstance(failure, ServerAwayError):
+        if isinstance(failure, ServerAwayError | StorageError):
             if self._away is None:
                 self._away_since = time.monotonic()
-            self._away = str(failure)
-            if failure.answered:
+            self._away = redact(str(failure))
+            if isinstance(failure, StorageError) or failure.answered:
                 self._queue.append(call)
             else:
                 self._queue.appendleft(call)
@@ -244,5 +262,5 @@ class Worker:
         if isinstance(failure, TrackingError):
             self._missed.append(Missed(call.label, str(failure)))
         elif failure is not None and not isinstance(failure, CancelledError):
-            self._errors.append(failure)
+            self._missed.append(Missed(call.label, one_line(f"{type(failure).__name__}: {failure}")))
         return False

@@ -2,12 +2,14 @@
 
 import contextlib
 import hashlib
+import logging
 import shutil
 import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -22,10 +24,13 @@ from torch import Tensor, nn
 
 import arsvd
 from sweeps.tracking.connection import quiet
+from sweeps.tracking.failures import one_line
 from sweeps.tracking.registry import WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
+
+log = logging.getLogger(__name__)
 
 # torch.export takes a batch of 1 for a constant, and writes a model that accepts no other batch. 3 is none of
 # the sizes it treats specially.
@@ -35,6 +40,8 @@ _PACKAGES = ("mlflow", "numpy", "torch")
 # A process needs six seconds until it exports, and then a quarter of a second a model.
 _MODELS_A_PROCESS = 12
 _MOST_PROCESSES = 16  # one thread registers what they write, and is as fast as about three of them
+_MEMORY_A_PROCESS = 1_000_000_000  # bytes, roughly
+_MEMORY, _GROUP, _GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,8 @@ class Export:
 def exported(orders: Iterable[Callable[[], Order]], count: int) -> Generator[Export]:
     """Write the files of models, in order; each is gone when the next is asked for.
 
+    Where a process that writes them is killed, such as for its memory, this one writes what is left.
+
     Args:
         orders: make the orders, few of them ahead of the model that is asked for.
         count: how many there are: it decides how many processes write them.
@@ -96,21 +105,26 @@ def exported(orders: Iterable[Callable[[], Order]], count: int) -> Generator[Exp
     Raises:
         ValueError: a model does not give one logit a class, or its exported form disagrees with it.
     """
-    with tempfile.TemporaryDirectory(prefix="arsvd-") as folder, _executor(count) as (executor, ahead):
-        pending: deque[tuple[Path, Future[str]]] = deque()
+    with tempfile.TemporaryDirectory(prefix="arsvd-") as folder, _exporter(count) as exporter:
+        pending: deque[_Begun] = deque()
         for number, order in enumerate(orders):
-            place = Path(folder) / str(number)
-            place.mkdir()
-            pending.append((place, executor.submit(write, order(), place)))
-            if len(pending) > ahead:
-                yield from _first(pending)
+            pending.append(exporter.begin(order(), Path(folder) / str(number)))
+            while len(pending) > exporter.ahead:
+                yield from _first(exporter, pending)
         while pending:
-            yield from _first(pending)
+            yield from _first(exporter, pending)
 
 
-def _first(pending: "deque[tuple[Path, Future[str]]]") -> Iterator[Export]:
-    place, future = pending.popleft()
-    yield Export(place / "model", future.result())
+@dataclass(frozen=True)
+class _Begun:
+    order: Order
+    place: Path
+    sha256: "Future[str]"
+
+
+def _first(exporter: "_Exporter", pending: deque[_Begun]) -> Iterator[Export]:
+    place, sha256 = exporter.end(pending.popleft())
+    yield Export(place / "model", sha256)
     shutil.rmtree(place)
 
 
@@ -119,20 +133,93 @@ def processes(count: int, cores: int) -> int:
     return max(1, min(cores, _MOST_PROCESSES, count // _MODELS_A_PROCESS))
 
 
+def free_memory() -> int | None:
+    """Return how many bytes new processes can take; None where the system does not tell.
+
+    What a control group has left counts as well, and that of every group around it.
+    """
+    found = []
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        found.append(1024 * _table(_MEMORY)["MemAvailable:"])
+    for group, limit, used, file_cache in _groups():
+        with contextlib.suppress(OSError, KeyError, ValueError):  # "max" stands for no limit
+            taken = int((group / used).read_text()) - _table(group / "memory.stat")[file_cache]
+            found.append(max(0, int((group / limit).read_text()) - taken))
+    return min(found, default=None)
+
+
+def _groups() -> Iterator[tuple[Path, str, str, str]]:
+    """Yield the control groups around this process, with the names that their version has for figures."""
+    new = "memory.max", "memory.current", "inactive_file"
+    old = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    with contextlib.suppress(OSError, ValueError):
+        for line in _GROUP.read_text().splitlines():
+            number, controllers, inside = line.split(":", 2)
+            if number == "0" or "memory" in controllers.split(","):
+                root = _GROUPS if number == "0" else _GROUPS / "memory"
+                folder = root / inside.lstrip("/")
+                for group in (folder, *folder.parents):
+                    if group.is_relative_to(root):
+                        yield group, *(new if number == "0" else old)
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Read lines of a name and a number."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1}
+
+
 @contextlib.contextmanager
-def _executor(count: int) -> Iterator[tuple[Executor, int]]:
-    """Yield what runs the exports, and how many may be under way beside the one that is waited for."""
+def _exporter(count: int) -> "Iterator[_Exporter]":
     import loky
 
-    number = processes(count, loky.cpu_count())
+    cores, free = loky.cpu_count(), free_memory()
+    number = processes(count, cores if free is None else min(cores, free // _MEMORY_A_PROCESS))
     if number == 1:
-        yield _Here(), 0
+        yield _Exporter(_Here(), 0)
         return
     executor = loky.ProcessPoolExecutor(number, timeout=60, initializer=_prepare_process)
     try:
-        yield executor, 2 * number
+        yield _Exporter(executor, 2 * number)
     finally:
         executor.shutdown(wait=True, kill_workers=True)
+
+
+class _Exporter:
+    """Runs exports in other processes, and in this one from when one of them was killed.
+
+    Args:
+        executor: of the processes.
+        ahead: how many exports may be under way beside the one that is waited for.
+    """
+
+    def __init__(self, executor: Executor, ahead: int) -> None:
+        self._executor, self.ahead = executor, ahead
+
+    def begin(self, order: Order, place: Path) -> _Begun:
+        """Have a model written below a new folder."""
+        place.mkdir()
+        try:
+            return _Begun(order, place, self._executor.submit(write, order, place))
+        except BrokenProcessPool as error:
+            self._go_on_here(error)
+            return _Begun(order, place, self._executor.submit(write, order, place))
+
+    def end(self, begun: _Begun) -> tuple[Path, str]:
+        """Wait for a model; return its folder and the SHA-256 of its safetensors file."""
+        try:
+            return begun.place, begun.sha256.result()
+        except BrokenProcessPool as error:
+            self._go_on_here(error)
+        # a new folder: in the first may be half a model, and a process that has not quite ended
+        again = begun.place.with_name(f"{begun.place.name}-again")
+        again.mkdir()
+        return again, write(begun.order, again)
+
+    def _go_on_here(self, error: BrokenProcessPool) -> None:
+        if not isinstance(self._executor, _Here):
+            log.warning("models are exported one by one from here on: %s", one_line(str(error)))
+            self._executor, self.ahead = _Here(), 0
 
 
 class _Here(Executor):

@@ -1,10 +1,11 @@
-"""Slow writing, in order, on one thread; errors come back when it is waited for."""
+"""Slow writing, in order, on one thread; what went wrong comes back when it is waited for."""
 
 import threading
 import time
 
 import pytest
 
+from sweeps.storage import StorageError
 from sweeps.tracking import ServerAwayError, TrackingError
 from sweeps.worker import Missed, Worker
 
@@ -30,24 +31,33 @@ def test_calls_run_in_order_on_one_thread_beside_the_caller() -> None:
     assert threading.get_ident() not in threads
 
 
-def test_the_first_error_is_raised_after_all_calls_have_run() -> None:
+def test_an_unforeseen_error_is_missing_and_its_traceback_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     seen: list[int] = []
 
     def call(number: int) -> None:
         seen.append(number)
         if number in (2, 5):
-            raise ConnectionError(f"server gone at {number}")
+            raise ZeroDivisionError(f"a fault at {number},\n  near https://user:hush@host/")
 
     with Worker() as worker:
-        for number in range(8):
-            worker.submit(call, number)
-        with pytest.raises(ConnectionError, match="server gone at 2"):
-            worker.wait()
+        futures = [worker.submit(call, number, label=f"member {number}") for number in range(8)]
+        assert worker.wait() == [
+            Missed(f"member {number}", f"ZeroDivisionError: a fault at {number}, near https://host/")
+            for number in (2, 5)
+        ]
         assert seen == list(range(8))
-        worker.wait()  # told once
+        assert isinstance(futures[2].exception(), ZeroDivisionError)
+        assert worker.wait() == []  # told once
         worker.submit(call, 9)
-        worker.wait()
+        assert worker.wait() == []
     assert seen[-1] == 9
+    first, second = [record.getMessage() for record in caplog.records if record.name == "sweeps.worker"]
+    assert first.startswith("member 2:\nTraceback")
+    assert "in call" in first
+    assert second.startswith("member 5:")
+    assert "hush" not in caplog.text
 
 
 def test_leaving_waits_for_what_was_queued() -> None:
@@ -191,6 +201,54 @@ def test_a_long_call_that_gets_answers_is_not_given_up() -> None:
     assert future.result() == "done"
 
 
+def test_files_that_cannot_be_reached_are_tried_again_and_hold_up_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tries: list[int] = []
+    server = Server()
+
+    def read(times: int) -> None:
+        tries.append(times)
+        if tries.count(times) <= times:
+            raise StorageError(f"cannot read s3://bucket/{times}: no answer")
+
+    with Worker(QUICK) as worker:
+        worker.submit(read, 2)
+        worker.submit(server.write, 1)
+        assert worker.wait(30) == []
+        assert (tries, server.calls) == ([2, 2, 2], [1])
+        worker.submit(read, 10**9, label="member 7")
+        assert worker.wait(0.2) == [Missed("member 7", f"cannot read s3://bucket/{10**9}: no answer")]
+    assert caplog.text == ""
+
+
+def test_a_wait_with_a_limit_ends_while_the_server_answers_and_leaves_the_rest_queued() -> None:
+    server, gate = Server(), threading.Event()
+    with Worker(QUICK) as worker:
+        worker.submit(server.write, 1)
+        worker.submit(gate.wait, 30)
+        worker.submit(server.write, 2)
+        began = time.monotonic()
+        assert worker.wait(30, limit=0.2) == []
+        assert time.monotonic() - began < 10
+        assert (server.calls, worker.queued) == ([1], 2)
+        gate.set()
+        assert worker.wait(30, limit=30) == []
+    assert server.calls == [1, 2]
+
+
+def test_a_limit_holds_while_the_server_is_away() -> None:
+    server = Server(away=10**9)
+    with Worker(QUICK) as worker:
+        worker.submit(server.write, 1)
+        began = time.monotonic()
+        assert worker.wait(60, limit=0.2) == []
+        assert time.monotonic() - began < 10
+        server.away = 0
+        assert worker.wait(30) == []
+    assert server.calls == [1]
+
+
 def test_settling_stops_at_an_outage_and_drops_nothing() -> None:
     server = Server(away=10**9)
     with Worker(QUICK) as worker:
@@ -228,7 +286,7 @@ def test_a_long_call_ends_when_it_is_cancelled() -> None:
         def long() -> None:
             begun.set()
             while True:
-                worker.answers()
+                worker.check_cancelled()
                 time.sleep(0.01)
 
         worker.submit(long)

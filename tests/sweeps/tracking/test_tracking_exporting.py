@@ -1,12 +1,123 @@
-"""How many processes write a front's models."""
+"""How many processes write a front's models, and what becomes of the models where one is killed."""
+
+import functools
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sweeps.tracking.exporting import processes
+from sweeps.tracking import exporting
+from sweeps.tracking.exporting import exported, free_memory, processes
+
+GIGABYTE = 10**9
 
 
 @pytest.mark.parametrize(
-    ("count", "cores", "number"), [(0, 8, 1), (23, 8, 1), (24, 8, 2), (24, 1, 1), (51, 8, 4), (5000, 64, 16)]
+    ("count", "cores", "number"),
+    [(0, 8, 1), (23, 8, 1), (24, 8, 2), (24, 1, 1), (24, 0, 1), (51, 8, 4), (5000, 64, 16)],
 )
 def test_processes_are_as_many_as_pay(count: int, cores: int, number: int) -> None:
     assert processes(count, cores) == number
+
+
+# name: files of the system, the memory that is free
+SYSTEMS: dict[str, tuple[dict[str, str], int | None]] = {
+    "a machine": ({"meminfo": "MemTotal: 9000 kB\nMemAvailable: 4000 kB\nHugePages_Total: 0\n"}, 4_096_000),
+    "no Linux": ({}, None),
+    "an old kernel": ({"meminfo": "MemTotal: 9000 kB\n"}, None),
+    "a container": (
+        {
+            "meminfo": "MemAvailable: 4000 kB\n",
+            "cgroup": "0::/\n",
+            "groups/memory.max": "3000000\n",
+            "groups/memory.current": "2500000\n",
+            "groups/memory.stat": "anon 7\ninactive_file 500000\n",
+        },
+        1_000_000,
+    ),
+    "a job within its user's share": (
+        {
+            "meminfo": "MemAvailable: 4000 kB\n",
+            "cgroup": "0::/user/job\n",
+            "groups/user/memory.max": "3000000\n",
+            "groups/user/memory.current": "2000000\n",
+            "groups/user/memory.stat": "inactive_file 0\n",
+            "groups/user/job/memory.max": "max\n",
+            "groups/user/job/memory.current": "1000000\n",
+            "groups/user/job/memory.stat": "inactive_file 0\n",
+        },
+        1_000_000,
+    ),
+    "groups of version 1": (
+        {
+            "meminfo": "MemAvailable: 4000 kB\n",
+            "cgroup": "4:memory:/seen/from/outside\n1:cpu:/\n0::/\n",
+            "groups/memory/memory.limit_in_bytes": "3000000\n",
+            "groups/memory/memory.usage_in_bytes": "3500000\n",
+            "groups/memory/memory.stat": "inactive_file 9\ntotal_inactive_file 100000\n",
+        },
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "free"), SYSTEMS.values(), ids=SYSTEMS)
+def test_free_memory_is_what_machine_and_groups_have_left(
+    files: dict[str, str], free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(exporting, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(exporting, "_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(exporting, "_GROUPS", tmp_path / "groups")
+    assert free_memory() == free
+
+
+@pytest.mark.parametrize(("free", "number"), [(None, 4), (100 * GIGABYTE, 4), (2 * GIGABYTE + 7, 2), (7, 0)])
+def test_processes_have_a_gigabyte_each(
+    free: int | None, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def one(count: int, cores: int) -> int:
+        seen.append(cores)
+        return 1
+
+    monkeypatch.setattr("loky.cpu_count", lambda: 4)
+    monkeypatch.setattr(exporting, "free_memory", lambda: free)
+    monkeypatch.setattr(exporting, "processes", one)
+    assert list(exported([], 100)) == []
+    assert seen == [number]
+
+
+def test_what_a_killed_process_leaves_is_written_here(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = os.getpid()
+
+    def write(order: str, folder: Any) -> str:
+        (folder / "model").mkdir()
+        if order == "2" and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where there is no memory
+        (folder / "model" / "name").write_text(order)
+        return f"hash of {order}"
+
+    monkeypatch.setattr(exporting, "processes", lambda count, cores: 2)
+    monkeypatch.setattr(exporting, "_prepare_process", lambda: None)  # which imports torch
+    monkeypatch.setattr(exporting, "write", write)
+    names = [str(number) for number in range(9)]
+    orders: Any = [functools.partial(str, name) for name in names]
+    found, places = [], set()
+    with caplog.at_level(logging.WARNING, logger=exporting.__name__):
+        for export in exported(orders, len(names)):
+            found.append(((export.folder / "name").read_text(), export.sha256))
+            places.add(export.folder)
+    assert found == [(name, f"hash of {name}") for name in names]
+    assert not any(place.exists() for place in places)
+    (warning,) = [record for record in caplog.records if record.name == exporting.__name__]
+    assert warning.getMessage().startswith("models are exported one by one from here on: ")
+    assert "\n" not in warning.getMessage()
