@@ -2,6 +2,7 @@
 
     HOME/sweeps/<sweep id>/
         sweep.yaml             the checked configuration
+        begun.yaml             the same as the sweep began, to tell what was changed since
         sweep.json             id, data set, content hash, when it began
         provenance.json        what ran it first: versions, commit, machine
         sweep.lock             who runs the sweep now; see `sweeps.lock`
@@ -22,7 +23,6 @@ import datetime
 import hashlib
 import json
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,10 +33,11 @@ from safetensors import SafetensorError
 from arsvd.data import Dataset
 from sweeps.config import ConfigError, SweepConfig, dump_config, load_config
 from sweeps.records import RECORD_VERSION, Front, MemberRecord, check_version
-from sweeps.storage import Folder, Storage, StorageError, open_storage
+from sweeps.storage import Folder, Storage, StorageError, open_storage, scratch_folder
 
 JOURNAL = "study.journal"
 FRONT, FRONT_SO_FAR = "front.json", "front-so-far.json"
+_CONFIG, _BEGUN = "sweep.yaml", "begun.yaml"
 _RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetensors"
 
 
@@ -102,6 +103,7 @@ class Ledger:
             for folder in ("members", "report"):
                 (ledger.path / folder).mkdir(parents=True)
         ledger.write_config(config)
+        ledger.storage.write(_BEGUN, dump_config(config).encode())
         facts = SweepFacts(
             id=sweep_id,
             dataset=dataset.name,
@@ -180,6 +182,12 @@ class Ledger:
         """The sweep's configuration."""
         return self.changed_config(())
 
+    @property
+    def begun_config(self) -> SweepConfig:
+        """The configuration as the sweep began; the present one where an earlier version left none."""
+        begun = self.storage.exists(_BEGUN)
+        return self._read_config(_BEGUN if begun else _CONFIG, ())
+
     def changed_config(self, overrides: tuple[str, ...]) -> SweepConfig:
         """Return the sweep's configuration with `section.key=value` changes; the file stays as it is.
 
@@ -187,18 +195,21 @@ class Ledger:
             ConfigError: the file or a change is faulty.
             LedgerError: the file is missing.
         """
-        try:
-            with self.storage.local("sweep.yaml") as path:
-                return load_config(path, overrides)
-        except FileNotFoundError as error:
-            raise LedgerError(f"{self.locate('sweep.yaml')} is missing") from error
-        except ConfigError as error:
-            changes = " with its overrides" if overrides else ""
-            raise ConfigError(f"sweep file '{self.locate('sweep.yaml')}'{changes}", error.faults) from None
+        return self._read_config(_CONFIG, overrides)
 
     def write_config(self, config: SweepConfig) -> None:
         """File the sweep's configuration."""
-        self.storage.write("sweep.yaml", dump_config(config).encode())
+        self.storage.write(_CONFIG, dump_config(config).encode())
+
+    def _read_config(self, name: str, overrides: tuple[str, ...]) -> SweepConfig:
+        try:
+            with self.storage.local(name) as path:
+                return load_config(path, overrides)
+        except FileNotFoundError as error:
+            raise LedgerError(f"{self.locate(name)} is missing") from error
+        except ConfigError as error:
+            changes = " with its overrides" if overrides else ""
+            raise ConfigError(f"sweep file '{self.locate(name)}'{changes}", error.faults) from None
 
     @property
     def journal(self) -> Path:
@@ -217,12 +228,12 @@ class Ledger:
         Raises:
             StorageError: it cannot be written.
         """
-        with tempfile.TemporaryDirectory(prefix="arsvd-") as scratch:
+        with scratch_folder() as scratch:
             try:
-                yield Path(scratch)
+                yield scratch
             except OSError as error:
                 raise StorageError(f"cannot write the report in {scratch}: {error}") from error
-            for path in Path(scratch).iterdir():
+            for path in scratch.iterdir():
                 self.storage.write(f"report/{path.name}", path.read_bytes())
 
     def weights(self, key: str) -> Path:
@@ -242,8 +253,8 @@ class Ledger:
         Raises:
             StorageError: they cannot be written.
         """
-        with tempfile.TemporaryDirectory(prefix="arsvd-") as scratch:
-            path = Path(scratch) / f"{key}{_WEIGHTS}"
+        with scratch_folder() as scratch:
+            path = scratch / f"{key}{_WEIGHTS}"
             try:
                 write(path)
                 content = path.read_bytes()

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from sweeps.ledger import Ledger
-from sweeps.storage import Folder
+from sweeps.storage import Folder, StorageError
 
 LOCK = "sweep.lock"
+_BOOT, _NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 
 
 class LockedError(ValueError):
@@ -31,6 +32,10 @@ class Owner:
         started: when that process began, as the system counts it: numbers are used again, starts are not.
         since: ISO 8601 time in UTC at which the lock was taken.
         token: tells two takings apart.
+        boot: the machine's start that the process belongs to; "" where nothing tells, as in a lock of an
+            earlier version.
+        namespace: in which the process's number counts: containers have their own, also where they have the
+            machine's name. "" where nothing tells.
     """
 
     host: str
@@ -38,6 +43,8 @@ class Owner:
     started: str
     since: str
     token: str
+    boot: str = ""
+    namespace: str = ""
 
     @classmethod
     def this_process(cls) -> "Owner":
@@ -45,17 +52,32 @@ class Owner:
         now = datetime.datetime.now(datetime.UTC)
         pid = os.getpid()
         return cls(
-            socket.gethostname(), pid, _started(pid), f"{now:%Y-%m-%dT%H:%M:%SZ}", secrets.token_hex(8)
+            socket.gethostname(),
+            pid,
+            _started(pid),
+            f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            secrets.token_hex(8),
+            _boot(),
+            _namespace(),
         )
 
     @property
-    def here(self) -> bool:
-        """Whether it is a process of this machine."""
+    def on_this_host(self) -> bool:
+        """Whether its machine has the name of this one."""
         return self.host == socket.gethostname()
 
     @property
+    def here(self) -> bool:
+        """Whether it is a process of this machine whose number means the same here."""
+        return self.on_this_host and not _differ(self.namespace, _namespace())
+
+    @property
     def alive(self) -> bool:
-        """Whether it still runs; for a process of this machine."""
+        """Whether it may still run, as far as can be seen from here."""
+        if self.on_this_host and _differ(self.boot, _boot()):
+            return False  # the machine has started anew since
+        if not self.here:
+            return True
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -73,15 +95,17 @@ def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
     """Keep every other process from running the sweep.
 
     A lock that a process of this machine left when it died is taken over. Whether a process of another
-    machine is alive cannot be seen from here, so its lock stands until somebody says otherwise.
+    machine or in another container is alive cannot be seen from here, so its lock stands until somebody says
+    otherwise.
 
-    On a folder a file is locked with `flock` too, which goes with its process; the owner's name is for
-    people, and for file systems without locks. In a bucket there is only the name: two that begin within
-    the same second may both miss the other until one reads its own lock back.
+    On a folder a file is locked with `flock` too, which goes with its process, in whatever container of this
+    machine that was; the owner's name is for people, and for file systems without locks. In a bucket there is
+    only the name: two that begin within the same second may both miss the other until one reads its own lock
+    back.
 
     Args:
         ledger: the sweep's directory.
-        force: take another machine's lock.
+        force: take the lock of another machine or container.
 
     Raises:
         LockedError: the sweep is being run.
@@ -89,9 +113,10 @@ def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
     """
     owner = Owner.this_process()
     with contextlib.ExitStack() as stack:
-        if isinstance(ledger.storage, Folder):
-            stack.enter_context(_file_lock(ledger, ledger.storage.path / LOCK))
-        _refuse(ledger, force)
+        locked = isinstance(ledger.storage, Folder) and stack.enter_context(
+            _file_lock(ledger, ledger.storage.path / LOCK)
+        )
+        _refuse(ledger, force, locked)
         ledger.storage.write(LOCK, json.dumps(asdict(owner)).encode())
         found = read_owner(ledger)
         if found is None or found.token != owner.token:
@@ -108,48 +133,61 @@ def read_owner(ledger: Ledger) -> Owner | None:
     """Return who holds a sweep's lock, None where nobody does or it cannot be read."""
     try:
         values = json.loads(ledger.storage.read(LOCK))
-        return Owner(**{field.name: values[field.name] for field in fields(Owner)})
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return Owner(**{field.name: values[field.name] for field in fields(Owner) if field.name in values})
+    except (FileNotFoundError, ValueError, TypeError):
         return None  # a lock is written whole: what cannot be read is no lock
 
 
-def _refuse(ledger: Ledger, force: bool) -> None:
+def _refuse(ledger: Ledger, force: bool, locked: bool) -> None:
     owner = read_owner(ledger)
-    if owner is None:
+    if owner is None or not owner.alive:
         return
-    if (owner.here and owner.alive) or (not owner.here and not force):
+    if owner.here:
+        raise _locked(ledger, owner)
+    if locked and owner.on_this_host:
+        return  # of another container: its `flock` went with it
+    if not force:
         raise _locked(ledger, owner)
 
 
-def _locked(ledger: Ledger, owner: Owner | None) -> LockedError:
+def _locked(ledger: Ledger, owner: Owner | None, certain: bool = False) -> LockedError:
+    """Make the error; where the owner is certain to be alive, it does not speak of --force."""
     name = ledger.facts.id
     if owner is None:
         return LockedError(f"sweep {name} is being run by another process; wait for its end")
     remedy = "wait for its end, or stop it"
-    if not owner.here:
+    if not owner.here and not certain:
         remedy = "if that process is gone, which cannot be seen from here, add --force"
     return LockedError(f"sweep {name} is being run by {owner}; {remedy}")
 
 
 @contextlib.contextmanager
-def _file_lock(ledger: Ledger, path: Path) -> Iterator[None]:
-    """Hold `flock` on a file beside the lock; the lock itself is replaced, which would lose it."""
+def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
+    """Hold `flock` on a file beside the lock; the lock itself is replaced, which would lose it.
+
+    Yields:
+        Whether it is held: there are file systems without it.
+    """
     guard = path.with_name(f".{path.name}")
     while True:
-        handle = os.open(guard, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(guard, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(f"cannot write {guard}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
         except BlockingIOError:
             os.close(handle)
-            raise _locked(ledger, read_owner(ledger)) from None
+            raise _locked(ledger, read_owner(ledger), certain=True) from None
         except OSError:
-            pass  # a file system without locks: the owner's text is all there is
+            locked = False  # a file system without locks: the owner's text is all there is
         with contextlib.suppress(FileNotFoundError):
             if os.stat(guard).st_ino == os.fstat(handle).st_ino:
                 break
         os.close(handle)  # it was removed by its last holder just now: make it again
     try:
-        yield
+        yield locked
     finally:
         guard.unlink(missing_ok=True)
         os.close(handle)
@@ -162,3 +200,24 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return text.rpartition(")")[2].split()[19]
+
+
+def _boot() -> str:
+    """Return what tells the machine's starts apart; "" where the system does not tell."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    """Return which processes this one can see by their numbers; "" where the system does not tell."""
+    try:
+        return os.readlink(_NAMESPACE)
+    except OSError:
+        return ""
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether two facts are known and not the same."""
+    return bool(one and other) and one != other

@@ -29,7 +29,7 @@ def prepare_resume(
         TrackingError: the tracking server does not answer.
     """
     config = ledger.changed_config(overrides)
-    refuse_changes(ledger.config, config)
+    refuse_changes(ledger.begun_config, config)  # in the file as well, which somebody may have edited
     dataset = load_dataset(config, data_dir)
     facts = ledger.facts
     if dataset.hash != facts.data_hash:

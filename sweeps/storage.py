@@ -227,9 +227,10 @@ class Bucket(Storage):
 
     @contextlib.contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="arsvd-") as scratch:
-            path = Path(scratch) / name.rpartition("/")[2]
-            path.write_bytes(self.read(name))
+        with scratch_folder() as folder:
+            path, content = folder / name.rpartition("/")[2], self.read(name)
+            with _named("write", str(path)):
+                path.write_bytes(content)
             yield path
 
     def arrow(self) -> tuple[str, Any]:
@@ -270,6 +271,22 @@ def open_storage(location: Path | str) -> Storage:
 
 
 @contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty folder of this machine, which is gone at the end.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="arsvd-")
+    except OSError as error:  # FileNotFoundError among them, which is not about a file of a storage here
+        where = error.filename or "a folder for temporary files"
+        raise StorageError(f"cannot write {where}: {_reason(error)}") from error
+    with made as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
 def _named(deed: str, where: str) -> Iterator[None]:
     """Name the file in whatever the system says about it."""
     try:
@@ -277,8 +294,11 @@ def _named(deed: str, where: str) -> Iterator[None]:
     except (FileNotFoundError, StorageError):
         raise
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise StorageError(f"cannot {deed} {where}: {reason}") from error
+        raise StorageError(f"cannot {deed} {where}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or " ".join(str(error).split())
 
 
 def _s3(bucket: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sweeps.config import ConfigError, SweepConfig
 from sweeps.fronts import sweep_front
 from sweeps.ledger import Ledger, LedgerError, file_sha256, sweep_ids
 from sweeps.records import FAILED, MemberRecord
+from sweeps.storage import StorageError
 
 REFERENCE = (17_226, 17_024)
 
@@ -236,6 +238,17 @@ def test_weights_are_hashed_and_read_back_only_as_they_were_filed(ledger: Ledger
     ledger.weights("abc").unlink()
     with pytest.raises(LedgerError, match=r"abc\.safetensors is missing"), ledger.read_weights("abc", sha256):
         pass
+
+
+def test_a_scratch_disk_that_takes_nothing_is_no_fault_of_a_member(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(StorageError, match=r"^cannot write .*missing"):
+        ledger.write_weights("abc", lambda path: path.write_bytes(b"abc") and None)
+    with pytest.raises(StorageError, match=r"^cannot write .*missing"), ledger.new_report():
+        pass
+    assert not ledger.weights("abc").exists()
 
 
 def test_a_checkpoint_is_kept_replaced_and_dropped(

@@ -1,5 +1,7 @@
 """A sweep is run by one process at a time, and what a dead one left behind stands in nobody's way."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -16,6 +18,7 @@ from arsvd.data import Dataset
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from sweeps.lock import LOCK, LockedError, Owner, hold, read_owner
+from sweeps.storage import StorageError
 
 HOLDER = """
 import sys, time
@@ -101,6 +104,78 @@ def test_the_owner_counts_where_the_file_system_has_no_locks(
     (ledger.path / f".{LOCK}").unlink()  # so that flock would let us in
     with pytest.raises(LockedError, match=f"process {holder.pid}"), hold(ledger):
         pass
+
+
+@pytest.fixture
+def _no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+
+
+@pytest.mark.usefixtures("_no_flock")
+def test_the_lock_of_another_container_of_this_machine_stands_until_somebody_says_otherwise(
+    ledger: Ledger,
+) -> None:
+    # its number is nobody's here, which says nothing
+    leave(ledger, replace(Owner.this_process(), namespace="pid:[7]", pid=2**22 + 1))
+    with pytest.raises(LockedError, match="cannot be seen from here, add --force"), hold(ledger):
+        pass
+    with hold(ledger, force=True):
+        pass
+
+
+def test_the_lock_of_another_container_is_taken_over_where_its_flock_is_gone(ledger: Ledger) -> None:
+    leave(ledger, replace(Owner.this_process(), namespace="pid:[7]"))
+    with hold(ledger):
+        owner = read_owner(ledger)
+        assert owner is not None
+        assert owner.here
+
+
+def test_a_held_flock_is_not_to_be_forced(ledger: Ledger, holder: "subprocess.Popen[str]") -> None:
+    owner = read_owner(ledger)
+    assert owner is not None
+    leave(ledger, replace(owner, namespace="pid:[7]"))
+    for force in (False, True):
+        with pytest.raises(LockedError, match="wait for its end"), hold(ledger, force):
+            pass
+    assert holder.poll() is None
+
+
+@pytest.mark.usefixtures("_no_flock")
+@pytest.mark.parametrize("namespace", ["", "pid:[7]", None])
+def test_a_lock_from_before_the_machine_started_anew_is_taken_over(
+    ledger: Ledger, namespace: str | None
+) -> None:
+    now = Owner.this_process()
+    leave(ledger, replace(now, boot="another", namespace=now.namespace if namespace is None else namespace))
+    with hold(ledger):
+        pass
+
+
+@pytest.mark.usefixtures("_no_flock")
+def test_a_lock_of_an_earlier_version_is_compared_by_its_host(ledger: Ledger) -> None:
+    earlier = asdict(Owner.this_process())
+    del earlier["boot"], earlier["namespace"]
+    ledger.storage.write(LOCK, json.dumps(earlier).encode())
+    owner = read_owner(ledger)
+    assert owner is not None
+    assert (owner.boot, owner.namespace, owner.here, owner.alive) == ("", "", True, True)
+    with pytest.raises(LockedError, match=f"process {os.getpid()} .*; wait for its end"), hold(ledger):
+        pass
+    ledger.storage.write(LOCK, json.dumps({**earlier, "started": "17"}).encode())
+    with hold(ledger):
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_named(ledger: Ledger) -> None:
+    guard = ledger.path / f".{LOCK}"
+    guard.mkdir()  # stands for a folder that takes no files: root may write everywhere
+    with pytest.raises(StorageError, match=f"^cannot write {guard}: Is a directory"), hold(ledger):
+        pass
+    assert read_owner(ledger) is None
 
 
 def test_the_lock_of_another_machine_stands_until_somebody_says_otherwise(ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """Which changes a sweep on file takes, and what keeps it from going on."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_more_members_other_resources_and_another_choice_can_be_asked_for(
     prepared = prepare_resume(ledger, overrides)
     assert prepared.config == ledger.changed_config(overrides) != ledger.config
     assert (ledger.path / "sweep.yaml").read_bytes() == before  # nothing is changed until it runs
+
+
+def test_a_change_in_the_file_is_refused_like_one_in_the_command(ledger: Ledger) -> None:
+    path = ledger.path / "sweep.yaml"
+    text = path.read_text()
+    path.write_text(re.sub(r"epochs: \d+", "epochs: 77", text))
+    assert ledger.config != ledger.begun_config
+    with pytest.raises(ResumeError, match=r"training.epochs cannot be changed"):
+        prepare_resume(ledger)
+    path.write_text(text.replace("trials: 3", "trials: 5"))
+    assert prepare_resume(ledger).config.search.trials == 5
+    # a sweep of an earlier version did not keep how it began
+    path.write_text(re.sub(r"epochs: \d+", "epochs: 77", text))
+    (ledger.path / "begun.yaml").unlink()
+    assert prepare_resume(ledger).config == ledger.config
 
 
 # name: overrides, the text that must be in the message

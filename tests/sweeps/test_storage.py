@@ -4,13 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sweeps.storage import Bucket, Folder, LocationError, Storage, StorageError, open_storage
+from sweeps.storage import (
+    Bucket,
+    Folder,
+    LocationError,
+    Storage,
+    StorageError,
+    open_storage,
+    scratch_folder,
+)
 
 KINDS = ("folder", "bucket")
 
@@ -137,6 +146,40 @@ def test_an_s3_server_that_does_not_answer_is_named(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StorageError, match=r"cannot write s3://bucket/x/a: .*"):
         Bucket("s3://bucket/x").write("a", b"1")
+
+
+def test_a_scratch_folder_is_gone_at_the_end() -> None:
+    with scratch_folder() as folder:
+        (folder / "a").write_bytes(b"1")
+    assert not folder.exists()
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing"
+    monkeypatch.setattr(tempfile, "tempdir", str(missing))
+    with pytest.raises(StorageError, match=rf"^cannot write {missing}/arsvd-.*: No such file"):
+        scratch_folder().__enter__()
+
+
+def test_where_no_disk_takes_a_scratch_folder_the_system_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(StorageError, match=r"^cannot write a folder for temporary files: No usable temp"):
+        scratch_folder().__enter__()
+
+
+def test_a_copy_that_has_no_room_here_is_named(
+    new_bucket: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(new_bucket())
+    storage.write("a", b"1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(StorageError, match=r"^cannot write .*missing"), storage.local("a"):
+        pass
 
 
 # name: how the write is interrupted

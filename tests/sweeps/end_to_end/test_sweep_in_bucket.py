@@ -67,7 +67,13 @@ def test_a_sweep_in_a_bucket_is_run_shown_and_extended(
     ledger = Ledger.open(home, name)
     assert [record.status for record in ledger.members()] == ["finished"] * 3
     assert ledger.storage.files("report") == ["baselines.csv", "front.csv", "front.html", "front.png"]
-    assert ledger.storage.files("") == ["front.json", "provenance.json", "sweep.json", "sweep.yaml"]
+    assert ledger.storage.files("") == [
+        "begun.yaml",
+        "front.json",
+        "provenance.json",
+        "sweep.json",
+        "sweep.yaml",
+    ]
     assert ledger.storage.folders("") == ["members", "report"]
     trials = optuna.load_study(study_name=name, storage=study).trials
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 3
