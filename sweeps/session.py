@@ -1,5 +1,6 @@
 """The driver's view of a running sweep: takes in members as they are filed, and tells people and MLflow."""
 
+import time
 from collections.abc import Iterable, Sequence
 
 from sweeps.fronts import GrowingFront
@@ -7,9 +8,12 @@ from sweeps.ledger import Ledger
 from sweeps.progress import Progress, State
 from sweeps.publishing import write_member
 from sweeps.records import FAILED, Front, MemberRecord
+from sweeps.storage import StorageError
 from sweeps.tracking import SweepWriter
 from sweeps.tracking.writer import now
 from sweeps.worker import Worker
+
+_APPEAR_SECONDS, _LOOK_SECONDS = 15, 0.2
 
 
 class Session:
@@ -60,11 +64,13 @@ class Session:
             self._take(record)
 
     def members_filed(self, keys: Iterable[str]) -> None:
-        """Take in the members of a pack that has ended."""
+        """Take in the members of a pack that has ended, whose records were written.
+
+        Raises:
+            StorageError: a record does not show here, on whatever machine it was written.
+        """
         for key in keys:
-            record = self._ledger.member(key)
-            if record is not None:
-                self._take(record)
+            self._take(self._filed(key))
         front = self.front
         points = sum(len(record.points) for record in self._records.values())
         failed = sum(record.status == FAILED for record in self._records.values())
@@ -79,6 +85,18 @@ class Session:
             label=f"progress at {len(self._records)} members",
         )
         self._tell_outage()
+
+    def _filed(self, key: str) -> MemberRecord:
+        """Read a record that a trial has written, which network file systems may show late."""
+        end = time.monotonic() + _APPEAR_SECONDS
+        while (record := self._ledger.member(key)) is None:
+            if time.monotonic() > end:
+                raise StorageError(
+                    f"the record of member {key} was written, and does not show in {self._ledger.location} "
+                    f"after {_APPEAR_SECONDS} s"
+                )
+            time.sleep(_LOOK_SECONDS)
+        return record
 
     def _tell_outage(self) -> None:
         """Say once that MLflow is away, and once that it is back."""

@@ -72,11 +72,12 @@ def tune_members(
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     with watch_signals() as interruption, _environment(_SETTINGS):
+        driver = _Driver(searcher, session, interruption)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                num_samples=-(-searcher.members // resources.pack),
+                num_samples=searcher.most_trials,
                 max_concurrent_trials=resources.concurrent,
                 reuse_actors=True,
             ),
@@ -84,7 +85,7 @@ def tune_members(
                 name="tune",
                 storage_path=f"{folder}/{_SCRATCH}",
                 storage_filesystem=filesystem,
-                callbacks=[_Driver(searcher, session, interruption)],
+                callbacks=[driver],
                 # members are in the ledger before a trial ends: Tune has nothing to keep
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
@@ -93,6 +94,7 @@ def tune_members(
         )
         try:
             tuner.fit()
+            driver.check()  # what came up with the last trial: Tune ends before it begins another step
         finally:
             ledger.storage.remove_folder(_SCRATCH)
 
@@ -104,14 +106,21 @@ class _Driver(DriverOnly, tune.Callback):
         self._searcher, self._session, self._interruption = searcher, session, interruption
         self._halt: Exception | None = None
 
-    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        # the one place where Tune lets an error pass as it is
+    def check(self) -> None:
+        """Raise what keeps the sweep from going on, if anything does."""
         halt = self._halt or self._searcher.broken
         if self._interruption.requested:
             halt = InterruptedSweepError("interrupted")
         if halt is not None:
-            _kill(trials)
             raise halt
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        # the one place where Tune lets an error pass as it is
+        try:
+            self.check()
+        except Exception:
+            _kill(trials)
+            raise
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -120,13 +129,13 @@ class _Driver(DriverOnly, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         cause = _last_error(trial)
-        self._halt = _storage_error(cause)  # a full disk is full for every try
+        self._halt = self._halt or _storage_error(cause)  # a full disk is full for every try
         if self._halt is None:
             self._session.note(f"a trial is tried again: {cause.splitlines()[0]}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         cause = _last_error(trial)
-        self._halt = _storage_error(cause)
+        self._halt = self._halt or _storage_error(cause)
         if self._halt is None:
             self._filed(self._searcher.give_up(trial.trial_id, cause))
 
@@ -134,7 +143,8 @@ class _Driver(DriverOnly, tune.Callback):
         try:
             self._session.members_filed(keys)
         except Exception as error:  # raised from here it would come out as the text of a TuneError
-            self._halt = error
+            # the searcher is to tell nothing more: it would file a failure over a record that does not show
+            self._halt = self._searcher.broken = error
 
 
 def _kill(trials: list[Any]) -> None:

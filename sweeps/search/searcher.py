@@ -18,6 +18,9 @@ class PackSearcher(DriverOnly, Searcher):
     each of its members is told to the study, exactly once, from the record that the trial filed. Until then
     the study has it as running, which is how a resumed sweep finds it again.
 
+    A pack whose process dies may owe that to one of its members, and which one cannot be seen from outside.
+    So where a pack of several is given up, its members without a record are proposed again, each by itself.
+
     Args:
         study: where members are asked and told.
         new: how many members to ask for.
@@ -46,13 +49,19 @@ class PackSearcher(DriverOnly, Searcher):
         self._study, self._new, self._pack = study, new, pack
         self._read, self._write, self._data_hash = read, write, data_hash
         self._left = list(left)
+        self._alone: list[tuple[int, MemberConfig]] = []
         self.broken: Exception | None = None
         self._running: dict[str, list[tuple[int, MemberConfig]]] = {}
 
     @property
     def members(self) -> int:
         """Members that are still to be proposed."""
-        return len(self._left) + self._new
+        return len(self._alone) + len(self._left) + self._new
+
+    @property
+    def most_trials(self) -> int:
+        """Trials that the members still to be proposed may take: packs, then each member by itself."""
+        return -(-self.members // self._pack) + (self.members if self._pack > 1 else 0)
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **_: Any
@@ -61,8 +70,10 @@ class PackSearcher(DriverOnly, Searcher):
         return metric is None and mode is None and not config
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Propose a pack, or `Searcher.FINISHED`; None where the study cannot be asked."""
+        """Propose a pack, or `Searcher.FINISHED`; None where the study cannot be asked, or to come again."""
         if self.members <= 0:
+            if any(len(members) > 1 for members in self._running.values()):
+                return None  # one of them may have to be divided, and who has finished is asked no more
             finished: str = Searcher.FINISHED
             return finished
         if self.broken is not None:
@@ -83,25 +94,35 @@ class PackSearcher(DriverOnly, Searcher):
             self.give_up(trial_id, "its trial ended without a record")
 
     def give_up(self, trial_id: str, cause: str) -> list[str]:
-        """End a trial: members without a record are filed as failed, and all are told to the study.
+        """End a trial: its members' records are told to the study.
+
+        A member without a record is filed as failed; one of a pack of several is proposed again.
 
         Args:
             trial_id: the trial.
             cause: why there may be no record.
 
         Returns:
-            The keys of the trial's members.
+            The keys of the members that have ended.
         """
         members = self._running.pop(trial_id, [])
-        if self.broken is None:
-            try:
-                for number, member in members:
+        ended: list[str] = []
+        if self.broken is not None:
+            return ended
+        try:
+            for number, member in members:
+                if len(members) > 1 and self._read(member.key(self._data_hash)) is None:
+                    self._alone.append((number, member))
+                else:
                     self._end(number, member, cause)
-            except Exception as error:
-                self.broken = error
-        return [member.key(self._data_hash) for _, member in members]
+                    ended.append(member.key(self._data_hash))
+        except Exception as error:
+            self.broken = error
+        return ended
 
     def _next_pack(self) -> list[tuple[int, MemberConfig]]:
+        if self._alone:
+            return [self._alone.pop(0)]
         members, self._left = self._left[: self._pack], self._left[self._pack :]
         asked = min(self._pack - len(members), self._new)
         members += [self._study.ask() for _ in range(asked)]

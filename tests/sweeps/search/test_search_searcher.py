@@ -62,17 +62,28 @@ def bench(tmp_path: Path, new_config: Callable[..., SweepConfig], engine_hash: s
     [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (1, 8, [1]), (5, 1, [1] * 5), (4, 100, [4])],
 )
 def test_packs_hold_exactly_the_members_of_the_sweep(
-    bench: Callable[..., Bench], trials: int, pack: int, sizes: list[int]
+    bench: Callable[..., Bench],
+    new_record: Callable[..., MemberRecord],
+    trials: int,
+    pack: int,
+    sizes: list[int],
 ) -> None:
     made = bench(trials, pack)
+    assert made.searcher.most_trials == len(sizes) + (trials if pack > 1 else 0)
     packs = [made.propose(f"t{index}") for index in range(len(sizes))]
     assert [len(members) for members in packs] == sizes
     members = [member for members in packs for member in members]
     assert len({number for number, _ in members}) == trials
     assert len({member.key(made.hash) for _, member in members}) == trials
-    # Tune asks again and again until all trials have ended
-    assert [made.searcher.suggest(f"late{i}") for i in range(3)] == [Searcher.FINISHED] * 3
+    # Tune asks again and again until all trials have ended; a pack that runs may have to be divided yet
+    later = None if max(sizes) > 1 else Searcher.FINISHED
+    assert [made.searcher.suggest(f"late{i}") for i in range(3)] == [later] * 3
     assert made.states() == [TrialState.RUNNING] * trials
+    for index, proposed in enumerate(packs):
+        for number, member in proposed:
+            made.filed[member.key(made.hash)] = new_record(number, config=member)
+        made.searcher.on_trial_complete(f"t{index}")
+    assert [made.searcher.suggest(f"late{i}") for i in range(3)] == [Searcher.FINISHED] * 3
 
 
 def test_members_are_told_from_their_records_when_their_trial_ends(
@@ -88,7 +99,11 @@ def test_members_are_told_from_their_records_when_their_trial_ends(
     made.searcher.on_trial_result("a", {"keys": []})
     assert made.states() == [TrialState.RUNNING] * 5  # a trial owns its members until it ends
     made.searcher.on_trial_complete("a", {"keys": []})
-    done = [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]  # the third left no record
+    done = [TrialState.COMPLETE, TrialState.FAIL]  # the third left no record
+    assert made.states() == [*done, *[TrialState.RUNNING] * 3]
+    assert made.propose("c") == [first[2]]
+    made.searcher.on_trial_complete("c", {"keys": []})
+    done += [TrialState.FAIL]
     assert made.states() == [*done, TrialState.RUNNING, TrialState.RUNNING]
     lost = made.filed[first[2][1].key(made.hash)]
     assert (lost.status, lost.number, lost.config) == (FAILED, *first[2])
@@ -115,19 +130,27 @@ def test_a_trial_is_told_once_however_often_it_ends(
     assert made.states() == [TrialState.COMPLETE]
 
 
-def test_members_of_a_trial_that_is_given_up_are_filed_as_failed_with_the_cause(
+def test_a_pack_that_is_given_up_is_divided_and_who_fails_alone_is_filed_as_failed(
     bench: Callable[..., Bench], new_record: Callable[..., MemberRecord]
 ) -> None:
     made = bench(3, 3)
-    first, *others = made.propose("a")
+    first, guilty, mate = made.propose("a")
     made.filed[first[1].key(made.hash)] = new_record(first[0], config=first[1])
     made.searcher.on_trial_complete("a", error=True)
-    made.searcher.give_up("a", "killed by the system: out of memory")
-    assert made.states() == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
-    for number, member in others:
-        record = made.filed[member.key(made.hash)]
-        assert (record.number, record.status) == (number, FAILED)
-        assert record.cause == "killed by the system: out of memory"
+    assert made.searcher.suggest("early") is None
+    assert made.searcher.give_up("a", "killed by the system: out of memory") == [first[1].key(made.hash)]
+    assert made.states() == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING]
+    assert made.propose("b") == [guilty]
+    assert made.propose("c") == [mate]
+    assert made.searcher.suggest("late") == Searcher.FINISHED
+    made.searcher.on_trial_complete("b", error=True)
+    assert made.searcher.give_up("b", "killed by the system: out of memory") == [guilty[1].key(made.hash)]
+    made.filed[mate[1].key(made.hash)] = new_record(mate[0], config=mate[1])
+    made.searcher.on_trial_complete("c")
+    assert made.states() == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    record = made.filed[guilty[1].key(made.hash)]
+    assert (record.number, record.status) == (guilty[0], FAILED)
+    assert record.cause == "killed by the system: out of memory"
 
 
 def test_members_that_are_left_are_proposed_before_new_ones_under_their_numbers(

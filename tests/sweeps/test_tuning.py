@@ -1,0 +1,98 @@
+"""What ends a sweep's trials is raised, with the last trial too; a record that shows late is waited for."""
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sweeps import session as session_module
+from sweeps.interruption import Interruption
+from sweeps.records import MemberRecord
+from sweeps.session import Session
+from sweeps.storage import StorageError
+from sweeps.tuning import InterruptedSweepError, _Driver
+
+
+class Searcher:
+    """Gives a trial's one member up, unless it is broken."""
+
+    broken: Exception | None = None
+
+    def give_up(self, trial_id: str, cause: str) -> list[str]:
+        return [] if self.broken else ["key"]
+
+
+class Filing:
+    """A session that cannot take members in."""
+
+    def members_filed(self, keys: list[str]) -> None:
+        if keys:
+            raise StorageError("cannot read members/key.json")
+
+    def note(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+def new_driver() -> tuple[Any, Any, Interruption]:
+    searcher, interruption = Searcher(), Interruption()
+    session: Any = Filing()
+    return _Driver(searcher, session, interruption), searcher, interruption  # type: ignore[arg-type]
+
+
+def test_an_error_with_the_last_result_is_raised_after_the_end() -> None:
+    driver, searcher, _ = new_driver()
+    driver.check()
+    driver.on_trial_result(1, [], None, {"keys": ["key"]})
+    assert isinstance(searcher.broken, StorageError)  # so that no failure is filed over the record
+    with pytest.raises(StorageError, match="cannot read"):
+        driver.check()
+
+
+def test_a_searcher_that_broke_with_the_last_trial_is_told() -> None:
+    driver, searcher, _ = new_driver()
+    searcher.broken = ValueError("the study is away")
+    driver.on_trial_error(1, [], SimpleNamespace(trial_id="t", error_file=None))
+    with pytest.raises(ValueError, match="the study is away"):
+        driver.check()
+
+
+def test_an_interruption_in_the_last_step_is_obeyed() -> None:
+    driver, _, interruption = new_driver()
+    interruption.requested = True
+    with pytest.raises(InterruptedSweepError):
+        driver.check()
+
+
+@pytest.fixture
+def new_session(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
+    monkeypatch.setattr(session_module, "_APPEAR_SECONDS", 1.0)
+    monkeypatch.setattr(session_module, "_LOOK_SECONDS", 0.01)
+
+    def make(member: Callable[[str], MemberRecord | None]) -> Session:
+        facts = SimpleNamespace(reference=(1000, 1000), validation_images=100)
+        ledger: Any = SimpleNamespace(facts=facts, member=member, location="/shared/home")
+        writer: Any = SimpleNamespace(progress=None)
+        worker: Any = SimpleNamespace(submit=lambda *_, **__: None, away=None)
+        progress: Any = SimpleNamespace(update=lambda _: None)
+        return Session(ledger, 1, 0.01, writer, worker, progress)
+
+    return make
+
+
+def test_a_record_that_shows_late_is_taken_in(
+    new_session: Callable[..., Session], new_record: Callable[..., MemberRecord]
+) -> None:
+    record = new_record(0)
+    shown = threading.Event()
+    session = new_session(lambda key: record if shown.is_set() else None)
+    threading.Timer(0.2, shown.set).start()
+    session.members_filed([record.key])
+    assert session.records == [record]
+
+
+def test_a_record_that_never_shows_stops_the_sweep(new_session: Callable[..., Session]) -> None:
+    session = new_session(lambda key: None)
+    with pytest.raises(StorageError, match="the record of member abc was written, and does not show in"):
+        session.members_filed(["abc"])
