@@ -142,7 +142,9 @@ def with_assurance(
     points = []
     for entry in front.points:
         bound = drop_bound(reference, answers(models.build(entry), images, labels), confidence)
-        points.append(replace(entry, assured=front.dense_accuracy - bound))
+        # a bound is a drop, which may exceed what there is to lose; an accuracy is a share
+        assured = min(1.0, max(0.0, front.dense_accuracy - bound))
+        points.append(replace(entry, assured=assured))
     best = best_point(points, front.dense_accuracy, max_drop)
     return replace(front, points=tuple(points), best=best, confidence=confidence)
 

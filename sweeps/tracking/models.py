@@ -104,7 +104,7 @@ def log_front(
         linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
         unknown = [entry for entry in front.points if point_identity(entry) not in known]
         with closing(_log(client, run, front, unknown, build, data, configs or {})) as new:
-            logged = [_logged(client, front, known.get(point_identity(e)), new) for e in front.points]
+            logged = [_logged(client, front, e, known.get(point_identity(e)), new) for e in front.points]
         links = [LoggedModelOutput(v.version.model_id, v.version.params) for v in logged]
         missing = [link for link in links if link.model_id not in linked]
         if missing:
@@ -115,18 +115,20 @@ def log_front(
 def _logged(
     client: "MlflowClient",
     front: "Front",
+    entry: "FrontPoint",
     version: RegisteredVersion | None,
     new: Iterator[RegisteredVersion],
 ) -> LoggedVersion:
     """Take the next of the new versions, unless there is one already, which then is brought up to date."""
     if version is None:
         return LoggedVersion(next(new), reused=False)
-    if version.dense_accuracy != front.dense_accuracy:
-        # a sweep that went on has trained a better dense member, which drops are counted from
-        version = replace(version, dense_accuracy=front.dense_accuracy)
-        number, text = str(version.version), version.to_tags()["dense_accuracy"]
-        client.set_model_version_tag(version.name, number, "dense_accuracy", text)
-    return LoggedVersion(version, reused=True)
+    # a sweep that went on may have a better dense member, which drops are counted from, or another confidence
+    now = replace(version, dense_accuracy=front.dense_accuracy, assured_accuracy=entry.counted)
+    before = version.to_tags()
+    for tag, text in now.to_tags().items():
+        if text != before[tag]:
+            client.set_model_version_tag(now.name, str(now.version), tag, text)
+    return LoggedVersion(now, reused=True)
 
 
 def _log(

@@ -1,6 +1,7 @@
 """The model registry: which versions there are, which of them carry an alias, and loading one."""
 
 import hashlib
+import logging
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from torch import device as Device
     from torch import nn
 
+log = logging.getLogger(__name__)
+
 BEST, SMALLEST, MOST_ACCURATE = "best", "smallest", "most-accurate"
 WEIGHTS_FILE = "model.safetensors"
 _WEIGHTS_PATH = f"extra_files/{WEIGHTS_FILE}"  # MLflow puts extra files there
@@ -37,6 +40,8 @@ _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 def registered_versions(client: "MlflowClient", dataset: str) -> list[RegisteredVersion]:
     """List the versions of a data set's registered model that this software wrote, oldest first.
 
+    One whose tags cannot be read is named in the log and left out: it must not take the others along.
+
     Raises:
         TrackingError: the server cannot be reached.
     """
@@ -46,7 +51,7 @@ def registered_versions(client: "MlflowClient", dataset: str) -> list[Registered
     with tracking_errors(client.tracking_uri):
         while True:
             page = client.search_model_versions(f"name='{name}'", max_results=_PAGE, page_token=token)
-            found += [_facts(version) for version in page if "arsvd.sweep" in version.tags]
+            found += [facts for version in page if (facts := _readable(version)) is not None]
             token = page.token
             if not token:
                 return sorted(found, key=lambda version: version.version)
@@ -231,6 +236,16 @@ def _nothing_registered(client: "MlflowClient", dataset: str) -> str:
     names = ", ".join(sorted(model.name.removeprefix("arsvd-") for model in models))
     others = f"there are models of: {names}" if names else "no sweep has registered any model yet"
     return f"no model is registered for the data set {dataset!r}; {others}"
+
+
+def _readable(version: "ModelVersion") -> RegisteredVersion | None:
+    if "arsvd.sweep" not in version.tags:
+        return None
+    try:
+        return _facts(version)
+    except ValueError as error:
+        log.warning("%s; it is left out", error)
+        return None
 
 
 def _facts(version: "ModelVersion") -> RegisteredVersion:

@@ -63,3 +63,6 @@ def test_assured_accuracies_come_with_their_confidence(front: Front, digits: Dat
     assert all(entry.assured is not None for entry in found.points)
     assert found.best is not None
     assert found.best.counted >= front.dense_accuracy
+    # a bound may take off more than there is: what is registered is a share all the same
+    low = with_assurance(replace(front, dense_accuracy=0.01), Rebuilt(), dense, digits, 0.99, max_drop=0.0)  # type: ignore[arg-type]
+    assert min(entry.counted for entry in low.points) == 0.0

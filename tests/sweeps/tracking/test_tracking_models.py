@@ -203,11 +203,25 @@ def test_a_front_logged_again_is_there_once(
     recovered = replace(
         front.points[0], point=replace(front.points[0].point, family="recovered", accuracy=0.8)
     )
-    longer = replace(front, points=(recovered, *short.points), dense_accuracy=0.97)
+    assured = [replace(entry, assured=0.125) for entry in short.points]
+    longer = replace(front, points=(recovered, *assured), dense_accuracy=0.97, confidence=0.95)
     assert [entry.reused for entry in log_front(own, run_id, longer, build, data)] == [False, True, True]
     assert built == ["key1"]
-    assert [version.dense_accuracy for version in registered_versions(own, "digits")] == [0.97] * 3
+    versions = registered_versions(own, "digits")
+    assert [version.dense_accuracy for version in versions] == [0.97] * 3
+    # what `max_drop` is held against follows the confidence that the sweep went on with
+    assert [version.assured_accuracy for version in versions] == [0.125, 0.125, recovered.counted]
     assert len(own.get_run(run_id).outputs.model_outputs) == 3
+
+
+def test_a_version_that_cannot_be_read_is_named_and_the_others_stay(
+    own: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = registered_versions(own, "digits")
+    own.set_model_version_tag("arsvd-digits", "1", "assured_accuracy", "-0.001")
+    with caplog.at_level("WARNING"):
+        assert registered_versions(own, "digits") == whole[1:]
+    assert "version 1 of 'arsvd-digits' has an unreadable tag" in caplog.text
 
 
 @pytest.mark.parametrize("at", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
