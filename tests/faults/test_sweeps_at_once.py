@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from sweeps.lock import LOCK
+
 pytestmark = pytest.mark.slow
 
 
@@ -51,13 +53,18 @@ def test_two_sweeps_share_a_home_and_a_server_and_one_is_not_run_twice(
     slower = (*small, "training.epochs=100", "resources.concurrent=1")
     one = home.start("sweep", "digits", "search.trials=3", "name=one", *slower)
     two = home.start("sweep", "digits", "search.trials=3", "name=two", "search.seed=5", *slower)
-    until("both are on file", lambda: len(home.sweeps) == 2)
-    until("one is being run", lambda: home.open("one").storage.exists("sweep.lock"))
 
+    def runs() -> bool:
+        return any(name.startswith("one") and home.open(name).storage.exists(LOCK) for name in home.sweeps)
+
+    until("one is being run", runs)
+    os.kill(one.pid, signal.SIGSTOP)  # on some machines it would have ended before the next command has begun
     owner = rf"sweep {home.open('one').facts.id} is being run by process {one.pid} on .+ since 20.+Z; wait"
     _, errors = home.run("resume", "one", status=2)
     assert re.search(owner, errors)
+    os.kill(one.pid, signal.SIGCONT)
     assert one.poll() is None
+    until("both are on file", lambda: len(home.sweeps) == 2)
 
     home.ended(one)
     home.ended(two)
