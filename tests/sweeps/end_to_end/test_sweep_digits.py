@@ -81,7 +81,8 @@ def test_the_ledger_holds_every_member_whole(sweep: Any, digits: Dataset) -> Non
         assert len(record.curves["validation_accuracy"]) == sweep.epochs
         assert record.config.finetune_epochs == 1
     assert {path.name for path in ledger.path.iterdir()} == {
-        *("sweep.yaml", "sweep.json", "provenance.json", "study.journal", "front.json", "members", "report")
+        *("sweep.yaml", "begun.yaml", "sweep.json", "provenance.json", "study.journal", "front.json"),
+        *("members", "report"),
     }
     assert len(list((ledger.path / "members").iterdir())) == 2 * sweep.members
 
