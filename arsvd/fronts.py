@@ -34,8 +34,13 @@ def energy_grid(spectra: Spectra, points: int = 48) -> list[RankRule]:
 
 
 def fixed_grid(points: int = 48) -> list[RankRule]:
-    """Make fixed-rank rules with fractions from 1/200 to 1, spaced evenly in log."""
-    return [Fixed(float(fraction)) for fraction in np.geomspace(0.005, 1.0, points)]
+    """Make fixed-rank rules with fractions from 1/200 to 1, spaced evenly in log.
+
+    Args:
+        points: how many; of each two neighbours one keeps the output layer dense, and has the same fraction.
+    """
+    fractions = np.geomspace(0.005, 1.0, (points + 1) // 2)
+    return [Fixed(float(fraction), output) for fraction in fractions for output in (True, False)][:points]
 
 
 def budget_grid(

@@ -137,8 +137,11 @@ class TestGrids:
         assert ranges == [(48, 0.3, 0.999), (48, 0.9, 0.9999)]
 
     def test_fixed_grid_reaches_all(self) -> None:
-        fractions = [rule.threshold for rule in fixed_grid(12)]
-        assert (len(fractions), fractions[0], fractions[-1]) == (12, pytest.approx(0.005), 1.0)
+        rules = [rule for rule in fixed_grid(12) if isinstance(rule, arsvd.Fixed)]
+        for output in (True, False):
+            fractions = [rule.fraction for rule in rules if rule.output is output]
+            assert (len(fractions), fractions[0], fractions[-1]) == (6, pytest.approx(0.005), 1.0)
+        assert len(fixed_grid(7)) == 7
 
     def test_budget_grid_runs_from_the_smallest_model_to_the_dense_one(self, spectra: Spectra) -> None:
         plans = [arsvd.plan(spectra, rule) for rule in budget_grid(spectra, 20)]
