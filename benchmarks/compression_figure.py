@@ -12,6 +12,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.compression_summary import best_dense, choice, models
+
 ROWS = {
     "sweep, recovery": ("this project: sweep", "#0b6e4f", "-"),
     "front, recovery, LoRITa": ("this project: one LoRITa member", "#5fb49c", "-"),
@@ -22,21 +24,13 @@ ROWS = {
     "fixed rank": ("fixed rank", "#6c757d", ":"),
 }
 DATASETS = ("digits", "mnist", "cifar10")
-RATIOS = np.geomspace(1.5, 60, 120)
+RATIOS = np.geomspace(1.5, 100, 120)
 
 
-def step(points: list[list[float]], reference: int) -> list[float]:
-    """Return, at each ratio, the test accuracy of what validation chooses at no more parameters; else NaN.
-
-    Args:
-        points: [parameters, validation accuracy, test accuracy] of a row's models.
-        reference: parameters of the reference.
-    """
-    values = []
-    for ratio in RATIOS:
-        fits = [point for point in points if point[0] <= reference / ratio]
-        values.append(max(fits, key=lambda p: (p[1], -p[0]))[2] if fits else float("nan"))
-    return values
+def step(seed: dict[str, Any], row: str) -> list[float]:
+    """Return, at each ratio, the test accuracy of what validation chooses at no more parameters; else NaN."""
+    chosen = [choice(models(seed, row), seed["reference_params"] / ratio) for ratio in RATIOS]
+    return [float("nan") if model is None else model[2] for model in chosen]
 
 
 def panel(axes: Axes, report: dict[str, Any]) -> None:
@@ -44,15 +38,15 @@ def panel(axes: Axes, report: dict[str, Any]) -> None:
     seeds = report["seeds"]
     reference = seeds[0]["reference_params"]
     for row, (label, colour, line) in ROWS.items():
-        curves = 100 * np.array([step(seed["rows"][row]["points"], reference) for seed in seeds])
+        curves = 100 * np.array([step(seed, row) for seed in seeds])
         axes.plot(RATIOS, curves.mean(axis=0), line, color=colour, label=label, linewidth=1.8)
         axes.fill_between(
             RATIOS, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12, linewidth=0
         )
-    dense = [max(found["test"] for found in seed["dense"].values()) for seed in seeds]
+    dense = [best_dense(seed)["test"] for seed in seeds]
     axes.axhline(100 * float(np.mean(dense)), color="black", linewidth=0.8, label="best dense reference")
     axes.set_xscale("log")
-    axes.set_xticks([2, 5, 10, 20, 50], ["2x", "5x", "10x", "20x", "50x"])
+    axes.set_xticks([2, 5, 10, 20, 50, 100], ["2x", "5x", "10x", "20x", "50x", "100x"])
     axes.minorticks_off()
     floor = {"mnist": 90, "digits": 80, "cifar10": 35}[report["dataset"]]
     axes.set_ylim(floor, 100 * max(dense) + (100 - floor) * 0.02)

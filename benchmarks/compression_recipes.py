@@ -17,7 +17,9 @@ class Recipe:
         plain: how the dense reference is trained.
         lorita: how the reference is trained as products of factors.
         narrow: hidden widths of the further members of the sweep rows, trained as LoRITa factors too.
-        small_rates: learning rates tried for the small dense networks; validation chooses.
+        tiny: widths of the one hidden layer of the sweep rows' smallest members, trained plainly and without
+            dropout at each of `small_rates`.
+        small_rates: learning rates tried for small networks; validation chooses.
     """
 
     source: str
@@ -26,6 +28,7 @@ class Recipe:
     plain: MemberConfig
     lorita: MemberConfig
     narrow: tuple[tuple[int, ...], ...]
+    tiny: tuple[int, ...]
     small_rates: tuple[float, ...]
 
 
@@ -88,6 +91,7 @@ RECIPES = {
         plain=_DIGITS,
         lorita=replace(_DIGITS, factors=2, weight_decay=0.1),
         narrow=((64, 32), (48,), (32, 16), (24,), (16,)),
+        tiny=(22, 15, 11, 7, 5, 3, 2),
         small_rates=(5e-3, 2e-2),
     ),
     "mnist": Recipe(
@@ -97,6 +101,7 @@ RECIPES = {
         plain=_MNIST,
         lorita=replace(_MNIST, factors=2, lr=3e-3, dropout=0.1),
         narrow=((256, 128), (128, 64), (64, 32)),
+        tiny=(64, 32, 20, 12, 6),
         small_rates=(2e-3, 6e-3),
     ),
     "cifar10": Recipe(
@@ -106,6 +111,7 @@ RECIPES = {
         plain=_CIFAR10,
         lorita=replace(_CIFAR10, factors=2, weight_decay=0.3),
         narrow=((512, 256), (256, 128), (128, 64)),
+        tiny=(128, 64, 32, 20, 11),
         small_rates=(1e-3, 3e-3),
     ),
 }
