@@ -19,7 +19,8 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow $(ARGS) || test $$? -eq 5
 
-# Each at a small size, with a JSON line last; MNIST is read from DATA where that is given.
+# Each at a small size, with a JSON line last, minutes in all; MNIST is read from DATA where that is given, and
+# what cannot do without it says so where it is missing.
 bench: $(READY)
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --small --results .bench $(if $(DATA),--data-dir $(DATA)) || exit 1; done
 

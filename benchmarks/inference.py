@@ -202,6 +202,18 @@ def _macs(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
 
 
+def shares(layers: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Pick the shares of layer 784 to 512 by rank; with more threads than one, the key says how many."""
+    found: dict[str, dict[str, float]] = {}
+    for row in layers:
+        if row["layer"] == "784x512":
+            threads = "" if row["threads"] == 1 else f"_{row['threads']}_threads"
+            for kind in ("share", "plain_share"):
+                name = f"{'layer_share' if kind == 'share' else kind}_batch256{threads}"
+                found.setdefault(name, {})[str(row["rank"])] = round(row[kind], 3)
+    return found
+
+
 def main() -> None:
     """Run the benchmark."""
     given = arguments(__doc__)
@@ -220,10 +232,8 @@ def main() -> None:
     print_table(columns, [[row[column] for column in columns] for row in layers])
     columns = ["device", "threads", "way", "batch", "ranks", "us", "flop_ratio", "speedup", "share"]
     print_table(columns, [[row[column] for column in columns] for row in models])
-    one = [row for row in layers if row["threads"] == 1 and row["layer"] == "784x512"]
     summary = {
-        "layer_share_batch256": {str(row["rank"]): round(row["share"], 3) for row in one},
-        "plain_share_batch256": {str(row["rank"]): round(row["plain_share"], 3) for row in one},
+        **shares(layers),
         "model_speedup": {
             f"{row['way']} batch {row['batch']} ranks {row['ranks']}": round(row["speedup"], 2)
             for row in models

@@ -1,36 +1,41 @@
 """Does it help to tell Optuna a member's further points? Hypervolume against trained members, on digits.
 
 A member is measured at many thresholds, and the sampler may be told more than the one that it asked for:
-`search.inject` of them. Members are really trained, one after the other, in processes of their own, without
-Ray, so that nothing but the sampler differs. Members of one seed are compared with each other.
+up to `search.inject` of them, fewer where a member has fewer that no other dominates. Members are really
+trained, one after the other, in processes of their own, without Ray, so that nothing but the sampler differs:
+the n-th member of a run has the same seed in every variant, whatever its trial's number. A sweep takes a
+member's seed from that number, and added trials have numbers, too: equal hyperparameters would get other
+weights. Runs of one seed are compared with each other.
 
-Optuna counts trials that were added like those that it asked for: with 8 further points a member, the first
-random members of TPE end after one or two of them. "tpe, 8, random start kept" raises the number of trials
-before TPE begins by the same factor, so that both kinds start from equally many random members.
+Optuna counts trials that were added like those that it asked for, so TPE's random start ends after fewer
+members. "tpe, 8, random start kept" holds it until as many members were trained as without added trials;
+`random_members` is what each run was measured to draw at random. NSGA-II breeds from trials that it asked for
+and cannot hear of others: its second variant is a check, where a gain would mean that something else differs.
 """
 
 import multiprocessing
 import os
-import random
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
+from optuna.trial import TrialState
+from scipy.stats import t as student
 
 from arsvd import OperatingPoint
 from arsvd.data import load
 from arsvd.fronts import front_hypervolume
 from benchmarks.reporting import arguments, print_table, report
-from sweeps.config import load_config
+from sweeps.config import MemberConfig, load_config, member_seed
 from sweeps.fronts import reference_size
+from sweeps.records import MemberRecord
 from sweeps.search import Study
 from sweeps.trial.member import Task, run_members
 from sweeps.trial.workbench import Analysis, Workbench
@@ -74,15 +79,30 @@ SIZES = {
 def name_of(variant: tuple[str, int, bool]) -> str:
     """Name a variant as the report does."""
     sampler, injected, kept = variant
-    return f"{sampler}, {injected}{', random start kept' if kept else ''}"
+    remark = ", random start kept" if kept else ""
+    if sampler == "nsga2" and injected:
+        remark = " (it does not listen)"
+    return f"{sampler}, {injected}{remark}"
+
+
+def train_member(
+    number: int, member: MemberConfig, seed: int, bench: Workbench, analysis: Analysis
+) -> MemberRecord:
+    """Train a member with another seed than it was asked with.
+
+    Returns:
+        Its record under the key and configuration that the study asked for and knows.
+    """
+    ((record, _),) = run_members([Task(number, replace(member, seed=seed))], bench, analysis)
+    return replace(record, config=member, key=member.key(bench.dataset.hash))
 
 
 def run_variant(variant: tuple[str, int, bool], seed: int, size: Size) -> dict[str, Any]:
     """Train members as one sampler asks for them.
 
     Returns:
-        After each member the hypervolume of all points and of the asked points alone; how many members were
-        asked for before the sampler had as many trials as its random start needs.
+        After each member the hypervolume of all points and of the asked points alone; how many members TPE
+        drew at random, None for other samplers; how many trials were added.
     """
     torch.set_num_threads(1)
     sampler, injected, kept = variant
@@ -106,37 +126,36 @@ def run_variant(variant: tuple[str, int, bool], seed: int, size: Size) -> dict[s
     with tempfile.TemporaryDirectory() as folder:
         study = Study.in_journal(Path(folder) / "study.journal", "injection", config, dataset.hash)
         inner: optuna.Study = study._study
-        start = getattr(inner.sampler, "_n_startup_trials", 0)
-        if kept:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                inner.sampler = optuna.samplers.TPESampler(
-                    seed=seed,
-                    n_startup_trials=start * (1 + injected),
-                    constant_liar=True,
-                    multivariate=True,
-                    group=True,
-                )
-        random_members = 0
-        for _ in range(size.members):
-            finished = [t for t in inner.get_trials(deepcopy=False) if t.state.is_finished()]
-            random_members += len(finished) < (start * (1 + injected) if kept else start)
+        # TPE compares it with its finished trials at each draw
+        start = getattr(inner.sampler, "_n_startup_trials", None)
+        random_members = None if start is None else 0
+        for ordinal in range(size.members):
+            if start is not None:
+                finished = len(inner.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+                if kept:
+                    inner.sampler._n_startup_trials = finished + 1 if ordinal < start else 0
+                random_members += finished < inner.sampler._n_startup_trials
             number, member = study.ask()
-            ((record, _),) = run_members([Task(number, member)], bench, analysis)
+            record = train_member(number, member, member_seed(seed, ordinal), bench, analysis)
             study.tell(record)
             points += record.points
             asked += [record.asked] if record.asked is not None else []
             for kind, entries in (("all", points), ("asked", asked)):
                 sizes = [(point.params, point.accuracy) for point in entries]
                 curves[kind].append(front_hypervolume(sizes, reference))
-    return {"variant": name_of(variant), "seed": seed, "random_members": random_members, "curves": curves}
+        added = len(inner.get_trials(deepcopy=False)) - size.members
+    found = {"variant": name_of(variant), "seed": seed, "random_members": random_members}
+    return {**found, "added_trials": added, "curves": curves}
 
 
-def paired(differences: Sequence[float], draws: int = 10_000) -> tuple[float, float, float]:
-    """Return the mean of paired differences with its 95 % bootstrap interval over seeds."""
-    chooser = random.Random(0)
-    means = sorted(statistics.fmean(chooser.choices(differences, k=len(differences))) for _ in range(draws))
-    return statistics.fmean(differences), means[int(0.025 * draws)], means[int(0.975 * draws)]
+def paired(differences: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean of differences and its 95 % interval by Student's t, None with fewer than two."""
+    mean = statistics.fmean(differences)
+    if len(differences) < 2:
+        return mean, None
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    reach = float(student.ppf(0.975, len(differences) - 1)) * error
+    return mean, (mean - reach, mean + reach)
 
 
 def main() -> None:
@@ -153,22 +172,29 @@ def main() -> None:
         for v in VARIANTS
     }
     marks = sorted({max(1, size.members // 3), max(1, 2 * size.members // 3), size.members})
-    rows, summary = [], {}
+    rows: list[list[Any]] = []
+    each: list[list[Any]] = []
+    summary: dict[str, Any] = {}
     for name, found in by_name.items():
         base = by_name[f"{name.split(',')[0]}, 0"]
         ends = [run["curves"]["all"][-1] for run in found]
         gain = [a - b["curves"]["all"][-1] for a, b in zip(ends, base, strict=True)]
-        mean, low, high = paired(gain)
+        mean, interval = paired(gain)
+        low, high = (None, None) if interval is None else interval
         at = [statistics.fmean(run["curves"]["all"][mark - 1] for run in found) for mark in marks]
         asked = statistics.fmean(run["curves"]["asked"][-1] for run in found)
-        start = statistics.fmean(run["random_members"] for run in found)
+        drawn = [run["random_members"] for run in found if run["random_members"] is not None]
+        start = statistics.fmean(drawn) if drawn else None
         rows.append([name, start, *(f"{v:.4f}" for v in at), f"{asked:.4f}", f"{mean:+.4f}", low, high])
+        each.append([name, *(f"{value:+.4f}" for value in gain)])
         summary[name] = {
             "hypervolume": round(at[-1], 4),
             "asked_only": round(asked, 4),
             "random_members": start,
+            "added_trials": statistics.fmean(run["added_trials"] for run in found),
             "gain": round(mean, 4),
-            "gain_95": [round(low, 4), round(high, 4)],
+            "gain_95": None if interval is None else [round(end, 4) for end in interval],
+            "gain_by_seed": [round(value, 4) for value in gain],
         }
     head = [
         "sampler, injected",
@@ -179,8 +205,9 @@ def main() -> None:
         "low",
         "high",
     ]
-    print(f"digits, n = {size.seeds} seeds; gain: against the same sampler without, 95 % over seeds\n")
+    print(f"digits, n = {size.seeds} seeds; gain: against the same sampler without, 95 % by Student's t\n")
     print_table(head, rows)
+    print_table(["gain by seed", *(str(seed) for seed in range(size.seeds))], each)
     wall = round(time.perf_counter() - began, 1)
     setting = {"n": size.seeds, "seeds": list(range(size.seeds)), "members": size.members}
     details = {"changes": size.changes, "wall_seconds": wall, "runs": runs}

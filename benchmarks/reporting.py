@@ -11,15 +11,14 @@ from benchmarks.environment import environment
 SIZES = ("full", "small", "tiny")
 
 
-def arguments(description: str | None, data: bool = False) -> argparse.Namespace:
-    """Read `--small`, `--tiny`, `--results` and, where the benchmark reads images, `--data-dir`.
+def arguments(description: str | None) -> argparse.Namespace:
+    """Read `--small`, `--tiny`, `--results` and `--data-dir`; `make bench` gives all benchmarks the same.
 
     Args:
         description: the benchmark's docstring.
-        data: whether it reads images.
 
     Returns:
-        Attributes `size` ("full", "small", "tiny"), `results` and, with `data`, `data_dir`.
+        Attributes `size` ("full", "small", "tiny"), `results` and `data_dir`, which is None where not given.
     """
     parser = argparse.ArgumentParser(description=(description or "").split("\n\n")[0])
     size = parser.add_mutually_exclusive_group()
@@ -30,10 +29,35 @@ def arguments(description: str | None, data: bool = False) -> argparse.Namespace
         "--tiny", dest="size", action="store_const", const="tiny", help="seconds, for the tests"
     )
     parser.set_defaults(size="full")
-    if data:
-        parser.add_argument("--data-dir", type=Path, help="where data sets lie; see arsvd.data.data_root")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="where data sets lie, see arsvd.data.data_root; unused where none is read",
+    )
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     return parser.parse_args()
+
+
+def lacks_mnist(name: str, given: argparse.Namespace) -> bool:
+    """Say in the last line that a small run is left out because MNIST is not there.
+
+    A full run goes on, and stops with the error of whatever reads the images.
+
+    Args:
+        name: the benchmark's.
+        given: what `arguments` returned.
+    """
+    # here, not above: gpu and inference need torch alone, and few benchmarks read MNIST
+    from arsvd.data import data_root
+    from arsvd.data.mnist import folder
+    from arsvd.data.roots import fetch_command
+
+    root = data_root(given.data_dir)
+    if given.size == "full" or folder(root).is_dir():
+        return False
+    reason = f"MNIST is not in {root}: {fetch_command('mnist', root)} fetches it, or name its --data-dir"
+    print(json.dumps({"benchmark": name, "size": given.size, "skipped": reason}), flush=True)
+    return True
 
 
 def report(name: str, size: str, results: Path, found: Mapping[str, Any], summary: Mapping[str, Any]) -> None:

@@ -4,7 +4,10 @@ Measured with the sweep's own parts, at studies of growing size: what Optuna tak
 a member costs the driver when it is filed (its record read, the front brought up to date), how much memory
 that takes, how fast MLflow is written, and how many trials a second Ray Tune itself starts and ends. A
 discrete-event simulation with these times then runs the cluster: nodes are busy for drawn durations, and wait
-for the one driver.
+for the one driver. Shorter members ask for more of it, until it saturates.
+
+Tune's time is measured at few trials at a time, on this machine's cores, and used for 100 nodes: it is
+extrapolated. MLflow is written by a thread of its own and is no part of what nodes wait for.
 """
 
 import json
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.samplers import NSGAIISampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
@@ -27,9 +31,12 @@ from arsvd.data import load
 from benchmarks.processes import resident_mb
 from benchmarks.reporting import arguments, print_table, report
 from benchmarks.scale_records import REFERENCE, made_up_record
-from benchmarks.scale_simulation import MEAN_SECONDS, NODES, interpolated, simulate
+from benchmarks.scale_simulation import NODES, interpolated, simulate
 from cluster.local import configure_ray, local_ray
 from sweeps.config import SweepConfig, load_config
+
+# of a member on a node: MNIST on one core, and what saturates the driver
+DURATIONS = (30.0, 10.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -86,35 +93,65 @@ def measure_asks(config: SweepConfig, folder: Path, size: Size, data_hash: str) 
 
 
 def _ask_and_tell(study: Any, members: int, times: int, data_hash: str) -> dict[str, float]:
-    _fill(study, members)
+    parents_seconds = fill(study, members)
     asked = [_timed(study.ask) for _ in range(times)]
     records = [made_up_record(number, member, data_hash) for _, (number, member) in asked]
     told = [_timed(partial(study.tell, record))[0] for record in records]
     return {
         "ask_seconds": statistics.median(seconds for seconds, _ in asked),
         "tell_seconds": statistics.median(told),
+        "parents_seconds": parents_seconds,
     }
 
 
-def _fill(study: Any, members: int) -> None:
-    """Add finished trials and one that runs on each node, as a sweep that has come this far would have."""
+def fill(study: Any, members: int) -> float:
+    """Add finished trials and one that runs on each node, as a sweep that has come this far would have.
+
+    NSGA-II breeds from trials that it knows the generation of, so each gets one, and the parents of each
+    generation are selected, as the sweep would have done on its way.
+
+    Returns:
+        Seconds a member that NSGA-II takes to select the last generation's parents, once a generation and
+        missed by the median of a few asks; 0 for other samplers.
+    """
     inner: optuna.Study = study._study
     space = study._space.distributions
     sampler = optuna.samplers.RandomSampler(seed=0)
     source = optuna.create_study(sampler=sampler, directions=["maximize", "minimize"])
     chooser = random.Random(0)
     drawn = [source.ask(space).params for _ in range(members + min(NODES, members))]
+    genetic = inner.sampler if isinstance(inner.sampler, NSGAIISampler) else None
+    population = members if genetic is None else genetic.population_size
+    last = members // population
+
+    def generation(number: int) -> dict[str, Any]:
+        if genetic is None:
+            return {}
+        return {genetic._get_generation_key(): min(last, number // population)}
+
     trials = [
         create_trial(
             params=params,
             distributions=space,
             values=[chooser.uniform(0.9, 0.99), float(int(chooser.lognormvariate(10.8, 1.0)))],
+            system_attrs=generation(number),
         )
-        for params in drawn[:members]
+        for number, params in enumerate(drawn[:members])
     ]
-    running = TrialState.RUNNING
-    trials += [create_trial(state=running, params=p, distributions=space) for p in drawn[members:]]
+    trials += [
+        create_trial(
+            state=TrialState.RUNNING, params=params, distributions=space, system_attrs=generation(members)
+        )
+        for params in drawn[members:]
+    ]
     inner.add_trials(trials)
+    if genetic is None:
+        return 0.0
+    # in order: each selection reads the one before it from the study
+    selected = [
+        _timed(partial(genetic.get_parent_population, inner, number))[0] for number in range(1, last + 1)
+    ]
+    return selected[-1] / population if selected else 0.0
 
 
 def measure_filing(config: SweepConfig, home: Path, size: Size) -> list[dict[str, Any]]:
@@ -247,20 +284,39 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def _scenarios(
+def scenarios(
     asks: Sequence[dict[str, Any]], filing: Sequence[dict[str, Any]], tune_seconds: float, members: int
 ) -> list[dict[str, Any]]:
-    """Simulate the cluster with each sampler, and with the front brought up to date at no cost."""
+    """Simulate the cluster with each sampler and each mean duration of a member.
+
+    Returns:
+        A row each: what `simulate` returns, beside the members a second that the nodes demand and those at
+        which the driver saturates, which is one over its seconds a member at the study's full size.
+    """
     filed = interpolated({row["members"]: row["filed_seconds"] for row in filing})
-    cheapest = filing[0]["filed_seconds"]
     rows = []
     for sampler in dict.fromkeys(row["sampler"] for row in asks):
         own = [row for row in asks if row["sampler"] == sampler and row["storage"] == "journal"]
-        asking = interpolated({r["members"]: r["ask_seconds"] + r["tell_seconds"] for r in own})
-        for label, filing_cost in (("as measured", filed), ("front as at the start", lambda _: cheapest)):
-            row = simulate(_sum(asking, filing_cost, lambda _: tune_seconds), members)
-            rows.append({"sampler": sampler, "filing": label, **row})
+        asking = interpolated(
+            {r["members"]: r["ask_seconds"] + r["tell_seconds"] + r["parents_seconds"] for r in own}
+        )
+        service = _sum(asking, filed, lambda _: tune_seconds)
+        for mean_seconds in DURATIONS:
+            found = simulate(service, members, mean_seconds=mean_seconds)
+            setting = {"sampler": sampler, "mean_seconds": mean_seconds, "demand": NODES / mean_seconds}
+            rows.append({**setting, **found, "saturation_rate": 1 / service(members)})
     return rows
+
+
+def tune_term(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Say which of Tune's times stands for the cluster: the longest measured, taken for all of its nodes."""
+    if not rows:
+        return {"seconds": 0.0, "measured_concurrent": None, "used_concurrent": NODES, "how": "not measured"}
+    slowest = min(rows, key=lambda row: row["late_rate"])
+    concurrent = slowest["concurrent"]
+    how = f"extrapolated: measured at {concurrent} trials at a time on this machine, used for {NODES} nodes"
+    seconds = 1 / slowest["late_rate"]
+    return {"seconds": seconds, "measured_concurrent": concurrent, "used_concurrent": NODES, "how": how}
 
 
 def _sum(*terms: Callable[[int], float]) -> Callable[[int], float]:
@@ -279,11 +335,12 @@ def main() -> None:
         filing = measure_filing(config, folder / "home", size)
         mlflow = measure_mlflow(config, folder, size.mlflow)
         tune_rows = measure_tune(config, folder, size.tune_trials) if size.tune_trials else []
-    tune_rate = min((row["late_rate"] for row in tune_rows), default=float("inf"))
-    scenarios = _scenarios(asks, filing, 1 / tune_rate, max(size.members))
-    for rows in (asks, filing, tune_rows, scenarios):
+    term = tune_term(tune_rows)
+    simulated = scenarios(asks, filing, term["seconds"], max(size.members))
+    for rows in (asks, filing, tune_rows, simulated):
         if rows:
             print_table(list(rows[0]), [list(row.values()) for row in rows])
+    print(f"Tune's {1e3 * term['seconds']:.1f} ms a trial in the simulation: {term['how']}")
     print(f"MLflow: {mlflow['member_seconds']:.3f} s a member, {1 / mlflow['member_seconds']:.1f} a second\n")
     largest = max(size.members)
     summary = {
@@ -294,14 +351,20 @@ def main() -> None:
         "filed_ms": {str(row["members"]): round(1e3 * row["filed_seconds"], 1) for row in filing},
         "driver_mb": {str(row["members"]): round(row["memory_mb"]) for row in filing},
         "mlflow_members_per_second": round(1 / mlflow["member_seconds"], 1),
-        "tune_trials_per_second": None if not tune_rows else round(tune_rate, 1),
+        "tune_trials_per_second": None if not tune_rows else round(1 / term["seconds"], 1),
+        "tune_term": term["how"],
         f"members_per_second_to_{largest}": {
-            f"{row['sampler']}, {row['filing']}": round(row["rate"], 2) for row in scenarios
+            f"{row['sampler']}, members of {row['mean_seconds']:g} s": round(row["rate"], 2)
+            for row in simulated
         },
-        "nodes_demand": round(NODES / MEAN_SECONDS, 2),
+        "nodes_demand": {f"{mean:g} s": round(NODES / mean, 2) for mean in DURATIONS},
+        f"driver_saturates_at_{largest}": {
+            row["sampler"]: round(row["saturation_rate"], 2) for row in simulated
+        },
     }
-    found = {"asks": asks, "filing": filing, "mlflow": mlflow, "tune": tune_rows, "simulation": scenarios}
-    setting = {"nodes": NODES, "mean_seconds": MEAN_SECONDS, "n": size.asks, "seeds": [0]}
+    found = {"asks": asks, "filing": filing, "mlflow": mlflow, "tune": tune_rows}
+    found |= {"tune_term": term, "simulation": simulated}
+    setting = {"nodes": NODES, "mean_seconds": DURATIONS, "n": size.asks, "seeds": [0]}
     report("scale", given.size, given.results, {**setting, **found}, summary)
 
 

@@ -11,22 +11,25 @@ MEAN_SECONDS = 30.0  # of a member on a node: MNIST on one core
 SPREAD = 0.5  # of the logarithm of durations
 
 
-def simulate(service: Callable[[int], float], members: int, pack: int = 1) -> dict[str, float]:
+def simulate(
+    service: Callable[[int], float], members: int, pack: int = 1, mean_seconds: float = MEAN_SECONDS
+) -> dict[str, float]:
     """Run a cluster of `NODES` nodes with one driver that takes `service(n)` seconds a member.
 
     Args:
         service: the driver's seconds for a member, by how many are filed.
         members: to train.
         pack: members a trial, trained one after the other.
+        mean_seconds: of a member on a node; its logarithm spreads by `SPREAD`.
 
     Returns:
         Members a second over the whole run and over its last tenth, and the share of time nodes were busy.
     """
     chooser = random.Random(0)
-    mean = MEAN_SECONDS / math.exp(SPREAD**2 / 2)
+    median = mean_seconds / math.exp(SPREAD**2 / 2)
 
     def draw() -> float:
-        return sum(mean * chooser.lognormvariate(0.0, SPREAD) for _ in range(pack))
+        return sum(median * chooser.lognormvariate(0.0, SPREAD) for _ in range(pack))
 
     free, done, busy, left = 0.0, 0, 0.0, members
     ends: list[float] = []

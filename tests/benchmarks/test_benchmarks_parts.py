@@ -1,20 +1,80 @@
 """The parts of the benchmarks that compute figures from measurements."""
 
+import argparse
+import json
 import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 import torch
 
-from benchmarks.inference import plain_forward
-from benchmarks.injection import paired
-from benchmarks.naive import REFERENCE, parts, seconds_a_trial, time_to, with_hypervolume
-from benchmarks.naive_sweep import accuracy, build, in_memory, truncate
+from arsvd.data import load
+from arsvd.data.mnist import folder
+from arsvd.modes import torch_threads
+from benchmarks import gpu, injection, naive, overhead, scale
+from benchmarks.gpu import result_path
+from benchmarks.inference import plain_forward, shares
+from benchmarks.injection import VARIANTS, name_of, paired, train_member
+from benchmarks.naive import (
+    REFERENCE,
+    Pace,
+    pace,
+    parts,
+    same_trials,
+    time_to,
+    times_faster,
+    with_hypervolume,
+)
+from benchmarks.naive_sweep import SPACE, accuracy, build, in_memory, truncate
 from benchmarks.overhead import idle_seconds
 from benchmarks.processes import ProcessWatch
+from benchmarks.reporting import arguments, lacks_mnist
+from benchmarks.scale_records import made_up_record
 from benchmarks.scale_simulation import MEAN_SECONDS, NODES, interpolated, simulate
+from sweeps.config import load_config, member_seed
+from sweeps.search import Study
+from sweeps.trial.workbench import Analysis, Workbench
+
+
+class TestReporting:
+    def test_every_benchmark_takes_a_data_directory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "argv", ["benchmark", "--small", "--data-dir", "images"])
+        given = arguments("A benchmark.")
+
+        assert (given.size, given.data_dir) == ("small", Path("images"))
+
+    @pytest.mark.parametrize("module", [overhead, naive], ids=["overhead", "naive"])
+    def test_a_small_run_without_mnist_says_how_to_get_it(
+        self,
+        module: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["benchmark", "--small", "--data-dir", str(tmp_path)])
+        module.main()
+
+        (line,) = capsys.readouterr().out.splitlines()
+        assert f"arsvd data mnist --data-dir {tmp_path}" in json.loads(line)["skipped"]
+
+    def test_a_full_run_and_one_with_mnist_go_on(self, tmp_path: Path) -> None:
+        there = tmp_path / "there"
+        folder(there).mkdir(parents=True)
+
+        assert lacks_mnist("naive", argparse.Namespace(size="small", data_dir=tmp_path))
+        assert not lacks_mnist("naive", argparse.Namespace(size="full", data_dir=tmp_path))
+        assert not lacks_mnist("naive", argparse.Namespace(size="small", data_dir=there))
 
 
 class TestOverhead:
+    def test_no_size_trains_on_a_gpu(self) -> None:
+        for size in overhead.SIZES.values():
+            assert load_config(size.config, size.changes).resources.gpu == 0
+
     def test_idle_time_is_all_that_is_not_work(self) -> None:
         # two cores from 100: the one works 101-111 and 112-120, the other 103-115
         idle = idle_seconds([111.0, 120.0, 115.0], [10.0, 8.0, 12.0], start=100.0, cores=2)
@@ -49,24 +109,67 @@ class TestNaive:
         assert time_to(entries, 0.4) == 9.0
         assert time_to(entries, 0.6) is None
 
-    def test_a_trial_takes_its_share_while_all_cores_have_one(self) -> None:
-        entries = [{"time": seconds} for seconds in (10.0, 11.0, 20.0, 21.0, 40.0)]
+    @pytest.mark.parametrize(
+        "times",
+        [(15, 15, 20, 20, 25, 25, 30, 30), (12.5, 15, 17.5, 20, 22.5, 25, 27.5, 30, 32.5)],
+        ids=["in waves", "in turn"],
+    )
+    def test_start_up_counts_once_and_a_trial_takes_half_as_long_on_two_cores(
+        self, times: tuple[float, ...]
+    ) -> None:
+        found = pace([{"time": seconds} for seconds in times], cores=2)
 
-        assert seconds_a_trial(entries, cores=2) == pytest.approx(21.0 / 4)
-        assert seconds_a_trial(entries[:1], cores=2) == 10.0
+        assert found == Pace(first_wave=15, a_trial=pytest.approx(2.5), cores=2)
+        assert found.seconds(len(times) // 2 * 2) == pytest.approx(30)
+
+    def test_one_wave_has_no_pace(self) -> None:
+        assert pace([{"time": 1.0}, {"time": 2.0}, {"time": 3.0}], cores=2) is None
 
     def test_steps_are_compared_with_the_plain_script(self) -> None:
         plain = [{"time": 50.0, "hypervolume": 0.3}, {"time": 100.0, "hypervolume": 0.5}]
-        reuse = [{"time": 20.0, "hypervolume": 0.1}, {"time": 40.0, "hypervolume": 0.1}]
         own = [{"time": 5.0, "hypervolume": 0.9, "weight_hypervolume": 0.4}]
-        rows = parts({"plain": plain, "reuse": reuse}, own, cores=1)
+        rows = parts({"plain": plain}, own, cores=1)
 
         assert {row["step"]: row["times_faster"] for row in rows} == {
             "plain": 1.0,
-            "reuse": pytest.approx(100 / 40),
             "thresholds": None,
             "sweep": pytest.approx(20.0),
         }
+        assert times_faster(plain, own) == {"1": 10.0, "2": 20.0}
+
+    def test_variants_are_compared_trial_by_trial(self) -> None:
+        # start-up 10 s, two trials at a time, 10 s each; the plain script goes on for four trials more
+        plain = [_trial(10 + 10 * (1 + n // 2), n) for n in range(8)]
+        equal, twice = plain[:4], [_trial(10 + 5 * (1 + n // 2), n) for n in range(4)]
+        own = [{"time": 5.0, "hypervolume": 9.0, "weight_hypervolume": 9.0}]
+        rows = {
+            row["step"]: row for row in parts({"plain": plain, "reuse": equal, "memory": twice}, own, cores=2)
+        }
+
+        assert rows["reuse"]["times_faster"] == pytest.approx(1.0)
+        assert rows["reuse"]["seconds"] == pytest.approx(rows["plain"]["seconds"])
+        assert rows["memory"]["times_faster"] == pytest.approx(2.0)
+        assert rows["memory"]["seconds"] == pytest.approx(10 + 5 * 4)
+        assert "the same 4 trials" in rows["memory"]["how"]
+
+    def test_trials_that_were_drawn_otherwise_are_named(self) -> None:
+        plain = [_trial(10.0 * n, n) for n in range(1, 5)]
+        others = [_trial(10.0 * n, n + 50) for n in range(1, 5)]
+        own = [{"time": 5.0, "hypervolume": 9.0, "weight_hypervolume": 9.0}]
+
+        assert same_trials(plain, others) is None
+        (row,) = (
+            row for row in parts({"plain": plain, "reuse": others}, own, cores=2) if row["step"] == "reuse"
+        )
+        assert "the draws differ" in row["how"]
+
+    def test_small_variants_have_two_waves_on_two_cores(self) -> None:
+        for size in (naive.SIZES["full"], naive.SIZES["small"]):
+            assert all(trials >= 4 and trials % 2 == 0 for trials in size.trials.values())
+
+    def test_the_first_trials_of_all_variants_are_drawn_at_random(self) -> None:
+        # in the order in which other variants end their trials, and with other results
+        assert _drawn(8, value=0.1, lag=1) == _drawn(8, value=0.9, lag=3)
 
     def test_truncation_keeps_the_function_at_full_energy_and_shrinks_it_below(self) -> None:
         torch.manual_seed(0)
@@ -86,14 +189,88 @@ class TestNaive:
         assert accuracy(model, split) == accuracy(model, in_memory(split))
 
 
+def _trial(seconds: float, number: int) -> dict[str, Any]:
+    return {"time": float(seconds), "hypervolume": float(number), "drawn": {"lr": number}}
+
+
+def _drawn(trials: int, value: float, lag: int) -> list[dict[str, Any]]:
+    """Ask Tune's OptunaSearch, and tell it of a trial when `lag` more have begun."""
+    from ray.tune.search.optuna import OptunaSearch
+
+    search = OptunaSearch(metric=["accuracy", "params"], mode=["max", "min"], seed=0)
+    search.set_search_properties(["accuracy", "params"], ["max", "min"], SPACE)
+    found = []
+    for number in range(trials):
+        found.append(search.suggest(str(number)))
+        if number >= lag:
+            search.on_trial_complete(str(number - lag), {"accuracy": value + number / 100, "params": number})
+    return found
+
+
 class TestInjection:
     def test_equal_differences_have_no_spread(self) -> None:
-        assert paired([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
+        assert paired([0.5, 0.5, 0.5]) == (0.5, (0.5, 0.5))
 
-    def test_the_interval_holds_the_mean(self) -> None:
-        mean, low, high = paired([-1.0, 0.0, 1.0, 4.0])
+    def test_one_difference_has_no_interval(self) -> None:
+        assert paired([0.5]) == (0.5, None)
 
-        assert low < mean == 1.0 < high
+    def test_the_interval_is_students(self) -> None:
+        # mean 3, standard deviation sqrt(2.5), and 2.776 for four degrees of freedom
+        mean, interval = paired([1.0, 2.0, 3.0, 4.0, 5.0])
+
+        assert mean == 3
+        assert interval == pytest.approx((3 - 2.776 * 0.5**0.5, 3 + 2.776 * 0.5**0.5), abs=1e-3)
+
+    def test_a_variant_that_cannot_listen_is_named(self) -> None:
+        named = [name_of(variant) for variant in VARIANTS]
+
+        assert [name for name in named if "listen" in name] == ["nsga2, 8 (it does not listen)"]
+        assert len(set(named)) == len(VARIANTS)
+
+    def test_a_member_trains_with_its_ordinals_seed_and_is_told_as_asked(self, tmp_path: Path) -> None:
+        config = load_config("digits", (*injection.SIZES["tiny"].changes, "search.inject=8"))
+        dataset = load("digits", validation=0.2)
+        bench, analysis = Workbench(dataset, torch.device("cpu")), Analysis.from_config(config)
+        study = Study.in_journal(tmp_path / "journal", "seeds", config, dataset.hash)
+        number, member = study.ask()
+        seed = member_seed(0, 77)
+        record = train_member(number, member, seed, bench, analysis)
+        again = train_member(5, replace(member, seed=1), seed, bench, analysis)
+
+        assert [point.accuracy for point in record.points] == [point.accuracy for point in again.points]
+        assert (record.config, record.key) == (member, member.key(dataset.hash))
+        study.tell(record)
+        (first, *added) = study._study.get_trials()
+        assert first.state == optuna.trial.TrialState.COMPLETE
+        assert 1 <= len(added) <= 8
+        assert study.catch_up([record]).left == []
+
+    @pytest.mark.parametrize("sampler", ["nsga2", "random"])
+    def test_samplers_other_than_tpe_do_not_hear_of_added_trials(self, sampler: str, tmp_path: Path) -> None:
+        asked = []
+        for injected in (0, 8):
+            changes = (f"search.sampler={sampler}", f"search.inject={injected}", "search.trials=16")
+            config = load_config("digits", changes)
+            study = Study.in_journal(tmp_path / f"{injected}", "deaf", config, "data")
+            asked.append([])
+            for ordinal in range(12):
+                number, member = study.ask()
+                asked[-1].append(replace(member, seed=0))
+                # the points that a member has are to depend on its order, as its seed does
+                study.tell(replace(made_up_record(ordinal, member, "data"), number=number))
+
+        assert len(study._study.get_trials()) > 12
+        assert asked[0] == asked[1]
+
+    def test_the_random_start_is_kept_as_long_as_without_added_trials(self) -> None:
+        size = injection.Size(8, 1, injection.SIZES["tiny"].changes)
+        variants = (("tpe", 0, False), ("tpe", 8, False), ("tpe", 8, True))
+        with torch_threads(1):
+            without, ended, kept = (injection.run_variant(variant, 0, size) for variant in variants)
+
+        assert [run["random_members"] for run in (without, ended, kept)] == [2, 1, 2]
+        assert without["added_trials"] == 0 < kept["added_trials"]
+        assert without["curves"]["all"][:2] == kept["curves"]["all"][:2]
 
 
 class TestScale:
@@ -109,10 +286,93 @@ class TestScale:
         assert found["rate"] == pytest.approx(0.5, rel=0.05)
         assert found["busy_share"] == pytest.approx(0.5 * MEAN_SECONDS / NODES, rel=0.1)
 
+    def test_shorter_members_saturate_the_driver(self) -> None:
+        asks = [_asks("tpe", members, ask_seconds=0.2) for members in (100, 1000)]
+        filing = [{"members": members, "filed_seconds": 0.05} for members in (100, 1000)]
+        rows = scale.scenarios(asks, filing, tune_seconds=0.05, members=2000)
+
+        assert [row["demand"] for row in rows] == pytest.approx([100 / 30, 100 / 10, 100 / 3])
+        assert [row["saturation_rate"] for row in rows] == pytest.approx([1 / 0.3] * 3)
+        assert rows[0]["rate"] < rows[2]["rate"] == pytest.approx(1 / 0.3, rel=0.05)
+        assert rows[2]["busy_share"] < 0.2
+
+    def test_tunes_time_is_said_to_be_extrapolated(self) -> None:
+        rows = [{"concurrent": 2, "late_rate": 70.0}, {"concurrent": 8, "late_rate": 20.0}]
+        term = scale.tune_term(rows)
+
+        assert (term["seconds"], term["measured_concurrent"], term["used_concurrent"]) == (0.05, 8, NODES)
+        assert term["how"].startswith("extrapolated: measured at 8 ")
+
+    def test_nsga2_breeds_from_the_generation_before(self) -> None:
+        config = load_config("mnist", ("search.sampler=nsga2", f"search.trials={120 + NODES}"))
+        study = Study(optuna.storages.InMemoryStorage(), "filled", config, "data")
+        sampler = study._study.sampler
+        assert isinstance(sampler, optuna.samplers.NSGAIISampler)
+        spent = scale.fill(study, 120)
+        number, _ = study.ask()
+        asked = study._study.get_trials()[number]
+
+        assert spent > 0
+        assert sampler.population_size == 50
+        assert asked.system_attrs[sampler._get_generation_key()] == 2
+        parents = sampler.get_parent_population(study._study, 2)
+        assert len(parents) == 50
+        # crossover and mutation leave most of a child's values as a parent had them
+        values = {(name, value) for parent in parents for name, value in parent.params.items()}
+        assert sum((name, value) in values for name, value in asked.params.items()) > len(asked.params) / 2
+
+    @pytest.mark.parametrize("sampler", ["tpe", "random"])
+    def test_other_samplers_have_no_parents(self, sampler: str) -> None:
+        config = load_config("mnist", (f"search.sampler={sampler}",))
+        study = Study(optuna.storages.InMemoryStorage(), "filled", config, "data")
+
+        assert scale.fill(study, 12) == 0
+        assert len(study._study.get_trials()) == 24
+
     def test_times_between_measured_sizes_lie_on_a_line(self) -> None:
         value = interpolated({100: 1.0, 300: 3.0})
 
         assert [value(at) for at in (0, 100, 200, 300, 900)] == [1.0, 1.0, 2.0, 3.0, 3.0]
+
+
+def _asks(sampler: str, members: int, ask_seconds: float) -> dict[str, Any]:
+    times = {"ask_seconds": ask_seconds, "tell_seconds": 0.0, "parents_seconds": 0.0}
+    return {"sampler": sampler, "storage": "journal", "members": members, **times}
+
+
+class TestGpu:
+    def test_small_runs_and_runs_on_a_cpu_have_files_of_their_own(self, tmp_path: Path) -> None:
+        names = [result_path(tmp_path, cuda, small).name for cuda in (True, False) for small in (False, True)]
+
+        assert names == ["gpu.json", "gpu-small.json", "gpu-cpu.json", "gpu-cpu-small.json"]
+
+    def test_singles_are_warmed_up_for_an_epoch_on_the_cpu_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = gpu.made_up(512)
+        tiny = gpu.Scale((1,), ("float32",), 2, 1, 512, 1)
+        trained: list[int] = []
+        single = gpu.run_single
+
+        def counted(data: Any, seed: int, epochs: int, device: torch.device) -> float:
+            trained.append(epochs)
+            return single(data, seed, epochs, device)
+
+        monkeypatch.setattr(gpu, "run_single", counted)
+        found = gpu.run_singles(data, tiny, "float32", torch.device("cpu"))
+
+        assert trained == [1, 1, 1]
+        assert len(found["accuracies"]) == found["members"] == 2
+
+
+def test_inference_names_the_shares_of_every_thread_count() -> None:
+    row = {"layer": "784x512", "rank": 20, "share": 0.71234, "plain_share": 0.5}
+    other = {"layer": "3072x1024", "rank": 20, "share": 0.9, "plain_share": 0.9, "threads": 1}
+
+    assert shares([row | {"threads": 1}, row | {"threads": 2, "share": 0.6}, other]) == {
+        "layer_share_batch256": {"20": 0.712},
+        "plain_share_batch256": {"20": 0.5},
+        "layer_share_batch256_2_threads": {"20": 0.6},
+        "plain_share_batch256_2_threads": {"20": 0.5},
+    }
 
 
 def test_the_plain_way_of_a_low_rank_layer_gives_the_same_numbers() -> None:

@@ -55,7 +55,7 @@ def test_injection_compares_every_sampler(tmp_path: Path) -> None:
         "tpe, 8",
         "tpe, 8, random start kept",
         "nsga2, 0",
-        "nsga2, 8",
+        "nsga2, 8 (it does not listen)",
         "random, 0",
     }
 
@@ -79,6 +79,8 @@ def test_scale_measures_every_storage(tmp_path: Path) -> None:
 
     assert {row["storage"] for row in found["asks"]} == {"memory", "journal"}
     assert all(row["rate"] > 0 for row in found["simulation"])
+    assert {row["mean_seconds"] for row in found["simulation"]} == {30, 10, 3}
+    assert found["tune_term"]["how"] == "not measured"
 
 
 @pytest.mark.slow
@@ -89,3 +91,5 @@ def test_naive_runs_both_sweeps(tmp_path: Path) -> None:
 
     assert [row["step"] for row in found["parts"]] == ["plain", "thresholds", "sweep"]
     assert len(found["naive"]["plain"]) == 2
+    assert set(found["naive"]["plain"][0]["drawn"]) > {"hidden", "lr", "energy"}
+    assert next(iter(found["summary"])) == "times_faster_by_trials"

@@ -57,7 +57,7 @@ def test_bundled_file(name, tmp_path):
 
 def test_bundled_choices_that_the_documentation_promises():
     mnist = load_config("mnist")
-    assert mnist.model.hidden == Choice(((512, 256), (256, 128), (128, 64), (64, 32)))
+    assert mnist.model.hidden == Choice(((512, 256), (256, 128), (128, 64), (64, 32), (32,), (12,)))
     assert mnist.model.reference == (512, 256)
     assert (mnist.search.trials, mnist.training.epochs, mnist.training.batch_size) == (64, 10, 256)
     assert mnist.compression.energy == EnergyRange(0.3, 0.999, 48)

@@ -53,7 +53,7 @@ def draws(space, count, seed=0):
 def test_distributions():
     assert space_of(*WIDE).distributions == {
         "model.hidden": CategoricalDistribution(
-            ["[128, 64]", "[64, 32]", "[96, 48, 24]", "[48]", "[32, 16]"]
+            ["[128, 64]", "[64, 32]", "[96, 48, 24]", "[48]", "[32, 16]", "[22]", "[11]"]
         ),
         "model.factors": IntDistribution(1, 3),
         "model.dropout": FloatDistribution(0.0, 0.3),
