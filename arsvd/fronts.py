@@ -40,7 +40,8 @@ def fixed_grid(points: int = 48) -> list[RankRule]:
         points: how many; of each two neighbours one keeps the output layer dense, and has the same fraction.
     """
     fractions = np.geomspace(0.005, 1.0, (points + 1) // 2)
-    return [Fixed(float(fraction), output) for fraction in fractions for output in (True, False)][:points]
+    rules: list[RankRule] = [Fixed(float(share), output) for share in fractions for output in (True, False)]
+    return rules[:points]
 
 
 def budget_grid(

@@ -1,4 +1,4 @@
-"""The compression benchmark's figures: validation chooses, test is read, and every row has the dense model."""
+"""The compression benchmark's figures: validation chooses, test is read, every row has the dense model."""
 
 import math
 from typing import Any
