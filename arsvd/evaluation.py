@@ -97,24 +97,40 @@ def measure(logits: Tensor, labels: Tensor) -> Metrics:
     Raises:
         ValueError: there are no rows or a label is not a class.
     """
+    _check_labels(logits, labels)
+    return _read([_scores(logits, labels.long())], len(labels))[0]
+
+
+def _check_labels(logits: Tensor, labels: Tensor) -> None:
     classes = logits.shape[1]
     if len(labels) == 0 or len(labels) != len(logits):
         raise ValueError(f"{len(logits)} rows of logits and {len(labels)} labels cannot be compared")
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise ValueError(
-            f"labels must be in 0 … {classes - 1}, got {int(labels.min())} … {int(labels.max())}"
-        )
-    labels = labels.long()  # bytes would overflow below
-    predicted = logits.argmax(1)
-    confusion = torch.bincount(labels * classes + predicted, minlength=classes * classes).double()
-    confusion = confusion.reshape(classes, classes)
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= classes:
+        raise ValueError(f"labels must be in 0 … {classes - 1}, got {lowest} … {highest}")
+
+
+def _scores(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compare logits with int64 labels that were checked; nothing here waits for a device.
+
+    Returns:
+        (3,) float64: rows classified right, macro F1, mean cross-entropy in nats.
+    """
+    classes = logits.shape[1]
+    places = labels * classes + logits.argmax(1)
+    ones = torch.ones_like(places, dtype=torch.float64)
+    # not bincount, which asks the device for the largest value; sums of ones are exact in any order
+    confusion = ones.new_zeros(classes * classes).scatter_add_(0, places, ones).reshape(classes, classes)
     right, total = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
     f1 = torch.where(total > 0, 2 * right / total.clamp_min(1), 0.0)
-    return Metrics(
-        accuracy=float(right.sum()) / len(labels),
-        macro_f1=float(f1.mean()),
-        loss=float(F.cross_entropy(logits.float(), labels)),
-    )
+    return torch.stack([right.sum(), f1.mean(), F.cross_entropy(logits.float(), labels).double()])
+
+
+def _read(scores: Sequence[Tensor], rows: int) -> list[Metrics]:
+    """Bring scores to the host, all in one transfer."""
+    if not scores:
+        return []
+    return [Metrics(right / rows, f1, loss) for right, f1, loss in torch.stack(list(scores)).tolist()]
 
 
 @torch.no_grad()
@@ -147,6 +163,7 @@ class Evaluator:
     ) -> None:
         self.spectra = spectra
         self._labels = labels
+        self._checked = False
         self._batches = inputs.split(batch_size)
         self._stages = _stages(copy.deepcopy(model).eval(), spectra)
         self._known: dict[RankTuple, Metrics] = {}
@@ -162,6 +179,9 @@ class Evaluator:
 
         Args:
             ranks: one rank per layer each; None where a layer stays dense.
+
+        Raises:
+            ValueError: there are no rows or a label is not a class.
         """
         wanted = list(dict.fromkeys(ranks))
         new = [key for key in wanted if key not in self._known]
@@ -170,9 +190,15 @@ class Evaluator:
             for batch in self._batches:
                 for key, logits in _walk(self._stages, 0, batch, new):
                     parts[key].append(logits)
-        for key, pieces in parts.items():
-            self._known[key] = measure(torch.cat(pieces), self._labels)
+        scores = [self._compare(torch.cat(pieces)) for pieces in parts.values()]
+        self._known.update(zip(new, _read(scores, len(self._labels)), strict=True))
         return {key: self._known[key] for key in wanted}
+
+    def _compare(self, logits: Tensor) -> Tensor:
+        if not self._checked:  # once: it waits for the device, and the logits of all tuples have one shape
+            _check_labels(logits, self._labels)
+            self._checked = True
+        return _scores(logits, self._labels.long())
 
     def points(self, plans: Sequence[Plan]) -> list[OperatingPoint]:
         """Measure plans; of plans with equal ranks the first one names the point.

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from arsvd.training.sizing import pack_size
+from arsvd.training import Architecture, dense_architecture
+from arsvd.training.sizing import pack_size, trained_params
 from sweeps.config import SweepConfig
+from sweeps.config.forms import IntRange
 from sweeps.config.schema import options
-from sweeps.fronts import reference_size
 
 SAMPLES = 60_000  # training images, about: their order takes memory a member
 
@@ -116,9 +117,11 @@ def _has(nodes: Sequence[Mapping[str, float]]) -> str:
     return f"{most} {cpus:g} and {gpus:g}"
 
 
-def _largest(config: SweepConfig, features: int, classes: int) -> list[int]:
-    """Return the widths of the network of the search space that has the most parameters."""
+def _largest(config: SweepConfig, features: int, classes: int) -> Architecture:
+    """Return the network of the search space that trains the most parameters; each factor adds some."""
     networks: Sequence[Sequence[int]] = options(config.model.hidden)
+    searched = config.model.factors
+    factors = searched.high if isinstance(searched, IntRange) else max(options(searched))
     return max(
-        ([features, *hidden, classes] for hidden in networks), key=lambda widths: reference_size(widths)[0]
+        (dense_architecture([features, *hidden, classes], factors) for hidden in networks), key=trained_params
     )

@@ -68,6 +68,7 @@ def tune_members(
             ledger=ledger.location,
             threads=resources.threads,
             checkpoint_every=config.resources.checkpoint_every,
+            gpu=resources.gpu > 0,
         ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )

@@ -47,7 +47,8 @@ def adamw(
     """Move one stacked parameter and its moments; see `PackAdamW.step`.
 
     Args:
-        parameter: (members, …) contiguous, as are the next three.
+        parameter: (members, …) contiguous, as are the next three. Its device must be the current one: there
+            Triton launches.
         gradient: of the loss.
         first: moment.
         second: moment.

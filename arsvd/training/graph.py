@@ -1,10 +1,25 @@
 """A training step as one CUDA graph: a launch of the host instead of a hundred."""
 
+import functools
+
 import torch
 
 from arsvd.training.step import StepInputs, TrainingStep
 
-WARM_UP = 3  # steps before the capture, so that libraries have their handles and workspaces by then
+# Steps before the capture, on the same stream: by then libraries have their handles, and the workspaces that
+# they keep for each stream.
+WARM_UP = 3
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of a device on which steps are prepared and captured.
+
+    Each stream that multiplies matrices gets workspaces of cuBLAS (32 MiB a handle on Hopper) that torch does
+    not free with the stream, so all trainings share one. Graphs that were captured on it share its workspaces
+    and must not be replayed side by side. They never are: one graph lives at a time, that of the training.
+    """
+    return torch.cuda.Stream(device)
 
 
 class StaticStep:
@@ -43,11 +58,13 @@ class CapturedStep(StaticStep):
 
     The first steps are steps of the training like all others: nothing is done twice. Everything that the
     step changes (weights, moments, losses) and reads (images, teacher, random counters) must stay where it
-    is; only the inputs and what `Draws.at` sets differ between replays.
+    is; only the inputs and what `Draws.at` sets differ between replays. The step's device
+    must be the current one.
     """
 
     def __init__(self, step: TrainingStep) -> None:
         super().__init__(step)
+        self._side = _side_stream(step.losses.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._done = 0
 
@@ -58,14 +75,14 @@ class CapturedStep(StaticStep):
         if self._done < WARM_UP:
             self._done += 1
             # capture happens on a side stream, and so must the steps that prepare it
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
+            self._side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._side):
                 super()._run()
-            torch.cuda.current_stream().wait_stream(side)
+            torch.cuda.current_stream().wait_stream(self._side)
             return
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # the outer context is for errors: a capture that cannot be ended leaves its stream the current one
+        with torch.cuda.stream(self._side), torch.cuda.graph(graph, stream=self._side):
             super()._run()  # recorded, not done
         self._graph = graph
         graph.replay()

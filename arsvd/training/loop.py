@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -81,58 +81,59 @@ def train(
     _check(pack, members, epochs, batch_size, schedule)
     _check_teacher(teacher, members, flip, len(dataset.train.labels))
     check_precision(precision, device)
-    images = Images(dataset.train.images, dataset.train.labels, dataset.mean, dataset.std, dtype)
-    draws = _draws(pack, members, len(images), flip)
-    step = TrainingStep(pack, images, members, draws, teacher, half=precision == "bfloat16")
-    result = TrainingResult.empty(pack.members)
-    shared = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "schedule": schedule,
-        "flip": flip,
-        "samples": len(images),
-        "distilled": teacher is not None,
-    }
-    snapshots = Snapshots(pack, step, draws, result, members, shared)
-    done = 0 if states is None else snapshots.restore(states)
-    batch = min(batch_size, len(images))
-    steps = len(images) // batch  # a partial batch is left out; the order changes each epoch
-    result.epochs = done // steps
-    factor, total = SCHEDULES[schedule], epochs * steps
-    coefficients = step.optimizer.coefficients([factor(number / total) for number in range(total)])
-    advance: Callable[[StepInputs], None] = CapturedStep(step) if device.type == "cuda" else step
-    watch = _Watch(result.seconds, clock, checkpoint_every, saved=done)
+    with _current(device):
+        images = Images(dataset.train.images, dataset.train.labels, dataset.mean, dataset.std, dtype)
+        draws = _draws(pack, members, len(images), flip)
+        step = TrainingStep(pack, images, members, draws, teacher, half=precision == "bfloat16")
+        result = TrainingResult.empty(pack.members)
+        shared = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "schedule": schedule,
+            "flip": flip,
+            "samples": len(images),
+            "distilled": teacher is not None,
+        }
+        snapshots = Snapshots(pack, step, draws, result, members, shared)
+        done = 0 if states is None else snapshots.restore(states)
+        batch = min(batch_size, len(images))
+        steps = len(images) // batch  # a partial batch is left out; the order changes each epoch
+        result.epochs = done // steps
+        factor, total = SCHEDULES[schedule], epochs * steps
+        coefficients = step.optimizer.coefficients([factor(number / total) for number in range(total)])
+        advance: Callable[[StepInputs], None] = CapturedStep(step) if device.type == "cuda" else step
+        watch = _Watch(result.seconds, clock, checkpoint_every, saved=done)
 
-    def checkpoint(due: bool) -> None:
-        if on_checkpoint is not None and due:
-            watch.count()
-            for member in range(pack.members):
-                on_checkpoint(member, snapshots.take(member, done, within_epoch=done % steps > 0))
-            watch.mark(done)
+        def checkpoint(due: bool) -> None:
+            if on_checkpoint is not None and due:
+                watch.count()
+                for member in range(pack.members):
+                    on_checkpoint(member, snapshots.take(member, done, within_epoch=done % steps > 0))
+                watch.mark(done)
 
-    with _gradients(step.optimizer.parameters), matrix_products(precision):
-        for epoch in range(result.epochs, epochs):
-            if len(result.failures) == pack.members:
-                break
-            order, flips = draws.epoch(epoch)
-            if done % steps == 0:
-                step.losses.zero_()
-            for number in range(done, (epoch + 1) * steps):
-                images_of_step = slice((number % steps) * batch, (number % steps + 1) * batch)
-                draws.at(number)
-                mirrored = None if flips is None else flips[:, images_of_step]
-                advance(StepInputs(order[:, images_of_step], mirrored, coefficients[number]))
-                done = number + 1
-                checkpoint(done % steps > 0 and watch.due())
-            rates = [member.lr * factor(done / total) for member in members]
-            losses = (step.losses / steps).tolist()
-            result.add_epoch(losses, *_validate(pack, dataset), rates)
-            if on_epoch is not None:
-                on_epoch(result)
-            checkpoint(watch.due())
-    checkpoint(watch.long() and watch.saved != done)  # what follows a long training may be cut off too
-    watch.count()
-    return result
+        with _gradients(step.optimizer.parameters), matrix_products(precision, device):
+            for epoch in range(result.epochs, epochs):
+                if len(result.failures) == pack.members:
+                    break
+                order, flips = draws.epoch(epoch)
+                if done % steps == 0:
+                    step.losses.zero_()
+                for number in range(done, (epoch + 1) * steps):
+                    images_of_step = slice((number % steps) * batch, (number % steps + 1) * batch)
+                    draws.at(number)
+                    mirrored = None if flips is None else flips[:, images_of_step]
+                    advance(StepInputs(order[:, images_of_step], mirrored, coefficients[number]))
+                    done = number + 1
+                    checkpoint(done % steps > 0 and watch.due())
+                rates = [member.lr * factor(done / total) for member in members]
+                losses = (step.losses / steps).tolist()
+                result.add_epoch(losses, *_validate(pack, dataset), rates)
+                if on_epoch is not None:
+                    on_epoch(result)
+                checkpoint(watch.due())
+        checkpoint(watch.long() and watch.saved != done)  # what follows a long training may be cut off too
+        watch.count()
+        return result
 
 
 class _Watch:
@@ -201,6 +202,11 @@ def _draws(pack: Pack, members: Sequence[Hyperparameters], samples: int, flip: b
     if device.type == "cuda":
         return CounterDraws(seeds, samples, flip, rates, pack.hidden_widths, dtype, device)
     return GeneratorDraws(seeds, samples, flip, rates, pack.hidden_widths, dtype)
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Make a CUDA device the current one: streams, graphs and Triton's kernels go there and nowhere else."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 @contextmanager

@@ -110,12 +110,19 @@ class PackAdamW:
 
 @functools.cache
 def _has_fused_kernel(device: torch.device) -> bool:
-    """Whether Triton is there and compiles for the device; without it the update takes longer, no more."""
+    """Whether Triton is there and compiles for the device; without it the update takes longer, no more.
+
+    Raises:
+        Exception: the device is out of memory. That passes: it is not remembered, the next call tries again.
+    """
     try:
         from arsvd.training.fused import probe
 
         probe(device)
     except Exception as error:
+        # torch has two classes for it and Triton raises a RuntimeError: the text is what they share
+        if "out of memory" in str(error):
+            raise
         log.warning("AdamW runs without its fused kernel on %s: %s: %s", device, type(error).__name__, error)
         return False
     return True

@@ -19,7 +19,8 @@ overhead.
 """
 
 import itertools
-from collections.abc import Sequence
+
+from arsvd.training.pack import Architecture
 
 # CPU: parameters of the largest network up to which a pack of that many pays, see above.
 CPU_PACKS = ((50_000, 8), (250_000, 4))
@@ -29,11 +30,13 @@ CUDA_MOST = 256  # more at a time would leave a search too few rounds to learn f
 CUDA_MEMORY = 8 * 2**30  # bytes that a pack may take of a whole GPU, the smallest in use today have 16 GiB
 
 
-def pack_size(widths: Sequence[int], batch_size: int, samples: int, device: str, share: float = 1.0) -> int:
+def pack_size(
+    architecture: Architecture, batch_size: int, samples: int, device: str, share: float = 1.0
+) -> int:
     """Choose the members of a pack.
 
     Args:
-        widths: features from the input to the output of the largest network.
+        architecture: of the largest network, with its factors as they are trained.
         batch_size: images a step.
         samples: training images.
         device: "cpu" or "cuda".
@@ -42,25 +45,30 @@ def pack_size(widths: Sequence[int], batch_size: int, samples: int, device: str,
     Returns:
         At least 1.
     """
-    params = sum(a * b + b for a, b in itertools.pairwise(widths))
+    params = trained_params(architecture)
     if device != "cuda":
         return next((pack for limit, pack in CPU_PACKS if params <= limit), 1)
-    fits = int(CUDA_MEMORY * min(share, 1.0)) // member_bytes(widths, batch_size, samples)
+    fits = int(CUDA_MEMORY * min(share, 1.0)) // member_bytes(architecture, batch_size, samples)
     return max(1, min(CUDA_PARAMS // params, CUDA_MOST, fits))
 
 
-def member_bytes(widths: Sequence[int], batch_size: int, samples: int) -> int:
+def trained_params(architecture: Architecture) -> int:
+    """Count the weights and biases that are trained: with LoRITa, those of every factor."""
+    return sum(sum(a * b for a, b in itertools.pairwise(dims)) + dims[-1] for dims in architecture)
+
+
+def member_bytes(architecture: Architecture, batch_size: int, samples: int) -> int:
     """Estimate what one member takes on a GPU while a pack is trained in float32.
 
     Args:
-        widths: features from the input to the output.
+        architecture: the member's, with its factors as they are trained.
         batch_size: images a step.
         samples: training images.
     """
-    params = sum(a * b + b for a, b in itertools.pairwise(widths))
-    weights = 4 * 4 * params  # with both moments and the gradient
+    weights = 4 * 4 * trained_params(architecture)  # with both moments and the gradient
     # inputs as bytes and as numbers before and after normalisation; per unit: product, ReLU, dropout's bits,
-    # mask and product, and gradients
-    batch = batch_size * (9 * widths[0] + 4 * 8 * sum(widths[1:]))
+    # mask and product, and gradients; between two factors: product and gradient
+    units, inner = sum(dims[-1] for dims in architecture), sum(sum(dims[1:-1]) for dims in architecture)
+    batch = batch_size * (9 * architecture[0][0] + 4 * 8 * units + 4 * 2 * inner)
     order = 2 * 12 * samples  # keys and numbers while an epoch's order is sorted
     return weights + batch + order

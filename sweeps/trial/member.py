@@ -57,7 +57,8 @@ def run_members(
     """Train members, those that fit together in one pack, and yield each as soon as it is measured.
 
     A member that fails yields a record with its cause, and no weights. Where a pack fails as a whole (it may
-    be too large for the device), its halves are tried, down to single members.
+    be too large for the device), its halves are tried, down to single members. An error that leaves the CUDA
+    device unusable is raised: no other member of this process could be trained.
 
     Args:
         tasks: the members.
@@ -109,6 +110,7 @@ class _Runner:
             log.warning("%d members are trained from their beginning: %s", len(tasks), error)
             rest = [[replace(task, state=None) for task in tasks]]
         except Exception as error:  # whatever stops one pack must not stop the sweep; the cause is recorded
+            _check_device(self._workbench.device)
             if len(tasks) == 1:
                 yield self._failed(tasks[0], _cause(error)), None
                 return
@@ -175,6 +177,7 @@ class _Runner:
                     self._flip(task.config),
                 )
             except Exception as error:  # as above
+                _check_device(self._workbench.device)
                 outcome = self._failed(task, _cause(error), curves), None
             yield outcome
 
@@ -234,6 +237,18 @@ def _measure(
     fitted = {(point.family, point.ranks): small for point, small in (measured.refitted | recovered).items()}
     weights = MemberWeights(model.cpu(), measured.spectra, fitted)
     return record, weights
+
+
+def _check_device(device: torch.device) -> None:
+    """Raise where a CUDA device is of no more use to this process.
+
+    After some errors (an illegal address, a fault of the hardware) every CUDA call of a process fails, and
+    each member that it is given would be filed as failed. Raised from here, such an error ends the trial, and
+    Tune starts a new process that goes on from the checkpoints. Errors that leave the device in order, such
+    as too little memory, do not show here.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _cause(error: BaseException) -> str:

@@ -33,6 +33,7 @@ class PackTrainable(tune.Trainable):
         ledger: str,
         threads: int,
         checkpoint_every: float = 60.0,
+        gpu: bool = False,
     ) -> None:
         """Prepare the process once; `reset_config` gives it the next pack.
 
@@ -43,9 +44,20 @@ class PackTrainable(tune.Trainable):
             ledger: the sweep's directory.
             threads: for torch.
             checkpoint_every: seconds between two checkpoints of a member in training.
+            gpu: whether the trial has a GPU, or a share of one; without it members are trained on the CPU.
+
+        Raises:
+            RuntimeError: torch cannot use the GPU that the trial has.
         """
         torch.set_num_threads(threads)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # What torch sees does not decide. Ray hides no GPU from a trial that asked for none, and a GPU that
+        # torch cannot use would leave a CPU with packs that were sized for CUDA.
+        if gpu and not torch.cuda.is_available():
+            raise RuntimeError(
+                "the trial has a GPU that torch cannot use (a CPU build, or too old a driver); "
+                "resources.gpu=0 trains on the CPU"
+            )
+        device = torch.device("cuda" if gpu else "cpu")
         self._ledger = Ledger(ledger)
         self._checkpoints = Checkpoints(self._ledger, checkpoint_every)
         self._workbench = Workbench(Dataset.from_numpy(data), device)

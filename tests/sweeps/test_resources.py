@@ -51,12 +51,29 @@ FITS: dict[str, tuple[dict[str, float], list[str], int, tuple[float, float, int,
         {"CPU": 2, "GPU": 1},
         ["resources.gpu=0.25", "search.trials=999"],
         LARGE,
-        (1, 0.25, 159, 2),
+        (1, 0.25, 151, 2),
         1,
     ),
     "a GPU that is not wanted": ({"CPU": 4, "GPU": 1}, ["resources.gpu=0"], LARGE, (1, 0, 1, 4), 1),
     "a share of a GPU is none for auto": ({"CPU": 2, "GPU": 0.5}, [], LARGE, (1, 0, 1, 2), 1),
 }
+
+
+# name: `model.factors`, members a pack on a CPU
+FACTORS: dict[str, tuple[str, int]] = {
+    "plain": ("1", 8),
+    "two": ("2", 8),
+    "two or six": ("{choice: [6, 1, 2]}", 4),
+    "up to six": ("{int: [1, 6]}", 4),
+}
+
+
+@pytest.mark.parametrize(("factors", "pack"), FACTORS.values(), ids=FACTORS)
+def test_packs_fit_the_most_factors_that_are_searched(
+    new_config: Callable[..., SweepConfig], factors: str, pack: int
+) -> None:
+    config = new_config(f"model.factors={factors}", "search.trials=99")
+    assert fit_resources(config, [{"CPU": 2}], SMALL, 10).pack == pack
 
 
 @pytest.mark.parametrize(("cluster", "overrides", "features", "wanted", "threads"), FITS.values(), ids=FITS)

@@ -1,12 +1,16 @@
 """PackAdamW against torch.optim.AdamW, and schedules against torch.optim.lr_scheduler."""
 
+import logging
 import math
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from arsvd.training.optimizer import PackAdamW
+from arsvd.training.optimizer import PackAdamW, _has_fused_kernel
 from arsvd.training.schedule import END, SCHEDULES, START, WARM_UP, cosine, one_cycle
 
 RATES = (1e-3, 1e-2, 0.3)
@@ -71,6 +75,56 @@ class TestPackAdamW:
         for good, bad in zip(*results, strict=True):
             assert torch.equal(good[[0, 2]], bad[[0, 2]])
             assert torch.isnan(bad[1]).all()
+
+
+class TestFusedKernel:
+    """Whether the kernel works is asked once a device; here the kernel's module is a stand-in."""
+
+    CPU = torch.device("cpu")
+
+    @pytest.fixture(autouse=True)
+    def _forgotten(self) -> Iterator[None]:
+        _has_fused_kernel.cache_clear()
+        yield
+        _has_fused_kernel.cache_clear()
+
+    @staticmethod
+    def answering(monkeypatch: pytest.MonkeyPatch, *answers: Exception | None) -> list[torch.device]:
+        asked: list[torch.device] = []
+
+        def probe(device: torch.device) -> None:
+            asked.append(device)
+            answer = answers[len(asked) - 1]
+            if answer is not None:
+                raise answer
+
+        monkeypatch.setitem(sys.modules, "arsvd.training.fused", SimpleNamespace(probe=probe))
+        return asked
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB"),
+            torch.AcceleratorError("CUDA error: out of memory"),
+            RuntimeError("Triton Error [CUDA]: out of memory"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_too_little_memory_is_no_answer(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = self.answering(monkeypatch, error, None)
+        with pytest.raises(type(error), match="out of memory"):
+            _has_fused_kernel(self.CPU)
+        assert _has_fused_kernel(self.CPU)
+        assert asked == [self.CPU] * 2
+
+    def test_what_is_missing_is_told_once(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        asked = self.answering(monkeypatch, RuntimeError("Failed to find C compiler"))
+        with caplog.at_level(logging.WARNING):
+            assert [_has_fused_kernel(self.CPU) for _ in range(3)] == [False] * 3
+        assert asked == [self.CPU]
+        assert caplog.text.count("without its fused kernel on cpu: RuntimeError: Failed to find C comp") == 1
 
 
 def of_torch(kind: str, steps: int) -> list[float]:

@@ -94,6 +94,26 @@ def test_members_on_file_are_not_trained_again(
     assert [record.number for record in ledger.members()] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["torch sees a GPU", "torch sees none"])
+def test_a_trial_without_a_gpu_trains_on_the_cpu(
+    trial: Callable[..., PackTrainable], new_member: Member, seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
+    assert trial((0, new_member()))._workbench.device == torch.device("cpu")
+
+
+def test_a_gpu_that_torch_cannot_use_is_refused(
+    ledger: Ledger, digits: Dataset, analysis: Analysis, new_member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bound(PackTrainable):
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(config, digits.to_numpy(), analysis, str(ledger.path), threads=1, gpu=True)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=r"torch cannot use .* resources\.gpu=0 trains on the CPU"):
+        Bound(config=pack((0, new_member())))
+
+
 def test_a_member_that_is_twice_in_a_pack_is_trained_once(
     trial: Callable[..., PackTrainable], ledger: Ledger, new_member: Member, digits: Dataset
 ) -> None:
