@@ -86,6 +86,6 @@ def test_a_sweep_in_a_bucket_is_run_shown_and_extended(
     password = postgres.password.encode()
     storage = open_storage(f"{home}/sweeps/{name}")
     names = [f"{folder}{file}" for folder in ("", "members/", "report/") for file in storage.files(folder)]
-    assert len(names) == 4 + 2 * 3 + 4
+    assert len(names) == 5 + 2 * 3 + 4
     assert [file for file in names if password in storage.read(file)] == []
     assert password not in (tmp_path / "mlflow.db").read_bytes()
