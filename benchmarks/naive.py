@@ -61,7 +61,7 @@ class Size:
 
 # 8 trials: TPE draws the first 10 at random, so that all variants have the same; two waves at least
 SIZES = {
-    "full": Size({"plain": 24, "activation": 8, "reuse": 8, "memory": 8}, 6, 10),
+    "full": Size({"plain": 16, "activation": 6, "reuse": 6, "memory": 6}, 6, 10),
     "small": Size({"plain": 4, "memory": 4}, 2, 1),
     "tiny": Size({"plain": 2}, 1, 1),
 }
