@@ -29,7 +29,8 @@ RATIOS = np.geomspace(1.5, 100, 120)
 
 def step(seed: dict[str, Any], row: str) -> list[float]:
     """Return, at each ratio, the test accuracy of what validation chooses at no more parameters; else NaN."""
-    chosen = [choice(models(seed, row), seed["reference_params"] / ratio) for ratio in RATIOS]
+    found = models(seed, row)
+    chosen = [choice(found, seed["reference_params"] / ratio) for ratio in RATIOS]
     return [float("nan") if model is None else model[2] for model in chosen]
 
 

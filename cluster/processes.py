@@ -42,6 +42,14 @@ class ProcessId:
                 os.kill(self.pid, number)
 
 
+def boot_id() -> str:
+    """Return what the kernel drew at the machine's last start; empty where the system does not say it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def marked(variable: str, value: str) -> list[ProcessId]:
     """Find the processes of this user that were started with a variable set to a value.
 

@@ -11,10 +11,9 @@ _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|CREDENTIAL|PRIVATE|AUTH|APIKEY|_(?:PASS|PWD|KEYS?|KEK)(?:_|$)",
     re.IGNORECASE,
 )
-# with what stands before the word: sslpassword, access_token
-_SECRET_IN_ADDRESS = re.compile(
-    r"://[^/\s@:]*:[^\s@]+@|[?&]\w*(?:password|passphrase|passwd|pwd|token)=", re.IGNORECASE
-)
+# a password as an option of an address, with what stands before the word: sslpassword, access_token
+SECRET_OPTION = r"[?&]\w*(?:password|passphrase|passwd|pwd|token)="  # noqa: S105 - a pattern
+_SECRET_IN_ADDRESS = re.compile(rf"://[^/\s@:]*:[^\s@]+@|{SECRET_OPTION}", re.IGNORECASE)
 
 
 def shippable(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

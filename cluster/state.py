@@ -6,7 +6,7 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster.processes import ProcessId
+from cluster.processes import ProcessId, boot_id
 
 STATE_FILE = "cluster.json"
 HOME_VARIABLE = "ARSVD_HOME"
@@ -32,11 +32,7 @@ class Machine:
     @classmethod
     def this(cls) -> "Machine":
         """Describe the machine of this process."""
-        try:
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        except OSError:
-            boot = ""
-        return cls(socket.gethostname(), boot)
+        return cls(socket.gethostname(), boot_id())
 
 
 @dataclass(frozen=True)

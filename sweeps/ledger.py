@@ -33,7 +33,7 @@ from safetensors import SafetensorError
 from arsvd.data import Dataset
 from sweeps.config import ConfigError, SweepConfig, dump_config, load_config
 from sweeps.records import RECORD_VERSION, Front, MemberRecord, check_version
-from sweeps.storage import Folder, Storage, StorageError, open_storage, scratch_folder
+from sweeps.storage import Folder, Storage, StorageError, file_sha256, open_storage, scratch_folder
 
 JOURNAL = "study.journal"
 FRONT, FRONT_SO_FAR = "front.json", "front-so-far.json"
@@ -185,8 +185,7 @@ class Ledger:
     @property
     def begun_config(self) -> SweepConfig:
         """The configuration as the sweep began; the present one where an earlier version left none."""
-        begun = self.storage.exists(_BEGUN)
-        return self._read_config(_BEGUN if begun else _CONFIG, ())
+        return self._read_config(_BEGUN if self.storage.exists(_BEGUN) else _CONFIG, ())
 
     def changed_config(self, overrides: tuple[str, ...]) -> SweepConfig:
         """Return the sweep's configuration with `section.key=value` changes; the file stays as it is.
@@ -392,12 +391,6 @@ def sweep_ids(home: Path | str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):  # a directory without the file was never a sweep
             begun[name] = storage.modified(f"sweeps/{name}/sweep.json")
     return sorted(begun, key=lambda name: begun[name])
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _member(key: str, suffix: str) -> str:

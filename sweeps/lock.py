@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from cluster.processes import boot_id
 from sweeps.ledger import Ledger
 from sweeps.storage import Folder, StorageError
 
 LOCK = "sweep.lock"
-_BOOT, _NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 class LockedError(ValueError):
@@ -57,7 +58,7 @@ class Owner:
             _started(pid),
             f"{now:%Y-%m-%dT%H:%M:%SZ}",
             secrets.token_hex(8),
-            _boot(),
+            boot_id(),
             _namespace(),
         )
 
@@ -74,7 +75,7 @@ class Owner:
     @property
     def alive(self) -> bool:
         """Whether it may still run, as far as can be seen from here."""
-        if self.on_this_host and _differ(self.boot, _boot()):
+        if self.on_this_host and _differ(self.boot, boot_id()):
             return False  # the machine has started anew since
         if not self.here:
             return True
@@ -200,14 +201,6 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return text.rpartition(")")[2].split()[19]
-
-
-def _boot() -> str:
-    """Return what tells the machine's starts apart; "" where the system does not tell."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _namespace() -> str:

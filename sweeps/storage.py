@@ -1,6 +1,7 @@
 """Where sweep directories live: a folder, or a prefix of an S3 bucket. Files are written whole or not."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -268,6 +269,12 @@ def open_storage(location: Path | str) -> Storage:
         scheme = location.split("://", 1)[0]
         raise LocationError(f"a location is a folder or s3://bucket/prefix, got one of the kind {scheme}://")
     return Folder(Path(location))
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

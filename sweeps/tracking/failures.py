@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cluster.secrecy import SECRET_OPTION
+
 # Answers that ask for patience, beside all of 5xx.
 _LATER = (408, 429)
 # A database that went away under the server comes back to the client as a refusal, 400: only an operational
@@ -15,8 +17,8 @@ _LOST_CONNECTION = re.compile(
 _COLLISION = re.compile(r"IntegrityError|UniqueViolation|Duplicate entry")
 # How MLflow words a request that got no answer; with a status in it, it is the answer that was no good.
 _NO_ANSWER = "API request to http"
-# A password as an option of an address, which SQLAlchemy takes as well.
-_SECRET_OPTION = re.compile(r"([?&](?:ssl)?(?:password|passwd|pwd|token)=)[^&\s]*", re.IGNORECASE)
+# SQLAlchemy takes passwords as options of an address as well.
+_SECRET_OPTION = re.compile(rf"({SECRET_OPTION})[^&\s]*", re.IGNORECASE)
 _CLOUD_STORAGE = ("azure", "boto3", "botocore", "google", "s3transfer")
 
 

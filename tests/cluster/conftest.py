@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cluster import multinode
-from cluster.state import LocalCluster
+from cluster.processes import ProcessId
+from cluster.state import LocalCluster, Machine
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,29 @@ class Home:
             cwd=self.path,
             timeout=420,
         )
+
+
+@pytest.fixture
+def running_here() -> Callable[..., LocalCluster]:
+    """A cluster of a home whose supervisor is this process, so that it runs for sure; nothing may end it."""
+
+    def make(home: Path, **changes: Any) -> LocalCluster:
+        supervisor = ProcessId.of(os.getpid())
+        assert supervisor is not None
+        facts: dict[str, Any] = {
+            "id": "0123",
+            "machine": Machine.this(),
+            "supervisor": supervisor,
+            "address": "127.0.0.1:4711",
+            "dashboard": "http://127.0.0.1:8265",
+            "token_path": home / "cluster-token",
+            "scratch": home / "scratch",
+            "nodes": 1,
+            "cpus_per_node": 1,
+        }
+        return LocalCluster(**{**facts, **changes})
+
+    return make
 
 
 _started: list[Path] = []

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,23 +20,6 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "ARSVD_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-def running_here(tmp_path: Path) -> LocalCluster:
-    """A cluster whose supervisor is this process, so that it runs for sure."""
-    supervisor = ProcessId.of(os.getpid())
-    assert supervisor is not None
-    return LocalCluster(
-        id="0123",
-        machine=Machine.this(),
-        supervisor=supervisor,
-        address="127.0.0.1:4711",
-        dashboard="http://127.0.0.1:8265",
-        token_path=tmp_path / "cluster-token",
-        scratch=tmp_path / "scratch",
-        nodes=3,
-        cpus_per_node=1,
-    )
 
 
 def test_an_address_is_host_and_port(tmp_path: Path) -> None:
@@ -70,10 +54,10 @@ def test_what_is_no_address_is_refused(text: str, message: str, tmp_path: Path) 
 
 
 def test_auto_is_the_environment_then_the_local_cluster_then_ray(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, running_here: Callable[..., LocalCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert find_address("auto", tmp_path) is None
-    cluster = running_here(tmp_path)
+    cluster = running_here(tmp_path, nodes=3)
     cluster.write(tmp_path)
     assert read_state(tmp_path) == cluster
     # the local cluster's token is known, by either name

@@ -1,10 +1,10 @@
 """The state of a local cluster means its own machine, and one process at a time changes it."""
 
-import dataclasses
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,6 @@ from click.testing import CliRunner
 
 from cluster import jobs, local, multinode
 from cluster.probe import Answer, Node
-from cluster.processes import ProcessId
 from cluster.state import ClusterError, LocalCluster, Machine, read_state
 from sweeps.cli import main
 
@@ -23,26 +22,18 @@ HERE = Machine.this()
 ELSEWHERE = Machine("elsewhere", "another start")
 
 
-def written(home: Path, **changes: Any) -> LocalCluster:
-    """Write down a cluster whose supervisor is this process; nothing may end it."""
-    supervisor = ProcessId.of(os.getpid())
-    assert supervisor is not None
-    cluster = LocalCluster(
-        id="0123",
-        machine=HERE,
-        supervisor=supervisor,
-        address="127.0.0.1:4711",
-        dashboard="http://127.0.0.1:8265",
-        token_path=home / "cluster-token",
-        scratch=home / "scratch",
-        nodes=1,
-        cpus_per_node=1,
-    )
-    cluster = dataclasses.replace(cluster, **changes)
-    cluster.token_path.write_text("0" * 64)
-    cluster.scratch.mkdir()
-    cluster.write(home)
-    return cluster
+@pytest.fixture
+def written(running_here: Callable[..., LocalCluster]) -> Callable[..., LocalCluster]:
+    """Write down a cluster whose supervisor is this process."""
+
+    def write(home: Path, **changes: Any) -> LocalCluster:
+        cluster = running_here(home, **changes)
+        cluster.token_path.write_text("0" * 64)
+        cluster.scratch.mkdir()
+        cluster.write(home)
+        return cluster
+
+    return write
 
 
 @pytest.fixture
@@ -72,7 +63,10 @@ def test_a_machine_is_told_from_others_and_from_its_own_past() -> None:
 
 
 def test_a_cluster_of_another_machine_is_refused_and_left_alone(
-    tmp_path: Path, launches: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    launches: list[Path],
+    written: Callable[..., LocalCluster],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -96,7 +90,9 @@ def test_a_cluster_of_another_machine_is_refused_and_left_alone(
     assert cluster.scratch.is_dir()
 
 
-def test_what_a_restart_of_the_machine_left_is_replaced(tmp_path: Path, launches: list[Path]) -> None:
+def test_what_a_restart_of_the_machine_left_is_replaced(
+    tmp_path: Path, launches: list[Path], written: Callable[..., LocalCluster]
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     before = written(home, machine=Machine(HERE.name, "another start"))
@@ -132,7 +128,7 @@ def test_of_two_starts_at_once_one_is_refused(tmp_path: Path, launches: list[Pat
 
 @pytest.mark.parametrize("address", ["http://head:8265", "head:6379", ""])
 def test_the_status_is_that_of_the_local_cluster(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str, tmp_path: Path, written: Callable[..., LocalCluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (*local._SETTINGS, *local.LOOPBACK_ONLY, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "")  # noted, so that it is put back

@@ -11,9 +11,9 @@ import pytest
 from arsvd.data import Dataset
 from sweeps.config import ConfigError, SweepConfig
 from sweeps.fronts import sweep_front
-from sweeps.ledger import Ledger, LedgerError, file_sha256, sweep_ids
+from sweeps.ledger import Ledger, LedgerError, sweep_ids
 from sweeps.records import FAILED, MemberRecord
-from sweeps.storage import StorageError
+from sweeps.storage import StorageError, file_sha256
 
 REFERENCE = (17_226, 17_024)
 

@@ -128,6 +128,18 @@ def check_whole(client: MlflowClient, ledger: Ledger, done: Synced) -> dict[str,
     return found
 
 
+def test_a_version_that_cannot_be_read_is_named_and_the_others_stay(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_sweep(ledger)
+    client = connect()
+    whole = registered_versions(client, "digits")
+    client.set_model_version_tag("arsvd-digits", "1", "assured_accuracy", "-0.001")
+    with caplog.at_level("WARNING"):
+        assert registered_versions(client, "digits") == whole[1:]
+    assert "version 1 of 'arsvd-digits' has an unreadable tag" in caplog.text
+
+
 def test_a_report_that_an_earlier_front_left_is_written_again(ledger: Ledger) -> None:
     page = ledger.report / "front.html"
     page.write_text("the front before the sweep went on")

@@ -18,8 +18,8 @@ from arsvd.data import Dataset
 from sweeps.cli import main
 from sweeps.finish import Models
 from sweeps.fronts import sweep_front
-from sweeps.ledger import file_sha256
 from sweeps.records import FINISHED, Front
+from sweeps.storage import file_sha256
 
 ALIASES = ("best", "smallest", "most-accurate")
 

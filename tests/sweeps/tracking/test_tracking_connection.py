@@ -44,6 +44,7 @@ def test_the_environment_names_the_server(blank: str, monkeypatch: pytest.Monkey
         ("ask http://bob:secret@host/a for models:/m@best", "ask http://host/a for models:/m@best"),
         ("ftp://bob:secret@host", "ftp://host"),
         ("postgresql://db/study?user=me&password=s3cret", "postgresql://db/study?user=me&password="),
+        ("https://host/a?access_token=s3cret&x=1", "https://host/a?access_token=&x=1"),
         ("postgresql://db/a?sslpassword=s&sslmode=require", "postgresql://db/a?sslpassword=&sslmode=require"),
     ],
 )

@@ -214,16 +214,6 @@ def test_a_front_logged_again_is_there_once(
     assert len(own.get_run(run_id).outputs.model_outputs) == 3
 
 
-def test_a_version_that_cannot_be_read_is_named_and_the_others_stay(
-    own: MlflowClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    whole = registered_versions(own, "digits")
-    own.set_model_version_tag("arsvd-digits", "1", "assured_accuracy", "-0.001")
-    with caplog.at_level("WARNING"):
-        assert registered_versions(own, "digits") == whole[1:]
-    assert "version 1 of 'arsvd-digits' has an unreadable tag" in caplog.text
-
-
 @pytest.mark.parametrize("at", ["log_model_artifacts", "finalize_logged_model", "create_model_version"])
 def test_a_half_written_model_is_replaced(
     at: str,

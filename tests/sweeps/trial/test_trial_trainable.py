@@ -9,8 +9,9 @@ import torch
 
 from arsvd.data import Dataset
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.ledger import Ledger, file_sha256
+from sweeps.ledger import Ledger
 from sweeps.records import FAILED, FINISHED
+from sweeps.storage import file_sha256
 from sweeps.trial.trainable import PackTrainable
 from sweeps.trial.weights import load_member, model_ranks
 from sweeps.trial.workbench import Analysis
