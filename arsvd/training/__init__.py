@@ -2,7 +2,8 @@
 
 from arsvd.training.hyperparameters import Hyperparameters
 from arsvd.training.images import normalized
-from arsvd.training.loop import pack_logits, train
+from arsvd.training.loop import train
+from arsvd.training.measuring import pack_logits
 from arsvd.training.pack import Architecture, Pack, architecture_of, dense_architecture, structure
 from arsvd.training.result import TrainingResult
 from arsvd.training.state import MemberState, StateError

@@ -37,10 +37,10 @@ class CounterDraws:
     """Draws by hashing, for training on CUDA; works on any device.
 
     Args:
-        seeds: one a member.
+        seeds: one a member, or one for all.
         samples: training images.
         flip: whether each image is mirrored left to right with probability 1/2.
-        rates: (members,) the probability of dropping a unit.
+        rates: (members,) the probability of dropping a unit; zeros where there is one seed for all.
         widths: per hidden layer, each member's width without padding.
         dtype: of the masks.
         device: where everything is drawn.

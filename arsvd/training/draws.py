@@ -4,10 +4,12 @@ Everything that is drawn for a member depends on its own seed alone, so that it 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 _STREAMS = 4  # seeds of one member's streams: order, flips, dropout, and one to spare
 ORDER, FLIPS, DROPOUT = 0, 1, 2
@@ -25,7 +27,7 @@ class Draws(Protocol):
         ...
 
     def epoch(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """Draw for the epoch with a number from 0: (members, samples) sample numbers, and flips or None."""
+        """Draw for an epoch, counted from 0: (members or 1, samples) sample numbers, and flips or None."""
         ...
 
     def at(self, step: int) -> None:
@@ -53,15 +55,15 @@ class GeneratorDraws:
     """Draws from three `torch.Generator`s a member, for training on a CPU.
 
     Args:
-        seeds: one a member.
+        seeds: one a member, or one for all: then every member's state is the same.
         samples: training images.
         flip: whether each image is mirrored left to right with probability 1/2.
-        rates: (members,) the probability of dropping a unit.
+        rates: (members,) the probability of dropping a unit; zeros where there is one seed for all.
         widths: per hidden layer, each member's width without padding.
         dtype: of the masks.
     """
 
-    kind = "generators"
+    kind = "generators, 16 bits a unit"
 
     def __init__(
         self,
@@ -100,21 +102,32 @@ class GeneratorDraws:
             return None
         masks = []
         for widths in self._widths:
+            if len(widths) == 1:
+                masks.append(self._mask(0, batch, widths[0])[None])
+                continue
             mask = torch.ones(len(widths), batch, max(widths), dtype=self._dtype)
             for member, (width, rate) in enumerate(zip(widths, self._rates, strict=True)):
                 if rate > 0:
-                    kept = torch.empty(batch, width, dtype=self._dtype)
-                    kept.bernoulli_(1 - rate, generator=self._generators["dropout"][member])
-                    mask[member, :, :width] = kept.div_(1 - rate)
+                    mask[member, :, :width] = self._mask(member, batch, width)
             masks.append(mask)
         return masks
+
+    def _mask(self, member: int, batch: int, width: int) -> Tensor:
+        """Draw one member's mask (batch, width): four units from each 64-bit number, of which 16 bits are
+        plenty. `bernoulli_` takes a draw a unit, which was a tenth of a training step."""
+        numbers = batch * width
+        words = torch.empty(-(-numbers // 4), dtype=torch.int64)
+        words.random_(-(2**63), None, generator=self._generators["dropout"][member])
+        dropped = min(round(self._rates[member] * 2**16), 2**16 - 1)
+        kept = words.view(torch.int16)[:numbers].reshape(batch, width) >= dropped - 2**15
+        return kept.to(self._dtype).mul_(2**16 / (2**16 - dropped))
 
     def state(self, member: int, within_epoch: bool) -> dict[str, Tensor]:
         """Return the generators' states, those of order and flips at the beginning of the epoch."""
         return {
-            name: self._began[name][member]
+            name: _own(self._began[name], member)
             if within_epoch and name in self._began
-            else generators[member].get_state()
+            else _own(generators, member).get_state()
             for name, generators in self._generators.items()
         }
 
@@ -126,6 +139,11 @@ class GeneratorDraws:
             )
         for name, generators in self._generators.items():
             try:
-                generators[member].set_state(state[name])
+                _own(generators, member).set_state(state[name])
             except (RuntimeError, TypeError) as error:
                 raise ValueError(f"the state of the generator {name!r} does not fit: {error}") from error
+
+
+def _own(listed: Sequence[_T], member: int) -> _T:
+    """Return a member's entry; one entry is everybody's."""
+    return listed[0 if len(listed) == 1 else member]

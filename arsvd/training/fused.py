@@ -54,7 +54,7 @@ def adamw(
         second: moment.
         lr: (members,) peak learning rates.
         decay: (members,) weight decays; zeros for parameters that it leaves alone.
-        coefficients: (3,) of this step.
+        coefficients: (4,) of this step.
         betas: decay rates of the two moments.
     """
     members, numbers = parameter.shape[0], parameter[0].numel()

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from arsvd.data import Dataset, Split
+from arsvd.data import Dataset
 from arsvd.training.counters import CounterDraws
 from arsvd.training.draws import Draws, GeneratorDraws
 from arsvd.training.graph import CapturedStep
 from arsvd.training.hyperparameters import Hyperparameters
 from arsvd.training.images import Images
-from arsvd.training.loss import pack_loss
+from arsvd.training.measuring import Validation
 from arsvd.training.pack import Pack
 from arsvd.training.precision import check_precision, default_precision, matrix_products
 from arsvd.training.result import TrainingResult
@@ -22,8 +22,6 @@ from arsvd.training.snapshots import Snapshots
 from arsvd.training.state import MemberState
 from arsvd.training.step import StepInputs, TrainingStep
 
-EVALUATION_ROWS = 8192
-EVALUATION_NUMBERS = 2**28  # in one hidden layer of all members; a gibibyte in float32
 CHECKPOINT_SECONDS = 60.0
 
 
@@ -37,6 +35,7 @@ def train(
     schedule: str = "onecycle",
     flip: bool = False,
     teacher: Tensor | None = None,
+    taught_by: Sequence[int] | None = None,
     precision: str | None = None,
     on_epoch: Callable[[TrainingResult], None] | None = None,
     states: Sequence[MemberState] | None = None,
@@ -58,8 +57,10 @@ def train(
         batch_size: images a step.
         schedule: a name in `SCHEDULES`.
         flip: whether images are mirrored at random.
-        teacher: logits of the training images, (members or 1, flips, samples, classes): `flips` is 2 with
-            the mirrored images' logits second, or 1 without flips. Needed where a member distils.
+        teacher: logits of the training images, (teachers, flips, samples, classes): `flips` is 2 with the
+            mirrored images' logits second, or 1 without flips. Needed where a member distils.
+        taught_by: each member's teacher, numbers from 0; by default one teacher teaches all, and of as many
+            as there are members each its own.
         precision: of matrix products, a name in `PRECISIONS`; by default tf32 on CUDA, else float32.
         on_epoch: called after each epoch with the result so far.
         states: one a member, from `on_checkpoint` of an equal training; the training goes on from there.
@@ -73,18 +74,18 @@ def train(
 
     Raises:
         ValueError: the numbers of members differ, the schedule or the precision is unknown, epochs or batch
-            size is below 1, or a member distils and there is no teacher, or one of another shape.
+            size is below 1, or a member distils and there is no teacher, or one of another shape or number.
         StateError: a state is of another training, or they are not at one step.
     """
     device, dtype = pack.biases[0].device, pack.biases[0].dtype
     precision = precision or default_precision(device)
     _check(pack, members, epochs, batch_size, schedule)
-    _check_teacher(teacher, members, flip, len(dataset.train.labels))
+    taught_by = _teachers(teacher, taught_by, members, flip, len(dataset.train.labels))
     check_precision(precision, device)
     with _current(device):
         images = Images(dataset.train.images, dataset.train.labels, dataset.mean, dataset.std, dtype)
         draws = _draws(pack, members, len(images), flip)
-        step = TrainingStep(pack, images, members, draws, teacher, half=precision == "bfloat16")
+        step = TrainingStep(pack, images, members, draws, teacher, taught_by, half=precision == "bfloat16")
         result = TrainingResult.empty(pack.members)
         shared = {
             "epochs": epochs,
@@ -102,6 +103,7 @@ def train(
         factor, total = SCHEDULES[schedule], epochs * steps
         coefficients = step.optimizer.coefficients([factor(number / total) for number in range(total)])
         advance: Callable[[StepInputs], None] = CapturedStep(step) if device.type == "cuda" else step
+        validation = Validation(pack, dataset)
         watch = _Watch(result.seconds, clock, checkpoint_every, saved=done)
 
         def checkpoint(due: bool) -> None:
@@ -127,7 +129,7 @@ def train(
                     checkpoint(done % steps > 0 and watch.due())
                 rates = [member.lr * factor(done / total) for member in members]
                 losses = (step.losses / steps).tolist()
-                result.add_epoch(losses, *_validate(pack, dataset), rates)
+                result.add_epoch(losses, *validation.measure(), rates)
                 if on_epoch is not None:
                     on_epoch(result)
                 checkpoint(watch.due())
@@ -172,32 +174,10 @@ class _Watch:
             self._seconds[member] += share
 
 
-@torch.no_grad()
-def pack_logits(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = False) -> Tensor:
-    """Compute every member's logits on a split, without dropout.
-
-    Args:
-        pack: the members.
-        split: images on the pack's device.
-        dataset: whose normalisation is used.
-        mirrored: whether all images are mirrored.
-
-    Returns:
-        (members, samples, classes).
-    """
-    device, dtype = pack.biases[0].device, pack.biases[0].dtype
-    images = Images(split.images, split.labels, dataset.mean, dataset.std, dtype)
-    widest = max(bias.shape[-1] for bias in pack.biases)
-    rows = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // (pack.members * widest)))
-    parts = []
-    for chosen in torch.arange(len(split.labels), device=device)[None].split(rows, dim=1):
-        flips = torch.ones_like(chosen, dtype=torch.bool) if mirrored else None
-        parts.append(pack.forward(images.inputs(chosen, flips)))
-    return torch.cat(parts, dim=1)
-
-
 def _draws(pack: Pack, members: Sequence[Hyperparameters], samples: int, flip: bool) -> Draws:
     device, dtype = pack.biases[0].device, pack.biases[0].dtype
+    if len({member.seed for member in members}) == 1 and not any(member.dropout for member in members):
+        members = members[:1]  # they see the same images in the same order: drawn and gathered once
     seeds, rates = [member.seed for member in members], [member.dropout for member in members]
     if device.type == "cuda":
         return CounterDraws(seeds, samples, flip, rates, pack.hidden_widths, dtype, device)
@@ -235,28 +215,31 @@ def _check(
         raise ValueError(f"unknown schedule {schedule!r}; there are {sorted(SCHEDULES)}")
 
 
-def _check_teacher(
-    teacher: Tensor | None, members: Sequence[Hyperparameters], flip: bool, samples: int
-) -> None:
+def _teachers(
+    teacher: Tensor | None,
+    taught_by: Sequence[int] | None,
+    members: Sequence[Hyperparameters],
+    flip: bool,
+    samples: int,
+) -> Sequence[int]:
+    """Check the teachers, and return which of them each member learns from."""
+    count = len(members)
     if teacher is None:
         if any(member.distillation > 0 for member in members):
             raise ValueError("a member distils but there are no teacher logits")
-    elif (
-        teacher.ndim != 4
-        or teacher.shape[0] not in (1, len(members))
-        or teacher.shape[1] < 1 + flip
-        or teacher.shape[2] != samples
-    ):
+        return [0] * count
+    wanted = f"{count} or 1" if taught_by is None else "teachers"
+    fits = teacher.ndim == 4 and teacher.shape[1] >= 1 + flip and teacher.shape[2] == samples
+    if not fits or (taught_by is None and teacher.shape[0] not in (1, count)):
         raise ValueError(
-            f"the teacher's logits must be ({len(members)} or 1, {1 + flip}, {samples}, classes), "
+            f"the teacher's logits must be ({wanted}, {1 + flip}, {samples}, classes), "
             f"got {tuple(teacher.shape)}"
         )
-
-
-def _validate(pack: Pack, dataset: Dataset) -> tuple[list[float], list[float]]:
-    """Measure every member on the validation images: losses in nats and accuracies."""
-    logits = pack_logits(pack, dataset.validation, dataset)
-    labels = dataset.validation.labels.expand(pack.members, -1)
-    losses = pack_loss(logits, labels, torch.zeros_like(logits[:, 0, 0]))
-    accuracies = (logits.argmax(-1) == labels).double().mean(-1)
-    return losses.tolist(), accuracies.tolist()
+    if taught_by is None:
+        return [0] * count if teacher.shape[0] == 1 else range(count)
+    if len(taught_by) != count or not all(0 <= number < teacher.shape[0] for number in taught_by):
+        raise ValueError(
+            f"each of {count} members needs the number of one of {teacher.shape[0]} teachers, "
+            f"got {list(taught_by)}"
+        )
+    return taught_by

@@ -47,8 +47,12 @@ class PackAdamW:
             [torch.zeros_like(p) for p in self.parameters],
         )
         device, dtype = self.parameters[0].device, self.parameters[0].dtype
-        self._fused = device.type == "cuda" and dtype == torch.float32 and _has_fused_kernel(device)
-        self._scratch = [] if self._fused else [torch.empty_like(p) for p in self.parameters]
+        self._step = self._plain_step
+        if device.type == "cpu":
+            self._step = self._cpu_step
+            self._rates, self._decays = lr.tolist(), weight_decay.tolist()
+        elif device.type == "cuda" and dtype == torch.float32 and _has_fused_kernel(device):
+            self._step = self._fused_step
 
     def coefficients(self, factors: Sequence[float]) -> Tensor:
         """Work out what a step takes besides its gradients, for steps 1, 2, …: nothing is left to the host.
@@ -57,8 +61,8 @@ class PackAdamW:
             factors: per step, the schedule's share of the peak learning rate.
 
         Returns:
-            (steps, 3) on the parameters' device: the factor; the factor by which the learning rate becomes
-            the stride; eps with the second moment's bias correction.
+            (steps, 4) on the parameters' device: the factor; the factor by which the learning rate becomes
+            the stride; eps with the second moment's bias correction; the number of the step.
         """
         beta1, beta2 = self._betas
         rows = []
@@ -67,7 +71,7 @@ class PackAdamW:
             correction2 = (1 - beta2**step) ** 0.5
             # p -= lr/c1 * m / (sqrt(v)/c2 + eps), with c2 moved to the other side of the fraction so that
             # the large tensors are passed over once less
-            rows.append((factor, -correction2 / correction1, self._eps * correction2))
+            rows.append((factor, -correction2 / correction1, self._eps * correction2, step))
         return torch.tensor(rows, dtype=torch.float64).to(self._lr)
 
     @torch.no_grad()
@@ -76,14 +80,14 @@ class PackAdamW:
 
         Args:
             gradients: one a parameter, in the order of `parameters`.
-            coefficients: (3,) a row of what `coefficients` returned.
+            coefficients: (4,) a row of what `coefficients` returned.
         """
-        if self._fused:
-            self._fused_step(gradients, coefficients)
-            return
+        self._step(gradients, coefficients)
+
+    def _plain_step(self, gradients: Sequence[Tensor], coefficients: Tensor) -> None:
         beta1, beta2 = self._betas
         first, second = self.moments
-        factor, correction, eps = coefficients.unbind()
+        factor, correction, eps, _ = coefficients.unbind()
         lr = self._lr * factor
         shrink = (1 - lr * self._decay)[:, None, None]
         stride = (lr * correction)[:, None, None]
@@ -93,10 +97,41 @@ class PackAdamW:
         for index, parameter in enumerate(self.parameters):
             if index < self._decayed:
                 parameter.mul_(shrink)
-            scratch = torch.sqrt(second[index], out=self._scratch[index])
-            scratch.add_(eps)
+            scratch = torch.sqrt(second[index]).add_(eps)
             torch.div(first[index], scratch, out=scratch)
             parameter.addcmul_(scratch, stride)
+
+    def _cpu_step(self, gradients: Sequence[Tensor], coefficients: Tensor) -> None:
+        """Use the kernel of `torch.optim.AdamW(fused=True)`, member by member: it takes one rate a call.
+
+        It reads and writes each number once. Operation by operation an update takes a CPU three times as
+        long.
+        """
+        factor, step = float(coefficients[0]), coefficients[3]
+        # in the parameters' layout: the kernel takes memory as it lies
+        gradients = [gradient.contiguous() for gradient in gradients]
+        kinds = (
+            (slice(0, self._decayed), self._decays),
+            (slice(self._decayed, None), [0.0] * len(self._rates)),
+        )
+        for member, rate in enumerate(self._rates):
+            for part, decays in kinds:
+                parameters = [parameter[member] for parameter in self.parameters[part]]
+                torch._fused_adamw_(
+                    parameters,
+                    [gradient[member] for gradient in gradients[part]],
+                    [moment[member] for moment in self.moments[0][part]],
+                    [moment[member] for moment in self.moments[1][part]],
+                    [],
+                    [step] * len(parameters),
+                    lr=float(rate) * factor,
+                    beta1=self._betas[0],
+                    beta2=self._betas[1],
+                    weight_decay=float(decays[member]),
+                    eps=self._eps,
+                    amsgrad=False,
+                    maximize=False,
+                )
 
     def _fused_step(self, gradients: Sequence[Tensor], coefficients: Tensor) -> None:
         from arsvd.training.fused import adamw

@@ -20,9 +20,9 @@ class StepInputs:
     """All that differs from step to step.
 
     Attributes:
-        chosen: (members, batch) sample numbers.
-        mirrored: (members, batch) which images are mirrored; None where flips are off.
-        coefficients: (3,) the optimizer's, see `PackAdamW.coefficients`.
+        chosen: (members or 1, batch) sample numbers; 1 where all members see the same images.
+        mirrored: (members or 1, batch) which images are mirrored; None where flips are off.
+        coefficients: (4,) the optimizer's, see `PackAdamW.coefficients`.
     """
 
     chosen: Tensor
@@ -38,7 +38,8 @@ class TrainingStep:
         images: to train on.
         members: one a member.
         draws: whose dropout masks are used.
-        teacher: (members or 1, flips, samples, classes) logits, or None.
+        teacher: (teachers, flips, samples, classes) logits, or None.
+        taught_by: (members,) whose logits each member learns from.
         half: whether matrix products are made in bfloat16, by autocast.
 
     Attributes:
@@ -53,6 +54,7 @@ class TrainingStep:
         members: Sequence[Hyperparameters],
         draws: Draws,
         teacher: Tensor | None,
+        taught_by: Sequence[int],
         half: bool,
     ) -> None:
         device, dtype = pack.biases[0].device, pack.biases[0].dtype
@@ -67,18 +69,19 @@ class TrainingStep:
         self._smoothing = column("label_smoothing")
         self._share, self._temperature = column("distillation"), column("temperature")
         self._half = half
-        taught = pack.members if teacher is not None and teacher.shape[0] > 1 else 1
-        self._rows = torch.arange(taught, device=device)[:, None]
+        # one row where all learn from one teacher: its logits are picked once a step then
+        rows = taught_by[:1] if len(set(taught_by)) == 1 else taught_by
+        self._teachers = torch.tensor(rows, device=device)[:, None]
 
     def __call__(self, inputs: StepInputs) -> None:
         """Do the step and add its losses to `losses`."""
-        batch = self._images.inputs(inputs.chosen, inputs.mirrored)
+        batch = self._images.inputs(inputs.chosen, inputs.mirrored, in_place=True)
         masks = self._draws.masks(inputs.chosen.shape[1])
         with self._precision(batch.device):
             logits = self._pack.forward(batch, masks)
         loss = pack_loss(
             logits.to(self.losses.dtype),
-            self._images.labels(inputs.chosen),
+            self._images.labels(inputs.chosen).expand(self._pack.members, -1),
             self._smoothing,
             None if self._teacher is None else self._taught(self._teacher, inputs),
             self._share,
@@ -95,7 +98,7 @@ class TrainingStep:
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
     def _taught(self, teacher: Tensor, inputs: StepInputs) -> Tensor:
-        """Pick the teacher's logits for a batch: (members, batch, classes)."""
+        """Pick the teachers' logits for a batch: (members or 1, batch, classes)."""
         mirrored = inputs.mirrored
         flips = torch.zeros_like(inputs.chosen) if mirrored is None else mirrored.long()
-        return teacher[self._rows, flips, inputs.chosen]
+        return teacher[self._teachers, flips, inputs.chosen]

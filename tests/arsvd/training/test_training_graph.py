@@ -49,7 +49,7 @@ def steps_of(digits: Dataset, device: str, kind: str, half: bool = False) -> tup
         torch.device(device),
     )
     teacher = torch.randn(1, 2, len(images), 10, generator=torch.Generator().manual_seed(1)).to(device)
-    step = TrainingStep(pack, images, MEMBERS, draws, teacher, half)
+    step = TrainingStep(pack, images, MEMBERS, draws, teacher, [0] * len(MEMBERS), half)
     advance = {"plain": lambda s: s, "static": StaticStep, "captured": CapturedStep}[kind](step)
     coefficients = step.optimizer.coefficients([one_cycle(number / STEPS) for number in range(STEPS)])
     order, flips = draws.epoch(0)

@@ -51,3 +51,17 @@ def test_mirroring_is_left_to_right_and_nothing_else(images: Tensor, source: Ima
     expected = torch.where(mirrored[0, :, None], plain(transforms.horizontal_flip(images)), plain(images))
     torch.testing.assert_close(inputs, expected)
     assert not torch.equal(plain(images), plain(images.flip(-1)))
+
+
+@pytest.mark.parametrize("flips", [False, True], ids=["plain", "flips"])
+def test_in_place_is_the_same_in_the_place_of_the_last(source: Images, flips: bool) -> None:
+    batches = [torch.randperm(50)[None, :8] for _ in range(2)]
+    mirrored = torch.rand(1, 8) < 0.5 if flips else None
+    first = source.inputs(batches[0], mirrored, in_place=True)
+    kept, place = first.clone(), first.data_ptr()
+    second = source.inputs(batches[1], mirrored, in_place=True)
+    assert torch.equal(kept, source.inputs(batches[0], mirrored))
+    assert torch.equal(second, source.inputs(batches[1], mirrored))
+    assert second.data_ptr() == place
+    assert source.inputs(batches[1][:, :3], in_place=True).shape == (1, 3, 72)
+    assert source.inputs(batches[1]).data_ptr() != place

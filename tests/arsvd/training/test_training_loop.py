@@ -14,6 +14,7 @@ from arsvd.data import Dataset
 from arsvd.training import (
     Architecture,
     Hyperparameters,
+    MemberState,
     Pack,
     TrainingResult,
     dense_architecture,
@@ -261,32 +262,47 @@ class TestLearning:
         assert result.curves[0]["validation_accuracy"][-1] > 0.85
 
 
-class TestTeachers:
-    def test_each_image_gets_its_own_logits(self, digits: Dataset) -> None:
-        """A teacher per member, with other logits for mirrored images: as if alone with one's own."""
-        generator = torch.Generator().manual_seed(6)
-        teachers = torch.randn(2, 2, len(digits.train.labels), 10, generator=generator).double() * 4
-        members = [Hyperparameters(lr=1e-2, seed=s, distillation=1.0) for s in (1, 2)]
+class TestOneOrderForAll:
+    """Members of one seed without dropout see the same batches, which are gathered and multiplied once."""
 
-        def run(chosen: Sequence[int], taught: Tensor) -> Pack:
-            pack = Pack.from_seeds(
-                [dense_architecture([64, 8, 10])] * len(chosen),
-                [members[i].seed for i in chosen],
-                dtype=torch.float64,
-            )
-            mine = [members[i] for i in chosen]
-            train(pack, digits, mine, epochs=1, batch_size=64, flip=True, teacher=taught)
+    @pytest.mark.parametrize("name", PACKS)
+    @pytest.mark.parametrize("flip", [False, True], ids=["plain", "flips"])
+    def test_equals_members_alone(self, digits: Dataset, teacher: Tensor, name: str, flip: bool) -> None:
+        rates = (1e-2, 3e-3, 1e-3, 2e-3)
+
+        def run(chosen: Sequence[int]) -> tuple[Pack, TrainingResult]:
+            pack = PACKS[name](chosen, "cpu")
+            members = [Hyperparameters(lr=rates[i], seed=11, distillation=0.5) for i in chosen]
+            result = train(pack, digits, members, epochs=2, batch_size=96, flip=flip, teacher=teacher)
+            return pack, result
+
+        pack, result = run(range(4))
+        for member in range(4):
+            alone, alone_result = run([member])
+            for stacked, own in zip(pack.parameters, alone.parameters, strict=True):
+                rows, columns = own.shape[1:]
+                torch.testing.assert_close(stacked[member, :rows, :columns], own[0], rtol=1e-9, atol=1e-11)
+            for key, curve in alone_result.curves[0].items():
+                assert result.curves[member][key] == pytest.approx(curve, rel=1e-9), key
+
+    def test_goes_on_from_states(self, digits: Dataset) -> None:
+        members = [Hyperparameters(lr=lr, seed=3) for lr in (1e-2, 1e-3)]
+        states: dict[int, list[MemberState]] = {}
+
+        def run(given: Sequence[MemberState] | None = None) -> Pack:
+            pack = Pack.from_seeds([dense_architecture([64, 8, 10])] * 2, [3, 4])
+            train(
+                pack, digits, members, epochs=2, batch_size=96, flip=True, states=given,
+                on_checkpoint=lambda _, state: states.setdefault(state.steps, []).append(state),
+                checkpoint_every=0.0,
+            )  # fmt: skip
             return pack
 
-        both = run([0, 1], teachers)
-        for member in range(2):
-            own = teachers[member : member + 1]
-            alone = run([member], own)
-            others = [run([member], own[:, [a, b]]) for a, b in ((0, 0), (1, 1), (1, 0))]
-            for index, stacked in enumerate(both.parameters):
-                torch.testing.assert_close(stacked[member], alone.parameters[index][0])
-                for other in others:
-                    assert not torch.allclose(alone.parameters[index], other.parameters[index])
+        whole, taken = run(), dict(states)
+        assert len(taken) > 10
+        for steps in (1, 5, max(taken) // 2):
+            again = run(taken[steps][:2])
+            assert all(torch.equal(a, b) for a, b in zip(whole.parameters, again.parameters, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -310,6 +326,16 @@ class TestTeachers:
             {"teacher": (3, 1, -1, 10)}, r"must be \(2 or 1, 1, \d+, classes\), got \(3, 1", id="teachers"
         ),
         pytest.param({"teacher": (1, 1, 7, 10)}, r"classes\), got \(1, 1, 7, 10\)", id="samples"),
+        pytest.param(
+            {"teacher": (3, 1, -1, 10), "taught_by": [0]},
+            r"each of 2 members needs the number of one of 3 teachers, got \[0\]",
+            id="teachers of some",
+        ),
+        pytest.param(
+            {"teacher": (3, 1, -1, 10), "taught_by": [0, 3]},
+            r"one of 3 teachers, got \[0, 3\]",
+            id="no such teacher",
+        ),
         pytest.param({"teacher": (-1, 10)}, r"classes\), got \(\d+, 10\)", id="dimensions"),
     ],
 )

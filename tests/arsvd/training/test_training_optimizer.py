@@ -27,7 +27,8 @@ def column(values: tuple[float, ...]) -> Tensor:
 
 
 class TestPackAdamW:
-    def test_equals_torch_step_by_step(self) -> None:
+    @pytest.mark.parametrize("kernel", ["_cpu_step", "_plain_step"])
+    def test_equals_torch_step_by_step(self, kernel: str) -> None:
         weights, biases = stacked()
         members = []
         for m, (lr, decay) in enumerate(zip(RATES, DECAYS, strict=True)):
@@ -35,6 +36,7 @@ class TestPackAdamW:
             groups = [{"params": own[:2], "weight_decay": decay}, {"params": own[2:], "weight_decay": 0.0}]
             members.append((own, torch.optim.AdamW(groups, lr=lr)))
         ours = PackAdamW(weights, biases, column(RATES), column(DECAYS))
+        ours._step = getattr(ours, kernel)
         factors = [one_cycle(step / 50) for step in range(50)]
         coefficients = ours.coefficients(factors)
         for step, factor in enumerate(factors):
@@ -48,6 +50,18 @@ class TestPackAdamW:
                 optimizer.step()
                 for parameter, stack in zip(own, ours.parameters, strict=True):
                     torch.testing.assert_close(stack[m], parameter.detach(), rtol=1e-12, atol=1e-12)
+
+    def test_gradients_may_lie_in_another_order(self) -> None:
+        results = []
+        for turned in (False, True):
+            torch.manual_seed(4)
+            weights, biases = stacked()
+            optimizer = PackAdamW(weights, biases, column(RATES), column(DECAYS))
+            for coefficients in optimizer.coefficients([1.0] * 3):
+                gradients = [torch.randn_like(p) for p in optimizer.parameters]
+                optimizer.step([g.mT.contiguous().mT if turned else g for g in gradients], coefficients)
+            results.append(optimizer.parameters)
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
     def test_a_zero_with_a_zero_gradient_stays_zero(self) -> None:
         weights, biases = stacked()

@@ -1,0 +1,69 @@
+"""Logits of whole packs, and how they do on the validation images after each epoch."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from arsvd.data import Dataset, Split
+from arsvd.training.images import Images
+from arsvd.training.loss import pack_loss
+from arsvd.training.pack import Pack
+
+EVALUATION_ROWS = 8192
+EVALUATION_NUMBERS = 2**28  # in one hidden layer of all members; a gibibyte in float32
+KEPT_NUMBERS = 2**26  # of normalised validation images from one epoch to the next; 256 MiB in float32
+
+
+@torch.no_grad()
+def pack_logits(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = False) -> Tensor:
+    """Compute every member's logits on a split, without dropout.
+
+    Args:
+        pack: the members.
+        split: images on the pack's device.
+        dataset: whose normalisation is used.
+        mirrored: whether all images are mirrored.
+
+    Returns:
+        (members, samples, classes).
+    """
+    return torch.cat([pack.forward(batch) for batch in _batches(pack, split, dataset, mirrored)], dim=1)
+
+
+class Validation:
+    """Measures a pack on the validation images, again and again.
+
+    The images are normalised once where they take little memory: for small networks that takes as long as
+    everything else that is done here.
+
+    Args:
+        pack: the members; their weights may change between measurements.
+        dataset: on the pack's device.
+    """
+
+    def __init__(self, pack: Pack, dataset: Dataset) -> None:
+        self._pack, self._dataset = pack, dataset
+        split = dataset.validation
+        self._labels = split.labels.expand(pack.members, -1)
+        few = split.images.numel() <= KEPT_NUMBERS
+        self._kept = list(_batches(pack, split, dataset)) if few else None
+
+    @torch.no_grad()
+    def measure(self) -> tuple[list[float], list[float]]:
+        """Return every member's loss in nats and its accuracy."""
+        batches = self._kept or _batches(self._pack, self._dataset.validation, self._dataset)
+        logits = torch.cat([self._pack.forward(batch) for batch in batches], dim=1)
+        losses = pack_loss(logits, self._labels, torch.zeros_like(logits[:, 0, 0]))
+        accuracies = (logits.argmax(-1) == self._labels).double().mean(-1)
+        return losses.tolist(), accuracies.tolist()
+
+
+def _batches(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = False) -> Iterator[Tensor]:
+    """Yield normalised images (1, rows, features), as many at a time as the pack's activations allow."""
+    device, dtype = pack.biases[0].device, pack.biases[0].dtype
+    images = Images(split.images, split.labels, dataset.mean, dataset.std, dtype)
+    widest = max(bias.shape[-1] for bias in pack.biases)
+    rows = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // (pack.members * widest)))
+    for chosen in torch.arange(len(split.labels), device=device)[None].split(rows, dim=1):
+        yield images.inputs(chosen, torch.ones_like(chosen, dtype=torch.bool) if mirrored else None)
