@@ -56,7 +56,7 @@ def output_fisher(
         return record
 
     handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]  # type: ignore[arg-type]
-    rows = 0
+    rows, draws = 0, LabelDraws(seed)
     try:
         with evaluation_mode(model), torch.enable_grad():
             for batch in batches:
@@ -68,17 +68,50 @@ def output_fisher(
                         f"got {tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}"
                     )
                 rows += len(logits)
-                _accumulate(sums, seen, logits.float() / TEMPERATURE, seed + rows)
+                _accumulate(sums, seen, logits.float() / TEMPERATURE, draws)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: _damped(total / max(1, rows * PROBES)) for name, total in sums.items()}
+    return {name: damped(total / max(1, rows * PROBES)) for name, total in sums.items()}
 
 
-def _accumulate(sums: dict[str, Tensor], seen: list[tuple[str, Tensor]], logits: Tensor, seed: int) -> None:
+class LabelDraws:
+    """Draws labels from predictions, row after row from one sequence of random numbers.
+
+    The numbers depend on the seed and on a row's place alone: not on the device, on how rows are batched, or
+    on how many models draw labels from them.
+
+    Args:
+        seed: of the sequence.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def labels(self, probabilities: Tensor) -> Tensor:
+        """Draw labels for the next rows, the same numbers for every model.
+
+        Args:
+            probabilities: (…, rows, classes), leading dimensions for several models.
+
+        Returns:
+            (…, rows, PROBES) int64.
+        """
+        rows, classes = probabilities.shape[-2:]
+        numbers = torch.rand(rows, PROBES, generator=self._generator, dtype=torch.float64)
+        if probabilities.is_cuda:  # from pinned memory the host need not wait for the device
+            numbers = numbers.pin_memory()
+        sums = probabilities.double().cumsum(-1)
+        wanted = numbers.to(sums.device, non_blocking=True) * sums[..., -1:]
+        # right: a number equal to a sum belongs to the class after it, so a class of probability 0 has none
+        return torch.searchsorted(sums, wanted, right=True).clamp_max(classes - 1)
+
+
+def _accumulate(
+    sums: dict[str, Tensor], seen: list[tuple[str, Tensor]], logits: Tensor, draws: LabelDraws
+) -> None:
     log_p = F.log_softmax(logits, dim=-1)
-    generator = torch.Generator(logits.device).manual_seed(seed)
-    labels = torch.multinomial(log_p.detach().exp(), PROBES, replacement=True, generator=generator)
+    labels = draws.labels(log_p.detach().exp())
     outputs = [tensor for _, tensor in seen]
     for probe in range(PROBES):
         loss = F.nll_loss(log_p, labels[:, probe], reduction="sum")
@@ -89,8 +122,10 @@ def _accumulate(sums: dict[str, Tensor], seen: list[tuple[str, Tensor]], logits:
                 sums[name].addmm_(flat.T, flat)
 
 
-def _damped(fisher: Tensor) -> Tensor:
-    mean = float(fisher.diagonal().mean())
+def damped(fisher: Tensor) -> Tensor:
+    """Add 1 % of its mean diagonal to the Fisher information (…, out, out), so that it has an inverse."""
+    mean = fisher.diagonal(dim1=-2, dim2=-1).mean(-1)
     # a layer that the loss does not feel at all: every direction counts alike
-    level = DAMPING * mean if mean > 0 else 1.0
-    return fisher + level * torch.eye(len(fisher), dtype=fisher.dtype, device=fisher.device)
+    level = torch.where(mean > 0, DAMPING * mean, 1.0)
+    one = torch.eye(fisher.shape[-1], dtype=fisher.dtype, device=fisher.device)
+    return fisher + level[..., None, None] * one

@@ -7,8 +7,9 @@ and the ranks tried below one node share one product with U^T W.
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,24 +21,12 @@ from arsvd.layers import linear_layers, replace_layer
 from arsvd.lowrank import TILE
 from arsvd.modes import evaluation_mode
 from arsvd.planning import Plan
+from arsvd.scoring import Metrics as Metrics
+from arsvd.scoring import check_labels, read, scores
+from arsvd.scoring import measure as measure
 from arsvd.spectrum import Spectra, Spectrum
 
 RankTuple = tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What a classifier reaches on labelled data.
-
-    Attributes:
-        accuracy: share of rows classified right, in [0, 1].
-        macro_f1: mean of the classes' F1 scores, in [0, 1]; a class without rows and predictions counts 0.
-        loss: mean cross-entropy in nats.
-    """
-
-    accuracy: float
-    macro_f1: float
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -87,52 +76,6 @@ class OperatingPoint:
         return cls(**{**values, "ranks": tuple(values["ranks"])})
 
 
-def measure(logits: Tensor, labels: Tensor) -> Metrics:
-    """Compare logits with labels.
-
-    Args:
-        logits: (rows, classes).
-        labels: (rows,), whole numbers.
-
-    Raises:
-        ValueError: there are no rows or a label is not a class.
-    """
-    _check_labels(logits, labels)
-    return _read([_scores(logits, labels.long())], len(labels))[0]
-
-
-def _check_labels(logits: Tensor, labels: Tensor) -> None:
-    classes = logits.shape[1]
-    if len(labels) == 0 or len(labels) != len(logits):
-        raise ValueError(f"{len(logits)} rows of logits and {len(labels)} labels cannot be compared")
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or highest >= classes:
-        raise ValueError(f"labels must be in 0 … {classes - 1}, got {lowest} … {highest}")
-
-
-def _scores(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compare logits with int64 labels that were checked; nothing here waits for a device.
-
-    Returns:
-        (3,) float64: rows classified right, macro F1, mean cross-entropy in nats.
-    """
-    classes = logits.shape[1]
-    places = labels * classes + logits.argmax(1)
-    ones = torch.ones_like(places, dtype=torch.float64)
-    # not bincount, which asks the device for the largest value; sums of ones are exact in any order
-    confusion = ones.new_zeros(classes * classes).scatter_add_(0, places, ones).reshape(classes, classes)
-    right, total = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
-    f1 = torch.where(total > 0, 2 * right / total.clamp_min(1), 0.0)
-    return torch.stack([right.sum(), f1.mean(), F.cross_entropy(logits.float(), labels).double()])
-
-
-def _read(scores: Sequence[Tensor], rows: int) -> list[Metrics]:
-    """Bring scores to the host, all in one transfer."""
-    if not scores:
-        return []
-    return [Metrics(right / rows, f1, loss) for right, f1, loss in torch.stack(list(scores)).tolist()]
-
-
 @torch.no_grad()
 def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 4096) -> Metrics:
     """Measure a model as it is, in evaluation mode.
@@ -151,7 +94,7 @@ class Evaluator:
     """Measures one model at many rank tuples, each at most once.
 
     Args:
-        model: the model that the spectra come from; it is not changed.
+        model: the model that the spectra come from; it is not changed, and must not be while it is measured.
         spectra: its spectra.
         inputs: (rows, …), what the model takes.
         labels: (rows,) int64.
@@ -161,17 +104,36 @@ class Evaluator:
     def __init__(
         self, model: nn.Module, spectra: Spectra, inputs: Tensor, labels: Tensor, batch_size: int = 8192
     ) -> None:
-        self.spectra = spectra
-        self._labels = labels
-        self._checked = False
-        self._batches = inputs.split(batch_size)
-        self._stages = _stages(copy.deepcopy(model).eval(), spectra)
+        self.model, self.spectra = model, spectra
+        self.inputs, self.labels, self.batch_size = inputs, labels, batch_size
         self._known: dict[RankTuple, Metrics] = {}
+
+    @cached_property
+    def _stages(self) -> list["_Stage"]:
+        # when first walked: an evaluator that is told what was measured elsewhere needs no factors of its own
+        return _stages(copy.deepcopy(self.model).eval(), self.spectra)
 
     @property
     def evaluated(self) -> int:
         """How many distinct rank tuples were measured so far."""
         return len(self._known)
+
+    def missing(self, ranks: Iterable[RankTuple]) -> list[RankTuple]:
+        """Return the distinct rank tuples among these that were not measured yet."""
+        return [key for key in dict.fromkeys(ranks) if key not in self._known]
+
+    def remember(self, measured: Mapping[RankTuple, Metrics]) -> None:
+        """Take what was measured elsewhere, on this evaluator's inputs and labels."""
+        self._known.update(measured)
+
+    def check_labels(self, classes: int) -> None:
+        """Refuse labels outside 0 … classes - 1, at the first measurement only: it waits for the device.
+
+        Raises:
+            ValueError: there are no rows or a label is not a class.
+        """
+        if not self._known:
+            check_labels(self.labels, len(self.inputs), classes)
 
     @torch.no_grad()
     def metrics(self, ranks: Iterable[RankTuple]) -> dict[RankTuple, Metrics]:
@@ -184,21 +146,16 @@ class Evaluator:
             ValueError: there are no rows or a label is not a class.
         """
         wanted = list(dict.fromkeys(ranks))
-        new = [key for key in wanted if key not in self._known]
-        parts: dict[RankTuple, list[Tensor]] = {key: [] for key in new}
-        if new:
-            for batch in self._batches:
-                for key, logits in _walk(self._stages, 0, batch, new):
+        parts: dict[RankTuple, list[Tensor]] = {key: [] for key in self.missing(wanted)}
+        if parts:
+            for batch in self.inputs.split(self.batch_size):
+                for key, logits in _walk(self._stages, 0, batch, list(parts)):
                     parts[key].append(logits)
-        scores = [self._compare(torch.cat(pieces)) for pieces in parts.values()]
-        self._known.update(zip(new, _read(scores, len(self._labels)), strict=True))
+            whole = [torch.cat(pieces) for pieces in parts.values()]
+            self.check_labels(whole[0].shape[1])
+            scored = torch.stack([scores(logits, self.labels) for logits in whole])
+            self.remember(dict(zip(parts, read(scored, len(self.labels)), strict=True)))
         return {key: self._known[key] for key in wanted}
-
-    def _compare(self, logits: Tensor) -> Tensor:
-        if not self._checked:  # once: it waits for the device, and the logits of all tuples have one shape
-            _check_labels(logits, self._labels)
-            self._checked = True
-        return _scores(logits, self._labels.long())
 
     def points(self, plans: Sequence[Plan]) -> list[OperatingPoint]:
         """Measure plans; of plans with equal ranks the first one names the point.

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from arsvd.evaluation import Evaluator, OperatingPoint
 from arsvd.fronts import pareto
+from arsvd.lockstep import Steps, alone
 from arsvd.planning import Plan, plan
 from arsvd.rules import Ranks
 
@@ -27,6 +28,13 @@ def local_search(
     Returns:
         The points found, without those given.
     """
+    return alone(local_steps(evaluator, points, limit, floor))
+
+
+def local_steps(
+    evaluator: Evaluator, points: Iterable[OperatingPoint], limit: int = 200, floor: float = 0.0
+) -> Steps[list[OperatingPoint]]:
+    """Search as `local_search` does, in steps: one for the neighbours of each front."""
     spectra = evaluator.spectra
     known = {point.ranks: point for point in points}
     found: list[OperatingPoint] = []
@@ -43,6 +51,7 @@ def local_search(
         batch = list(plans.values())[: limit - len(found)]
         if not batch:
             break
+        yield [(evaluator, [neighbour.ranks for neighbour in batch])]
         measured = evaluator.points(batch)
         found += measured
         known |= {point.ranks: point for point in measured}

@@ -1,6 +1,7 @@
 """How much the validation loss rises when one layer alone is truncated."""
 
 from arsvd.evaluation import Evaluator
+from arsvd.lockstep import Steps, alone
 from arsvd.rules.base import smallest_rank
 
 KEPT = (0.8, 0.9, 0.95)
@@ -19,6 +20,11 @@ def sensitivity(evaluator: Evaluator) -> tuple[float, ...]:
     Returns:
         (layers,) positive weights that sum to the number of layers; ones where no layer matters.
     """
+    return alone(sensitivity_steps(evaluator))
+
+
+def sensitivity_steps(evaluator: Evaluator) -> Steps[tuple[float, ...]]:
+    """Measure as `sensitivity` does, in one step."""
     spectra = evaluator.spectra
     dense = spectra.dense
     trials = []
@@ -27,7 +33,9 @@ def sensitivity(evaluator: Evaluator) -> tuple[float, ...]:
             rank = smallest_rank(spectrum.energy, kept)
             if spectrum.worthwhile(rank) is not None and spectrum.kept(rank) < 1:
                 trials.append((layer, 1 - spectrum.kept(rank), (*dense[:layer], rank, *dense[layer + 1 :])))
-    measured = evaluator.metrics([dense, *(ranks for _, _, ranks in trials)])
+    wanted = [dense, *(ranks for _, _, ranks in trials)]
+    yield [(evaluator, wanted)]
+    measured = evaluator.metrics(wanted)
     rises: list[list[float]] = [[] for _ in spectra]
     for layer, dropped, ranks in trials:
         rises[layer].append(max(0.0, measured[ranks].loss - measured[dense].loss) / dropped)

@@ -16,15 +16,18 @@ same kind of factors, W_r = U_r U_r^T W:
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from arsvd.curvature import output_fisher
 from arsvd.layers import linear_layers
-from arsvd.modes import evaluation_mode
+from arsvd.moments import calibration_batches, output_moments
 
 BASES = ("weight", "activation", "loss")
 
@@ -91,10 +94,20 @@ class Spectrum:
 
     def kept(self, rank: int | None) -> float:
         """The share of the energy that a rank keeps; 1.0 for the dense layer and for a zero layer."""
-        total = float(self.energy.sum())
+        total = float(self._sums[-1])
         if rank is None or total == 0.0:
             return 1.0
-        return float(self.energy[:rank].sum()) / total
+        return float(self._sums[min(rank, len(self._sums)) - 1]) / total if rank > 0 else 0.0
+
+    @cached_property
+    def memory(self) -> dict[object, Any]:
+        """What rules have worked out from this spectrum, for their next plan of it."""
+        return {}
+
+    @cached_property
+    def _sums(self) -> np.ndarray:
+        # thousands of plans are made of one spectrum: tensor operations would take most of their time
+        return np.cumsum(self.energy.numpy())
 
 
 @dataclass(frozen=True)
@@ -162,77 +175,139 @@ def spectra(
             does not take; a basis that is unknown or does not go with the calibration.
         TypeError: a calibration batch is not a tensor.
     """
+    basis = chosen_basis(basis, calibration)
+    found = linear_layers(model, layers)
+    for name, layer in found.items():
+        if not bool(torch.isfinite(layer.weight).all()):
+            raise ValueError(f"layer {name!r} holds NaN or infinite weights; it cannot be factorised")
+    if calibration is None:
+        results = [spectrum for item in found.items() for spectrum in weight_spectra([item])]
+    else:
+        batches = list(calibration_batches(calibration, batch_size))
+        moments = output_moments(model, found, batches)
+        metrics = output_fisher(model, found, batches) if basis == "loss" else {}
+        results = []
+        for name, layer in found.items():
+            rows, total, second = moments[name]
+            metric = metrics[name][None] if basis == "loss" else None
+            results += output_spectra([(name, layer)], basis, rows, total[None], second[None], metric)
+    return joined(model, basis, results)
+
+
+def chosen_basis(basis: str | None, calibration: Tensor | Iterable[Tensor] | None) -> str:
+    """Return the basis asked for, or the one that goes with the calibration.
+
+    Raises:
+        ValueError: the basis is unknown or does not go with the calibration.
+    """
     basis = basis or ("weight" if calibration is None else "activation")
     if basis not in BASES:
         raise ValueError(f"unknown basis {basis!r}; there are {', '.join(BASES)}")
     if (basis == "weight") != (calibration is None):
         needs = "takes no" if basis == "weight" else "needs"
         raise ValueError(f"the {basis} basis {needs} calibration inputs")
-    found = linear_layers(model, layers)
-    for name, layer in found.items():
-        if not bool(torch.isfinite(layer.weight).all()):
-            raise ValueError(f"layer {name!r} holds NaN or infinite weights; it cannot be factorised")
-    if calibration is None:
-        results = [_weight_spectrum(name, layer) for name, layer in found.items()]
-    else:
-        batches = list(_batches(calibration, batch_size))
-        moments = _output_moments(model, found, batches)
-        metrics = output_fisher(model, found, batches) if basis == "loss" else {}
-        results = [
-            _output_spectrum(name, layer, basis, moments[name], metrics.get(name))
-            for name, layer in found.items()
-        ]
-    inside = sum(s.params(None) for s in results)
-    return Spectra(
-        basis=basis,
-        layers=tuple(results),
-        other_params=sum(p.numel() for p in model.parameters()) - inside,
-    )
+    return basis
 
 
-def _weight_spectrum(name: str, layer: nn.Linear) -> Spectrum:
-    weight = layer.weight.detach().double()
-    return _decompose(name, layer, "weight", weight @ weight.T, torch.zeros_like(weight[:, 0]))
+def joined(model: nn.Module, basis: str, layers: Sequence[Spectrum]) -> Spectra:
+    """Put a model's spectra together."""
+    inside = sum(spectrum.params(None) for spectrum in layers)
+    return Spectra(basis, tuple(layers), sum(p.numel() for p in model.parameters()) - inside)
 
 
-def _output_spectrum(
-    name: str, layer: nn.Linear, basis: str, moments: tuple[int, Tensor, Tensor], metric: Tensor | None
-) -> Spectrum:
-    rows, total, second = moments
+NamedLayer = tuple[str, nn.Linear]
+
+
+def weight_spectra(layers: Sequence[NamedLayer]) -> list[Spectrum]:
+    """Factorise layers of one shape, dtype and device in the weight basis.
+
+    Args:
+        layers: names and layers; their weights are finite.
+    """
+    weights = torch.stack([layer.weight.detach() for _, layer in layers]).double()
+    return _decompose(layers, "weight", weights @ weights.mT, torch.zeros_like(weights[..., 0]))
+
+
+def output_spectra(
+    layers: Sequence[NamedLayer],
+    basis: str,
+    rows: int,
+    totals: Tensor,
+    seconds: Tensor,
+    metrics: Tensor | None,
+) -> list[Spectrum]:
+    """Factorise layers of one shape, dtype and device from what they gave on calibration inputs.
+
+    Args:
+        layers: names and layers.
+        basis: "activation" or "loss".
+        rows: calibration rows that each layer saw.
+        totals: (layers, out) float64, sums of z = Wx over the rows.
+        seconds: (layers, out, out) float64, sums of z z^T.
+        metrics: (layers, out, out) float64, the Fisher information of the outputs in the loss basis.
+
+    Raises:
+        ValueError: there are fewer than two rows, or outputs that are not finite.
+    """
     if rows < 2:
-        raise ValueError(f"layer {name!r} saw {rows} calibration rows; a covariance needs at least 2")
-    mean = total / rows
-    covariance = second / rows - torch.outer(mean, mean)
-    if not bool(torch.isfinite(covariance).all()):
+        raise ValueError(f"layer {layers[0][0]!r} saw {rows} calibration rows; a covariance needs at least 2")
+    means = totals / rows
+    covariances = seconds / rows - means[:, :, None] * means[:, None, :]
+    finite = torch.isfinite(covariances).flatten(1).all(1).tolist()
+    if not all(finite):
+        name = layers[finite.index(False)][0]
         raise ValueError(f"layer {name!r} gives outputs that are not finite on the calibration inputs")
-    if metric is None:
-        return _decompose(name, layer, basis, covariance, mean)
-    values, directions = torch.linalg.eigh(metric)  # positive: the metric is damped
-    root = (directions * values.sqrt()) @ directions.T
-    inverse = (directions / values.sqrt()) @ directions.T
-    plain = _decompose(name, layer, basis, root @ covariance @ root, root @ mean)
-    return replace(plain, mean=mean, vectors=inverse @ plain.vectors, dual_vectors=root @ plain.vectors)
+    return _decompose(layers, basis, covariances, means, metrics)
 
 
-def _decompose(name: str, layer: nn.Linear, basis: str, matrix: Tensor, mean: Tensor) -> Spectrum:
-    rank = min(layer.out_features, layer.in_features)
-    values, vectors = torch.linalg.eigh(matrix)  # ascending
-    energy = values.flip(0)[:rank].clamp_min(0.0).cpu()
-    energy = torch.where(energy > noise_floor(energy, layer.weight, basis, mean), energy, 0.0)
-    return Spectrum(
-        name=name,
-        basis=basis,
-        out_features=layer.out_features,
-        in_features=layer.in_features,
-        has_bias=layer.bias is not None,
-        energy=energy,
-        vectors=vectors.flip(1)[:, :rank].contiguous(),
-        mean=mean,
-    )
+def _decompose(
+    layers: Sequence[NamedLayer], basis: str, matrices: Tensor, means: Tensor, metrics: Tensor | None = None
+) -> list[Spectrum]:
+    """Decompose the matrices (layers, out, out) of layers of one shape; the host waits once for all of them.
+
+    Args:
+        layers: names and layers.
+        basis: their basis.
+        matrices: symmetric, float64.
+        means: (layers, out) of Wx.
+        metrics: (layers, out, out) positive, in which the matrices are to be seen; the plain one when None.
+    """
+    shape = layers[0][1]
+    rank = min(shape.out_features, shape.in_features)
+    seen = means
+    if metrics is not None:
+        values, directions = torch.linalg.eigh(metrics)  # positive: the metric is damped
+        scale = values.sqrt()[:, None]
+        root, inverse = (directions * scale) @ directions.mT, (directions / scale) @ directions.mT
+        matrices, seen = root @ matrices @ root, (root @ means[..., None])[..., 0]
+    values, vectors = torch.linalg.eigh(matrices)  # ascending
+    energies, vectors = values.flip(-1)[:, :rank].clamp_min(0.0), vectors.flip(-1)[..., :rank]
+    read = torch.cat([energies, seen.square().sum(-1, keepdim=True)], dim=1).cpu()
+    energies, shifts = read[:, :-1], read[:, -1]
+    floors = noise_floor(energies, shape.weight, basis, shifts)
+    energies = torch.where(energies > floors[:, None], energies, 0.0)
+    duals = None
+    if metrics is not None:
+        vectors, duals = inverse @ vectors, root @ vectors
+    return [
+        Spectrum(
+            name=name,
+            basis=basis,
+            out_features=layer.out_features,
+            in_features=layer.in_features,
+            has_bias=layer.bias is not None,
+            # copies: views would keep what belongs to all layers alive, and be written to files whole
+            energy=energies[index].clone(),
+            vectors=vectors[index].clone(memory_format=torch.contiguous_format),
+            mean=means[index].clone(),
+            dual_vectors=None if duals is None else duals[index].clone(),
+        )
+        for index, (name, layer) in enumerate(layers)
+    ]
 
 
-def noise_floor(energy: Tensor, weight: Tensor, basis: str, mean: Tensor) -> float:
-    """Return the energy below which a component may be rounding and nothing else.
+def noise_floor(energies: Tensor, weight: Tensor, basis: str, shifts: Tensor) -> Tensor:
+    """Return the energies below which a component may be rounding and nothing else.
 
     Three sources, the largest one counts. Rounding a weight of shape (m, n) to its dtype adds independent
     errors of at most u |w|, u the unit roundoff; the largest singular value of such a matrix is about
@@ -243,86 +318,22 @@ def noise_floor(energy: Tensor, weight: Tensor, basis: str, mean: Tensor) -> flo
     of its largest, before the mean was taken out.
 
     Args:
-        energy: (k,) descending.
-        weight: (m, n), in the dtype that the model stores.
+        energies: (layers, k) descending, float64.
+        weight: (m, n), one of these layers', in the dtype that the model stores.
         basis: "weight", "activation" or "loss".
-        mean: (m,) of Wx, in the metric of the energies; zeros in the weight basis.
+        shifts: (layers,) the squared norm of the mean of Wx, in the metric of the energies; zeros in the
+            weight basis.
+
+    Returns:
+        (layers,) float64.
     """
     rows, columns = weight.shape
     roundoff = torch.finfo(weight.dtype).eps / 2
-    rounding = float(energy.sum()) * (roundoff * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))) ** 2
-    shift = float(mean.square().sum())
-    arithmetic = (float(energy[0]) + shift) * rows * torch.finfo(torch.float64).eps
+    sums = energies.sum(1)
+    rounding = sums * (roundoff * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))) ** 2
+    arithmetic = (energies[:, 0] + shifts) * rows * torch.finfo(torch.float64).eps
+    floors = torch.maximum(rounding, arithmetic)
     if basis != "weight" and weight.dtype != torch.float64:
-        products = (float(energy.sum()) + shift) * columns / rows * torch.finfo(torch.float32).eps ** 2
-        return max(rounding, arithmetic, products)
-    return max(rounding, arithmetic)
-
-
-def _output_moments(
-    model: nn.Module, layers: dict[str, nn.Linear], batches: Iterable[Tensor]
-) -> dict[str, tuple[int, Tensor, Tensor]]:
-    """Run the model and sum z and z z^T of every layer's z = Wx (without bias), in float64."""
-    counts = dict.fromkeys(layers, 0)
-    totals = {
-        n: torch.zeros(m.out_features, dtype=torch.float64, device=m.weight.device) for n, m in layers.items()
-    }
-    seconds = {n: torch.outer(t, t) for n, t in totals.items()}
-
-    def watch(name: str, layer: nn.Linear) -> torch.utils.hooks.RemovableHandle:
-        # in float32 also for half-precision models: rounding z to bfloat16 would add noise of its own
-        weight = layer.weight.detach()
-        weight = weight if weight.dtype == torch.float64 else weight.float()
-
-        def record(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            rows = arguments[0].detach().reshape(-1, layer.in_features).to(weight.dtype)
-            outputs = (rows @ weight.T).double()
-            counts[name] += len(outputs)
-            totals[name] += outputs.sum(0)
-            seconds[name].addmm_(outputs.T, outputs)
-
-        return layer.register_forward_pre_hook(record)
-
-    handles = [watch(name, layer) for name, layer in layers.items()]
-    try:
-        with evaluation_mode(model), torch.no_grad():
-            for batch in batches:
-                _run(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    silent = [name for name, count in counts.items() if count == 0]
-    if silent:
-        raise ValueError(
-            f"layers {silent} never ran on the calibration inputs; "
-            f"pass layers=[...] without them to leave them dense"
-        )
-    return {name: (counts[name], totals[name], seconds[name]) for name in layers}
-
-
-def _batches(calibration: Tensor | Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
-    if isinstance(calibration, Tensor):
-        if calibration.ndim < 1 or len(calibration) < 2:
-            raise ValueError(
-                f"calibration needs at least 2 rows of inputs, "
-                f"got a tensor of shape {tuple(calibration.shape)}"
-            )
-        yield from calibration.split(batch_size)
-        return
-    for batch in calibration:
-        if not isinstance(batch, Tensor):
-            raise TypeError(
-                f"calibration batches must be tensors of inputs, got a {type(batch).__name__}; "
-                f"of a loader that also gives labels, pass (inputs for inputs, _ in loader)"
-            )
-        yield batch
-
-
-def _run(model: nn.Module, batch: Tensor) -> None:
-    try:
-        model(batch)
-    except (RuntimeError, TypeError, IndexError) as error:
-        raise ValueError(
-            f"the model does not take calibration inputs of shape {tuple(batch.shape)} "
-            f"and {batch.dtype}: {error}"
-        ) from error
+        products = (sums + shifts) * columns / rows * torch.finfo(torch.float32).eps ** 2
+        floors = torch.maximum(floors, products)
+    return floors

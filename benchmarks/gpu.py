@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import arsvd
 from arsvd.data import DataError, Dataset, load
 from arsvd.data.dataset import Split, describe
 from arsvd.training import Hyperparameters, Pack, dense_architecture, normalized, train
 from arsvd.training.schedule import one_cycle
 from benchmarks.environment import environment
+from benchmarks.gpu_analysis import both_ways
 
 WIDTHS, EPOCHS, BATCH, IMAGES, VALIDATION = (784, 512, 256, 10), 10, 256, 55_000, 5_000
 LR, DECAY = 2e-3, 0.05
@@ -44,7 +44,7 @@ class Scale:
         singles: members of the baseline.
         epochs: of each.
         images: to train on.
-        analysed: members whose spectra and front are timed.
+        analysed: members whose spectra and fronts are timed, one by one and together.
     """
 
     packs: tuple[int, ...]
@@ -55,10 +55,10 @@ class Scale:
     analysed: int
 
 
-FULL = Scale(tuple(2**n for n in range(10)), ("tf32", "bfloat16"), 8, EPOCHS, IMAGES, 4)
-SMALL_ON_CUDA = Scale((1, 32, 256), ("tf32",), 2, 2, IMAGES, 1)
-ON_CPU = Scale((1, 2, 4, 8), ("float32",), 4, 2, 10_240, 2)
-SMALL_ON_CPU = Scale((1, 4), ("float32",), 2, 1, 5_120, 1)
+FULL = Scale(tuple(2**n for n in range(10)), ("tf32", "bfloat16"), 8, EPOCHS, IMAGES, 64)
+SMALL_ON_CUDA = Scale((1, 32, 256), ("tf32",), 2, 2, IMAGES, 16)
+ON_CPU = Scale((1, 2, 4, 8), ("float32",), 4, 2, 10_240, 8)
+SMALL_ON_CPU = Scale((1, 4), ("float32",), 2, 1, 5_120, 2)
 
 
 def made_up(images: int) -> Dataset:
@@ -203,30 +203,15 @@ def matmul_rate(precision: str, device: torch.device) -> float:
 
 
 def analyse(data: Dataset, scale: Scale, device: torch.device) -> dict[str, Any]:
-    """Time spectra and front of members that were trained for an epoch."""
-    seeds = range(scale.analysed + 1)
+    """Time spectra and fronts of members that were trained for an epoch, alone and together."""
+    seeds = range(scale.analysed)
     pack = Pack.from_seeds([dense_architecture(WIDTHS)] * len(seeds), seeds, device)
     members = [Hyperparameters(lr=LR, weight_decay=DECAY, seed=seed) for seed in seeds]
     train(pack, data, members, epochs=1, batch_size=BATCH)
     inputs = normalized(data.train.images[:10_000], data.mean, data.std)
     validation = (normalized(data.validation.images, data.mean, data.std), data.validation.labels)
-    times: dict[str, list[float]] = {"spectra": [], "front": []}
-    points = 0
-    for member in seeds:
-        model = pack.model(member, merge=True).to(device)
-        wait(device)
-        clock = [time.perf_counter()]
-        found = arsvd.spectra(model, inputs)
-        wait(device)
-        clock.append(time.perf_counter())
-        points = len(arsvd.front(model, found, validation=validation))
-        wait(device)
-        clock.append(time.perf_counter())
-        if member > 0:  # the first warms up
-            times["spectra"].append(clock[1] - clock[0])
-            times["front"].append(clock[2] - clock[1])
-    seconds = {f"{name}_seconds": round(statistics.fmean(spent), 4) for name, spent in times.items()}
-    return {"members": scale.analysed, "basis": "activation", "front_points": points, **seconds}
+    models = [pack.model(member, merge=True).to(device) for member in seeds]
+    return both_ways(models, inputs, validation, lambda: wait(device))
 
 
 def compared(packed: Sequence[float], single: Sequence[float]) -> dict[str, Any]:

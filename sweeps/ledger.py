@@ -12,6 +12,7 @@
         members/<key>.checkpoint.safetensors   a member in training
         front.json             the final front, with test figures
         front-so-far.json      the front of a sweep that was interrupted or is being extended
+        best-so-far.json       what trials of a running sweep are to beat, see `sweeps.best_so_far`
         report/                front.csv, baselines.csv, front.png, front.html
 
 HOME is a folder, or s3://bucket/prefix. Every file is written by atomic replace, so a reader never meets half
@@ -36,7 +37,7 @@ from sweeps.records import RECORD_VERSION, Front, MemberRecord, check_version
 from sweeps.storage import Folder, Storage, StorageError, file_sha256, open_storage, scratch_folder
 
 JOURNAL = "study.journal"
-FRONT, FRONT_SO_FAR = "front.json", "front-so-far.json"
+FRONT, FRONT_SO_FAR, BEST_SO_FAR = "front.json", "front-so-far.json", "best-so-far.json"
 _CONFIG, _BEGUN = "sweep.yaml", "begun.yaml"
 _RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetensors"
 
@@ -348,7 +349,8 @@ class Ledger:
         """File the final front, or the front so far."""
         self._write(FRONT if final else FRONT_SO_FAR, front.to_dict())
         if final:
-            self.storage.remove(FRONT_SO_FAR)
+            for name in (FRONT_SO_FAR, BEST_SO_FAR):
+                self.storage.remove(name)
 
     def reopen(self) -> None:
         """Take back that the front is final, since more members are to come."""

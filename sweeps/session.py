@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 
+from sweeps.best_so_far import BestSoFar
 from sweeps.fronts import GrowingFront
 from sweeps.ledger import Ledger
 from sweeps.progress import Progress, State
@@ -42,6 +43,7 @@ class Session:
         self._growing = GrowingFront(facts.reference, max_drop, facts.validation_images)
         self._writer, self._worker, self._progress = writer, worker, progress
         self._records: dict[str, MemberRecord] = {}
+        self._best = BestSoFar()
         self._away = False
 
     @property
@@ -59,18 +61,26 @@ class Session:
         self._progress.note(text)
 
     def begin(self, records: Sequence[MemberRecord]) -> None:
-        """Take in the members of a sweep that goes on; MLflow gets those that it does not have."""
+        """Take in the members of a sweep that goes on; MLflow gets those that it does not have.
+
+        Raises:
+            StorageError: the sweep's directory cannot be written.
+        """
         for record in records:
             self._take(record)
+        if records:
+            self._best.write(self._ledger.storage)
 
     def members_filed(self, keys: Iterable[str]) -> None:
         """Take in the members of a pack that has ended, whose records were written.
 
         Raises:
-            StorageError: a record does not show here, on whatever machine it was written.
+            StorageError: a record does not show here, on whatever machine it was written; or the sweep's
+                directory cannot be written.
         """
         for key in keys:
             self._take(self._filed(key))
+        self._best.write(self._ledger.storage)  # before the next members of these processes are measured
         front = self.front
         points = sum(len(record.points) for record in self._records.values())
         failed = sum(record.status == FAILED for record in self._records.values())
@@ -110,6 +120,7 @@ class Session:
     def _take(self, record: MemberRecord) -> None:
         if record.key not in self._records:
             self._growing.add(record)
+            self._best.add(record)
         self._records[record.key] = record
         # the key and not the record: a queue behind a server that is away may grow long
         label = f"member {record.number}"

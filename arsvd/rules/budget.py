@@ -1,7 +1,7 @@
 """The best allocation of a budget of parameters or multiplications over the layers."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +10,8 @@ import numpy as np
 from arsvd.rules.base import check_multiple
 from arsvd.spectrum import Spectra, Spectrum
 
-Curve = tuple[np.ndarray, np.ndarray]  # sizes and errors at ascending ranks, the last one the dense layer
+# sizes and errors at ascending ranks, the last one the dense layer, and the corners of their lower hull
+Curve = tuple[np.ndarray, np.ndarray, list[int]]
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Budget:
         """
         check_multiple(spectra, self.multiple)
         count = self.params is not None
-        curves = _curves(spectra, self.weights, Spectrum.params if count else Spectrum.macs, self.multiple)
+        curves = _curves(spectra, self.weights, "params" if count else "macs", self.multiple)
         spare = self._limit - (spectra.other_params if count else 0)
-        smallest = sum(int(sizes[0]) for sizes, _ in curves)
+        smallest = sum(int(sizes[0]) for sizes, *_ in curves)
         if smallest > spare:
             unit = "parameters" if count else "multiplications"
             raise ValueError(
@@ -81,34 +82,42 @@ class Budget:
         return _as_ranks(chosen, curves, self.multiple)
 
 
-def _curves(
-    spectra: Spectra,
-    weights: Sequence[float] | None,
-    size: Callable[[Spectrum, int | None], int],
-    multiple: int,
-) -> list[Curve]:
+def _curves(spectra: Spectra, weights: Sequence[float] | None, count: str, multiple: int) -> list[Curve]:
     """List each layer's sizes and weighted errors up to break-even; the last entry is the dense layer."""
     if weights is not None and len(weights) != len(spectra):
         raise ValueError(f"{len(weights)} weights were given for {len(spectra)} layers")
     curves = []
     overall = sum(float(spectrum.energy.sum()) for spectrum in spectra)
     for layer, spectrum in enumerate(spectra):
-        weight = 1.0 if weights is None else weights[layer]
-        # both sizes must fall, or a truncated layer could be larger than the dense one in the other count
-        ranks = range(multiple, spectrum.full_rank + 1, multiple)
-        useful = [r for r in ranks if spectrum.worthwhile(r) is not None]
-        useful = [r for r in useful if size(spectrum, r) < size(spectrum, None)]
-        kept = np.cumsum(spectrum.energy.numpy())
+        sizes, dropped, hull = _curve(spectrum, count, multiple)
         # shares of each layer's own energy, unless energies of different layers are in one unit
-        total = overall if spectra.comparable else float(kept[-1])
-        errors = [weight * float(kept[-1] - kept[r - 1]) / total if kept[-1] > 0 else 0.0 for r in useful]
-        curves.append((np.array([size(spectrum, r) for r in [*useful, None]]), np.array([*errors, 0.0])))
+        total = overall if spectra.comparable else float(spectrum.energy.sum())
+        weight = 1.0 if weights is None else weights[layer]
+        curves.append((sizes, dropped * (weight / total if total > 0 else 0.0), hull))
     return curves
 
 
-def _hull(curve: Curve) -> list[int]:
+def _curve(spectrum: Spectrum, count: str, multiple: int) -> Curve:
+    """List a layer's sizes and dropped energies, and the corners of their hull: once for all budgets.
+
+    Neither the budget nor the layer's weight changes them: a weight scales the errors, and corners stay.
+    """
+    key = "budget", count, multiple
+    if key not in spectrum.memory:
+        size = spectrum.params if count == "params" else spectrum.macs
+        # both sizes must fall, or a truncated layer could be larger than the dense one in the other count
+        ranks = range(multiple, spectrum.full_rank + 1, multiple)
+        useful = [r for r in ranks if spectrum.worthwhile(r) is not None and size(r) < size(None)]
+        kept = np.cumsum(spectrum.energy.numpy())
+        dropped = np.array([*(float(kept[-1] - kept[r - 1]) for r in useful), 0.0])
+        sizes = np.array([size(r) for r in [*useful, None]])
+        spectrum.memory[key] = sizes, dropped, _hull(sizes, dropped)
+    found: Curve = spectrum.memory[key]
+    return found
+
+
+def _hull(sizes: np.ndarray, errors: np.ndarray) -> list[int]:
     """Return the indices of the lower convex hull of error over size, from the smallest size on."""
-    sizes, errors = curve
     corners: list[int] = []
     for index in range(len(sizes)):
         # drop a corner that lies on or above the line from the one before it to the new point
@@ -127,8 +136,7 @@ def _hull(curve: Curve) -> list[int]:
 def _follow(curves: list[Curve], spare: int) -> list[int]:
     """Take hull steps by slope until the next one does not fit; return an index into each curve."""
     steps = []
-    for layer, (sizes, errors) in enumerate(curves):
-        hull = _hull(curves[layer])
+    for layer, (sizes, errors, hull) in enumerate(curves):
         for a, b in itertools.pairwise(hull):
             cost = int(sizes[b] - sizes[a])
             steps.append(((errors[b] - errors[a]) / cost, layer, b, cost))
@@ -145,10 +153,10 @@ def _follow(curves: list[Curve], spare: int) -> list[int]:
 
 def _fill(curves: list[Curve], chosen: list[int], limit: int) -> list[int]:
     """Spend what is left: raise the rank that saves the most error per number stored while one fits."""
-    spare = limit - sum(int(sizes[i]) for (sizes, _), i in zip(curves, chosen, strict=True))
+    spare = limit - sum(int(sizes[i]) for (sizes, *_), i in zip(curves, chosen, strict=True))
     while True:
         best: tuple[float, int, int, int] | None = None
-        for layer, (sizes, errors) in enumerate(curves):
+        for layer, (sizes, errors, _) in enumerate(curves):
             here = chosen[layer]
             costs = sizes[here + 1 :] - sizes[here]
             gains = errors[here] - errors[here + 1 :]
@@ -168,5 +176,5 @@ def _fill(curves: list[Curve], chosen: list[int], limit: int) -> list[int]:
 def _as_ranks(chosen: list[int], curves: list[Curve], multiple: int) -> tuple[int | None, ...]:
     return tuple(
         None if index == len(sizes) - 1 else (index + 1) * multiple
-        for index, (sizes, _) in zip(chosen, curves, strict=True)
+        for index, (sizes, *_) in zip(chosen, curves, strict=True)
     )

@@ -58,6 +58,11 @@ class MemberConfig:
     distillation_temperature: float
     seed: int
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What members agree in that are trained in one pack: layers, factors, and the steps of training."""
+        return (len(self.hidden), self.factors, self.batch_size, self.epochs, self.schedule, self.flip)
+
     def to_dict(self) -> dict[str, Any]:
         """The values by field name, as JSON has them: a whole float stays a float, widths are a list."""
         values: dict[str, Any] = {}

@@ -1,14 +1,16 @@
-"""Factorise one trained member once, and measure it wherever its candidate points are."""
+"""Factorise trained members once, and measure them wherever their candidate points are."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from arsvd import MLP, Energy, Entropy, OperatingPoint, RankRule, Ranks, Spectra, pareto, plan, spectra
+from arsvd import MLP, Energy, Entropy, OperatingPoint, Plan, RankRule, Ranks, Spectra, pareto, plan, spectra
 from arsvd.evaluation import Evaluator, RankTuple, evaluate, operating_point
 from arsvd.fronts import ENERGY_RANGES, budget_grid, fixed_grid, thresholds
-from arsvd.local_search import local_search
+from arsvd.local_search import local_steps
+from arsvd.lockstep import Steps
+from arsvd.pack_spectra import pack_spectra
 from arsvd.refit import refit
-from arsvd.sensitivity import sensitivity
+from arsvd.sensitivity import sensitivity_steps
 from sweeps.config import MemberConfig
 from sweeps.trial.per_layer import per_layer_search
 from sweeps.trial.sizes import spread_plans
@@ -56,44 +58,87 @@ def factorise(
     return found
 
 
-def measure_points(
+def factorise_together(
+    models: Sequence[MLP], configs: Sequence[MemberConfig], analysis: Analysis, workbench: Workbench
+) -> list[dict[str, Spectra]]:
+    """Compute the spectra of members of one depth, as `factorise` does for one.
+
+    Raises:
+        ValueError: a member cannot be factorised; which one, `factorise` tells.
+    """
+    found = [{"weight": weight} for weight in pack_spectra(models)]
+    alike: dict[int, list[int]] = {}
+    for position, config in enumerate(configs):
+        alike.setdefault(config.calibration, []).append(position)
+    for basis in analysis.bases:
+        for images, positions in alike.items():
+            if basis != "weight":
+                members = [models[position] for position in positions]
+                results = pack_spectra(members, workbench.calibration(images), basis)
+                for position, result in zip(positions, results, strict=True):
+                    found[position][basis] = result
+    return found
+
+
+def measuring(
     model: MLP, found: dict[str, Spectra], config: MemberConfig, analysis: Analysis, workbench: Workbench
-) -> Measured:
-    """Measure a member at the asked point, at what the families propose, and at the baselines' points."""
+) -> Steps[Measured]:
+    """Measure a member at the asked point, at what the families propose, and at the baselines' points.
+
+    In steps, of which the first one has everything that no measurement decides. `with_refits` adds the
+    refitted points.
+    """
     evaluators = {basis: Evaluator(model, s, *workbench.validation) for basis, s in found.items()}
-    dense = _dense_point(evaluators["weight"])
     asked_plan = plan(found[config.basis], make_rule(config.rule, config.energy))
-    asked = evaluators[config.basis].points([asked_plan])[0]
+    dense_plan = plan(found["weight"], Ranks(found["weight"].dense))
+    grids = {basis: _grid(found[basis], analysis) for basis in analysis.bases}
+    baselines = _baselines(found["weight"])
+    first = [("weight", [dense_plan]), (config.basis, [asked_plan]), *grids.items()]
+    first += [("weight", plans) for plans in baselines.values()]
+    yield [(evaluators[basis], [chosen.ranks for chosen in plans]) for basis, plans in first]
+
+    (dense,) = evaluators["weight"].points([dense_plan])
+    (asked,) = evaluators[config.basis].points([asked_plan])
     points = _Points()
     points.add([asked])
-    for basis in analysis.bases:
-        evaluator = evaluators[basis]
-        if "threshold" in analysis.families:
-            rules = _threshold_rules(basis, analysis)
-            points.add(evaluator.points([plan(found[basis], rule) for rule in rules]))
-        if "budget" in analysis.families:
-            points.add(_budget(evaluator, None))
+    for basis, plans in grids.items():
+        points.add(evaluators[basis].points(plans))
     main = evaluators[analysis.main_basis]
     if "sensitivity" in analysis.families:
-        points.add(_budget(main, sensitivity(main)))
+        weights = yield from sensitivity_steps(main)
+        budgets = _budgets(main.spectra, weights)
+        yield [(main, [chosen.ranks for chosen in budgets])]
+        points.add(main.points(budgets))
     if "per_layer" in analysis.families:
         points.add(per_layer_search(main, analysis.thresholds, PER_LAYER_POINTS, config.seed))
     if "local" in analysis.families:
         start = [point for point in (dense, *points.listed()) if point.basis in (analysis.main_basis, None)]
         floor = dense.accuracy - SEARCHED_DROP * analysis.max_drop
-        points.add(local_search(main, start, LOCAL_POINTS, floor))
-    refitted = {}
-    if "refit" in analysis.families:
-        front = pareto((dense, *points.listed()))
-        refitted = _refit(model, main.spectra, front, dense, config, analysis, workbench)
+        points.add((yield from local_steps(main, start, LOCAL_POINTS, floor)))
     return Measured(
         spectra=found,
         dense=dense,
         asked=asked,
-        points=(dense, *points.listed(), *refitted),
-        baselines=_baselines(evaluators["weight"]),
-        refitted=refitted,
+        points=(dense, *points.listed()),
+        baselines={name: tuple(evaluators["weight"].points(plans)) for name, plans in baselines.items()},
     )
+
+
+def with_refits(
+    model: MLP, measured: Measured, config: MemberConfig, analysis: Analysis, workbench: Workbench
+) -> Measured:
+    """Refit layers at sizes around and below the smallest that loses next to nothing; adds these points."""
+    if "refit" not in analysis.families:
+        return measured
+    found, inputs = measured.spectra[analysis.main_basis], workbench.calibration(config.calibration)
+    front = pareto(measured.points)
+    refitted = {}
+    for chosen in spread_plans(found, front, measured.dense, REFIT_POINTS, analysis.max_drop):
+        small = refit(model, found, chosen, inputs[:REFIT_ROWS])
+        point = operating_point(chosen, evaluate(small, *workbench.validation))
+        if isinstance(small, MLP):
+            refitted[point.named(REFIT)] = small
+    return replace(measured, points=(*measured.points, *refitted), refitted=refitted)
 
 
 def make_rule(name: str, threshold: float) -> RankRule:
@@ -117,9 +162,14 @@ class _Points:
         return list(self._known.values())
 
 
-def _dense_point(evaluator: Evaluator) -> OperatingPoint:
-    dense = plan(evaluator.spectra, Ranks(evaluator.spectra.dense))
-    return operating_point(dense, evaluator.metrics([dense.ranks])[dense.ranks])
+def _grid(found: Spectra, analysis: Analysis) -> list[Plan]:
+    """Plan what the families propose that look at spectra alone."""
+    plans = []
+    if "threshold" in analysis.families:
+        plans += [plan(found, rule) for rule in _threshold_rules(found.basis, analysis)]
+    if "budget" in analysis.families:
+        plans += _budgets(found, None)
+    return plans
 
 
 def _threshold_rules(basis: str, analysis: Analysis) -> list[RankRule]:
@@ -131,35 +181,11 @@ def _threshold_rules(basis: str, analysis: Analysis) -> list[RankRule]:
     ]
 
 
-def _budget(evaluator: Evaluator, weights: tuple[float, ...] | None) -> list[OperatingPoint]:
-    rules = budget_grid(evaluator.spectra, BUDGET_POINTS, weights)
-    return evaluator.points([plan(evaluator.spectra, rule) for rule in rules])
+def _budgets(found: Spectra, weights: tuple[float, ...] | None) -> list[Plan]:
+    return [plan(found, rule) for rule in budget_grid(found, BUDGET_POINTS, weights)]
 
 
-def _refit(
-    model: MLP,
-    found: Spectra,
-    front: tuple[OperatingPoint, ...],
-    dense: OperatingPoint,
-    config: MemberConfig,
-    analysis: Analysis,
-    workbench: Workbench,
-) -> dict[OperatingPoint, MLP]:
-    """Refit layers at sizes around and below the smallest that loses next to nothing."""
-    inputs = workbench.calibration(config.calibration)[:REFIT_ROWS]
-    refitted = {}
-    for chosen in spread_plans(found, front, dense, REFIT_POINTS, analysis.max_drop):
-        small = refit(model, found, chosen, inputs)
-        point = operating_point(chosen, evaluate(small, *workbench.validation))
-        if isinstance(small, MLP):
-            refitted[point.named(REFIT)] = small
-    return refitted
-
-
-def _baselines(evaluator: Evaluator) -> dict[str, tuple[OperatingPoint, ...]]:
+def _baselines(found: Spectra) -> dict[str, list[Plan]]:
     energies = [Energy(t) for t in thresholds(*ENERGY_RANGES["weight"], BASELINE_POINTS)]
     rules: dict[str, list[RankRule]] = {"fixed": fixed_grid(BASELINE_POINTS), "weight energy": [*energies]}
-    return {
-        name: tuple(evaluator.points([plan(evaluator.spectra, rule) for rule in listed]))
-        for name, listed in rules.items()
-    }
+    return {name: [plan(found, rule) for rule in listed] for name, listed in rules.items()}

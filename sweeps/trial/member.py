@@ -1,14 +1,13 @@
-"""From configurations to records: train compatible members together, factorise, measure, recover."""
+"""From configurations to records: train compatible members together, and measure them."""
 
+import functools
 import logging
 import math
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from arsvd import MLP
 from arsvd.training import (
     Hyperparameters,
     MemberState,
@@ -18,13 +17,14 @@ from arsvd.training import (
     dense_architecture,
     train,
 )
+from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
-from sweeps.records import FAILED, FINISHED, MemberRecord
-from sweeps.trial.analysis import factorise, measure_points
 from sweeps.trial.checkpoint import Checkpoints
-from sweeps.trial.recovery import recover
-from sweeps.trial.weights import MemberWeights
+from sweeps.trial.failures import cause_of, check_device, failed_record
+from sweeps.trial.measurement import Measurement, Member, Outcome, group_size
 from sweeps.trial.workbench import Analysis, Workbench
+
+__all__ = ["Outcome", "Task", "compatible", "run_members"]
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +44,13 @@ class Task:
     state: MemberState | None = None
 
 
-Outcome = tuple[MemberRecord, MemberWeights | None]
-
-
 def run_members(
     tasks: Sequence[Task],
     workbench: Workbench,
     analysis: Analysis,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    best: Callable[[], BestSoFar] = BestSoFar,
 ) -> Iterator[Outcome]:
     """Train members, those that fit together in one pack, and yield each as soon as it is measured.
 
@@ -66,8 +64,9 @@ def run_members(
         analysis: where trained members are measured.
         checkpoints: members in it go on where they are, and all leave their states there; none when None.
         on_epoch: called after each epoch of a pack with its number of members.
+        best: tells how good the members filed so far are: only what may beat them is fine-tuned.
     """
-    runner = _Runner(workbench, analysis, checkpoints, on_epoch)
+    runner = _Runner(workbench, analysis, checkpoints, on_epoch, best)
     for group in compatible([runner.resumed(task) for task in tasks]):
         yield from runner.run(group)
 
@@ -76,10 +75,8 @@ def compatible(tasks: Sequence[Task]) -> list[list[Task]]:
     """Split members into packs that agree in depth, factors, batch size, epochs, schedule, flips and step."""
     groups: dict[object, list[Task]] = {}
     for task in tasks:
-        c = task.config
         steps = 0 if task.state is None else task.state.steps
-        kind = (len(c.hidden), c.factors, c.batch_size, c.epochs, c.schedule, c.flip, steps)
-        groups.setdefault(kind, []).append(task)
+        groups.setdefault((task.config.kind, steps), []).append(task)
     return list(groups.values())
 
 
@@ -92,8 +89,9 @@ class _Runner:
         analysis: Analysis,
         checkpoints: Checkpoints | None,
         on_epoch: Callable[[int], None] | None,
+        best: Callable[[], BestSoFar],
     ) -> None:
-        self._workbench, self._analysis = workbench, analysis
+        self._workbench, self._analysis, self._best = workbench, analysis, best
         self._checkpoints, self._on_epoch = checkpoints, on_epoch
 
     def resumed(self, task: Task) -> Task:
@@ -110,9 +108,10 @@ class _Runner:
             log.warning("%d members are trained from their beginning: %s", len(tasks), error)
             rest = [[replace(task, state=None) for task in tasks]]
         except Exception as error:  # whatever stops one pack must not stop the sweep; the cause is recorded
-            _check_device(self._workbench.device)
+            check_device(self._workbench.device)
             if len(tasks) == 1:
-                yield self._failed(tasks[0], _cause(error)), None
+                (task,) = tasks
+                yield failed_record(task.number, task.config, self._key(task), cause_of(error), {}), None
                 return
             log.warning("a pack of %d members is halved: %s", len(tasks), error)
             middle = len(tasks) // 2
@@ -146,7 +145,7 @@ class _Runner:
             epochs=shared.epochs,
             batch_size=shared.batch_size,
             schedule=shared.schedule,
-            flip=self._flip(shared),
+            flip=self._workbench.flip(shared),
             on_epoch=None if on_epoch is None else (lambda _: on_epoch(len(tasks))),
             states=states or None,
             on_checkpoint=(
@@ -160,100 +159,25 @@ class _Runner:
         return pack, result
 
     def _measured(self, tasks: list[Task], pack: Pack, result: TrainingResult) -> Iterator[Outcome]:
-        for position, task in enumerate(tasks):
-            curves = result.curves[position]
-            if position in result.failures:
-                yield self._failed(task, result.failures[position], curves), None
-                continue
-            try:
-                model = pack.model(position, merge=True)
-                outcome = _measure(
-                    task,
-                    model,
-                    curves,
-                    result.seconds[position],
-                    self._workbench,
-                    self._analysis,
-                    self._flip(task.config),
-                )
-            except Exception as error:  # as above
-                _check_device(self._workbench.device)
-                outcome = self._failed(task, _cause(error), curves), None
-            yield outcome
-
-    def _flip(self, config: MemberConfig) -> bool:
-        return self._workbench.dataset.colour if config.flip is None else config.flip
+        """Measure the members of a trained pack, a few together, and yield each as soon as it is done."""
+        steps = Measurement(self._workbench, self._analysis, self._best)
+        size = group_size(self._workbench.device)
+        for start in range(0, len(tasks), size):
+            group = []
+            for position, task in enumerate(tasks[start : start + size], start):
+                cause, seconds = result.failures.get(position), {"train": result.seconds[position]}
+                member = Member(task.number, task.config, result.curves[position], cause, seconds)
+                if cause is None:
+                    steps.take(member, functools.partial(pack.model, position, merge=True))
+                group.append(member)
+            steps.factorise(group)
+            steps.search(group)
+            steps.refit(group)
+            steps.recover(group)
+            yield from map(steps.outcome, group)
 
     def _key(self, task: Task) -> str:
         return task.config.key(self._workbench.dataset.hash)
-
-    def _failed(self, task: Task, cause: str, curves: dict[str, list[float]] | None = None) -> MemberRecord:
-        return MemberRecord(
-            key=self._key(task),
-            number=task.number,
-            status=FAILED,
-            cause=cause,
-            config=task.config,
-            curves=curves or {},
-        )
-
-
-def _measure(
-    task: Task,
-    model: MLP,
-    curves: dict[str, list[float]],
-    train_seconds: float,
-    workbench: Workbench,
-    analysis: Analysis,
-    flip: bool,
-) -> Outcome:
-    model = model.to(workbench.device)
-    times = [workbench.clock()]
-
-    def lap() -> float:
-        times.append(workbench.clock())
-        return times[-1] - times[-2]
-
-    seconds = {"train": train_seconds}
-    found = factorise(model, task.config, analysis, workbench)
-    seconds["spectra"] = lap()
-    measured = measure_points(model, found, task.config, analysis, workbench)
-    seconds["evaluate"] = lap()
-    recovered = recover(model, measured, task.config, analysis, workbench, flip)
-    seconds["recover"] = lap()
-    record = MemberRecord(
-        key=task.config.key(workbench.dataset.hash),
-        number=task.number,
-        status=FINISHED,
-        cause=None,
-        config=task.config,
-        curves=curves,
-        dense=measured.dense,
-        asked=measured.asked,
-        points=(*measured.points, *recovered),
-        baselines=measured.baselines,
-        seconds=seconds,
-    )
-    fitted = {(point.family, point.ranks): small for point, small in (measured.refitted | recovered).items()}
-    weights = MemberWeights(model.cpu(), measured.spectra, fitted)
-    return record, weights
-
-
-def _check_device(device: torch.device) -> None:
-    """Raise where a CUDA device is of no more use to this process.
-
-    After some errors (an illegal address, a fault of the hardware) every CUDA call of a process fails, and
-    each member that it is given would be filed as failed. Raised from here, such an error ends the trial, and
-    Tune starts a new process that goes on from the checkpoints. Errors that leave the device in order, such
-    as too little memory, do not show here.
-    """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _cause(error: BaseException) -> str:
-    where = "".join(traceback.format_tb(error.__traceback__)[-3:]).strip()
-    return f"{type(error).__name__}: {error}\n{where}"
 
 
 def _architecture(config: MemberConfig, workbench: Workbench) -> tuple[tuple[int, ...], ...]:

@@ -1,12 +1,17 @@
-"""Fine-tune a member's points after truncation, with distillation from its own dense model."""
+"""Fine-tune points after truncation, with distillation from their own dense models: a pack's in one go."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from arsvd import MLP, OperatingPoint, Plan, Spectra, compress, evaluate, pareto
+from arsvd import MLP, OperatingPoint, Plan, compress, evaluate, pareto
 from arsvd.evaluation import operating_point
 from arsvd.refit import refit
 from arsvd.training import Hyperparameters, Pack, architecture_of, pack_logits, structure, train
+from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
 from sweeps.trial.analysis import REFIT_ROWS, Measured
 from sweeps.trial.sizes import spread_plans
@@ -14,75 +19,152 @@ from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
 
 BATCH_SIZE = 256
+# Students of one training. They share every batch, so that more of them cost a CPU little but memory.
+_MOST_ON_CPU, _MOST_ON_CUDA = 12, 512
+_TEACHER_NUMBERS = 2**28  # in the logits that one training's teachers give; a gibibyte
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A member whose points may be fine-tuned.
+
+    Attributes:
+        model: as it was trained, the teacher; not changed.
+        measured: its spectra and points.
+        config: how many points and epochs, the learning rate, the distillation.
+    """
+
+    model: MLP
+    measured: Measured
+    config: MemberConfig
+
+
+@dataclass(frozen=True)
+class _Student:
+    owner: int
+    plan: Plan
+    start: nn.Module
 
 
 def recover(
-    model: MLP, measured: Measured, config: MemberConfig, analysis: Analysis, workbench: Workbench, flip: bool
-) -> dict[OperatingPoint, MLP]:
-    """Fine-tune points spread over a member's front, as few packs as their shapes allow.
+    members: Sequence[Trained], analysis: Analysis, workbench: Workbench, flip: bool, best: BestSoFar
+) -> list[dict[OperatingPoint, MLP]]:
+    """Fine-tune what may move the sweep's front, in as few packs as the shapes allow.
+
+    Sizes are spread over each member's front. A size is left out where the member is behind the best member
+    so far before either is fine-tuned, by more than one standard error of an accuracy: fine-tuning lifts
+    both, and hardly ever makes up for it (measured in benchmarks/NOTES.md).
 
     Args:
-        model: the dense member, the teacher; not changed.
-        measured: its spectra and points.
-        config: how many points and epochs, the learning rate, the distillation.
+        members: of one pack; they agree in batch size, and compete with each other as well.
         analysis: the bases and the drop that the best point may have.
         workbench: data and device.
         flip: whether training images are mirrored at random.
+        best: of the members measured so far.
 
     Returns:
-        Each recovered operating point with its model; empty where nothing is compressed or asked for.
+        For each member its recovered operating points with their models; empty where nothing is compressed,
+        asked for or promising.
     """
-    if config.finetune_epochs == 0:
-        return {}
-    spectra = measured.spectra[analysis.main_basis]
-    front = pareto(measured.points)
-    plans = spread_plans(spectra, front, measured.dense, config.finetune_points, analysis.max_drop)
-    students = [_start(model, spectra, chosen, config, analysis, workbench) for chosen in plans]
-    teacher = _teacher(model, workbench, flip)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, student in enumerate(students):
-        groups.setdefault(structure(architecture_of(student)), []).append(index)
-    settings = Hyperparameters(
-        lr=config.finetune_lr,
-        seed=config.seed,
-        distillation=config.distillation_weight,
-        temperature=config.distillation_temperature,
-    )
-    recovered: dict[OperatingPoint, MLP] = {}
-    for members in groups.values():
-        pack = Pack.from_models([students[index] for index in members], workbench.device)
-        result = train(
-            pack,
-            workbench.dataset,
-            [settings] * len(members),
-            epochs=config.finetune_epochs,
-            batch_size=min(config.batch_size, BATCH_SIZE),
-            flip=flip,
-            teacher=teacher,
-        )
-        for position, index in enumerate(members):
-            if position in result.failures:
-                continue
-            tuned = pack.model(position, merge=False)
+    rivals = BestSoFar()
+    rivals.join(best)
+    for member in members:
+        rivals.add_points(member.measured.points)
+    students = [
+        _Student(owner, chosen, _start(member, chosen, analysis, workbench))
+        for owner, member in enumerate(members)
+        for chosen in promising(member, rivals, analysis, len(workbench.validation[1]))
+    ]
+    recovered: list[dict[OperatingPoint, MLP]] = [{} for _ in members]
+    for group in _groups(students, members, workbench, flip):
+        for student, tuned in _fine_tuned(group, members, workbench, flip):
             metrics = evaluate(tuned.to(workbench.device), *workbench.validation)
-            point = operating_point(plans[index], metrics)
-            recovered[point.named(RECOVERED)] = tuned.cpu()
+            point = operating_point(student.plan, metrics).named(RECOVERED)
+            recovered[student.owner][point] = tuned.cpu()
     return recovered
 
 
-def _start(
-    model: MLP, spectra: Spectra, chosen: Plan, config: MemberConfig, analysis: Analysis, workbench: Workbench
-) -> nn.Module:
+def promising(member: Trained, rivals: BestSoFar, analysis: Analysis, images: int) -> list[Plan]:
+    """Choose the sizes at which a member is level with its rivals, itself among them."""
+    own = BestSoFar()
+    own.add_points(member.measured.points)
+
+    def level(params: int) -> bool:
+        rival = rivals.accuracy(params)
+        return own.accuracy(params) >= rival - math.sqrt(rival * (1 - rival) / images)
+
+    return [chosen for chosen in sizes(member, analysis) if level(chosen.params)]
+
+
+def sizes(member: Trained, analysis: Analysis) -> list[Plan]:
+    """Spread the sizes to fine-tune over a member's front; none where fine-tuning is off."""
+    config, measured = member.config, member.measured
+    if config.finetune_epochs == 0:
+        return []
+    spectra, front = measured.spectra[analysis.main_basis], pareto(measured.points)
+    return spread_plans(spectra, front, measured.dense, config.finetune_points, analysis.max_drop)
+
+
+def _start(member: Trained, chosen: Plan, analysis: Analysis, workbench: Workbench) -> nn.Module:
     """Build what fine-tuning begins with: refitted layers where they are wanted, else truncated ones."""
+    spectra = member.measured.spectra[analysis.main_basis]
     if "refit" in analysis.families:
-        return refit(model, spectra, chosen, workbench.calibration(config.calibration)[:REFIT_ROWS])
-    return compress(model, spectra, chosen)
+        inputs = workbench.calibration(member.config.calibration)[:REFIT_ROWS]
+        return refit(member.model, spectra, chosen, inputs)
+    return compress(member.model, spectra, chosen)
+
+
+def _groups(
+    students: Sequence[_Student], members: Sequence[Trained], workbench: Workbench, flip: bool
+) -> Iterator[list[_Student]]:
+    """Split students into trainings: of one structure, and no more at a time than memory allows."""
+    alike: dict[object, list[_Student]] = {}
+    for student in students:
+        kind = structure(architecture_of(student.start)), members[student.owner].config.finetune_epochs
+        alike.setdefault(kind, []).append(student)
+    dataset = workbench.dataset
+    logits = (1 + flip) * len(dataset.train) * len(dataset.classes)
+    teachers = max(1, _TEACHER_NUMBERS // logits)
+    most = min(_MOST_ON_CUDA if workbench.device.type == "cuda" else _MOST_ON_CPU, teachers)
+    for group in alike.values():
+        for first in range(0, len(group), most):
+            yield group[first : first + most]
+
+
+def _fine_tuned(
+    students: Sequence[_Student], members: Sequence[Trained], workbench: Workbench, flip: bool
+) -> Iterator[tuple[_Student, MLP]]:
+    """Train students of one structure together; those whose loss is not finite are left out."""
+    owners = list(dict.fromkeys(student.owner for student in students))
+    configs = [members[student.owner].config for student in students]
+    pack = Pack.from_models([student.start for student in students], workbench.device)
+    result = train(
+        pack,
+        workbench.dataset,
+        [
+            Hyperparameters(
+                lr=config.finetune_lr,
+                seed=0,  # of the order alone: with one for all, students share each batch
+                distillation=config.distillation_weight,
+                temperature=config.distillation_temperature,
+            )
+            for config in configs
+        ],
+        epochs=configs[0].finetune_epochs,
+        batch_size=min(configs[0].batch_size, BATCH_SIZE),
+        flip=flip,
+        teacher=_logits([members[owner].model for owner in owners], workbench, flip),
+        taught_by=[owners.index(student.owner) for student in students],
+    )
+    for position, student in enumerate(students):
+        if position not in result.failures:
+            yield student, pack.model(position, merge=False)
 
 
 @torch.no_grad()
-def _teacher(model: MLP, workbench: Workbench, flip: bool) -> torch.Tensor:
-    """Compute the dense member's logits on the training images: (1, flips, samples, classes)."""
-    pack = Pack.from_models([model], workbench.device)
+def _logits(teachers: Sequence[MLP], workbench: Workbench, flip: bool) -> Tensor:
+    """Compute dense members' logits on the training images: (teachers, flips, samples, classes)."""
+    pack = Pack.from_models(teachers, workbench.device)
     dataset = workbench.dataset
     views = [
         pack_logits(pack, dataset.train, dataset, mirrored)

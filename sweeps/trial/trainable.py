@@ -8,6 +8,7 @@ import torch
 from ray import tune
 
 from arsvd.data import Dataset
+from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
 from sweeps.ledger import Ledger
 from sweeps.records import FINISHED
@@ -80,7 +81,10 @@ class PackTrainable(tune.Trainable):
                 missing.append(task)
             else:
                 self._checkpoints.drop(key)  # a process may die between the record and its own `drop`
-        for record, weights in run_members(missing, self._workbench, self._analysis, self._checkpoints):
+        best = functools.partial(BestSoFar.read, self._ledger.storage)
+        for record, weights in run_members(
+            missing, self._workbench, self._analysis, self._checkpoints, best=best
+        ):
             if record.status == FINISHED and weights is not None:
                 write = functools.partial(save_member, weights=weights)
                 record = record.with_weights(self._ledger.write_weights(record.key, write))

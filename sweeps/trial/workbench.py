@@ -10,7 +10,7 @@ from torch import Tensor
 
 from arsvd.data import Dataset
 from arsvd.training import normalized
-from sweeps.config import Space, SweepConfig
+from sweeps.config import MemberConfig, Space, SweepConfig
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,7 @@ class Workbench:
                 pixels[chosen.to(self.device)], self.dataset.mean, self.dataset.std
             )
         return self._calibration[images]
+
+    def flip(self, config: MemberConfig) -> bool:
+        """Tell whether a member sees its training images mirrored at random: unless told, colour ones are."""
+        return self.dataset.colour if config.flip is None else config.flip

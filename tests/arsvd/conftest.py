@@ -1,12 +1,15 @@
 """What the tests of the numerics share: small nets, made-up spectra, and brute force."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import arsvd
 from arsvd.data import Dataset, load
@@ -102,6 +105,66 @@ def every_tuple() -> Callable[[arsvd.Spectra], list[RankTuple]]:
         return list(itertools.product(*choices))
 
     return enumerate_all
+
+
+class Operations(TorchDispatchMode):
+    """Notes what torch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.names[func._schema.name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="session")
+def operations() -> Callable[[Callable[[], object]], Counter[str]]:
+    """Run something and count the operations that it dispatches, by name."""
+
+    def count(run: Callable[[], object]) -> Counter[str]:
+        with Operations() as noted:
+            run()
+        return noted.names
+
+    return count
+
+
+# Widths of models that are stacked: what a test of them is to hold for.
+PACKS = {
+    "three alike": [[12, 14, 10, 4]] * 3,
+    "different widths": [[12, 14, 10, 4], [12, 9, 20, 4], [12, 30, 10, 4], [12, 9, 10, 4]],
+    "one layer": [[12, 4]] * 2,
+    "two layers": [[12, 20, 4], [12, 7, 4]],
+    "one member": [[12, 14, 10, 4]],
+    "hidden layers of one unit": [[12, 1, 5, 4], [12, 5, 1, 4]],
+}
+
+
+@pytest.fixture
+def new_models() -> Callable[..., list[arsvd.MLP]]:
+    """Make MLPs of given widths, or of those that have a name above, whose spectra fall."""
+
+    def make(widths: str | Sequence[Sequence[int]], dtype: torch.dtype = torch.float64) -> list[arsvd.MLP]:
+        torch.manual_seed(1)
+        models = [arsvd.MLP(each) for each in (PACKS[widths] if isinstance(widths, str) else widths)]
+        with torch.no_grad():
+            for model in models:
+                for layer in arsvd.linear_layers(model).values():
+                    u, s, v = torch.linalg.svd(layer.weight, full_matrices=False)
+                    layer.weight.copy_(u * (s * 3 * 0.75 ** torch.arange(len(s))) @ v)
+        return [model.to(dtype).eval() for model in models]
+
+    return make
+
+
+@pytest.fixture(params=PACKS)
+def pack_name(request: pytest.FixtureRequest) -> str:
+    """Each name of a pack in turn."""
+    return request.param
 
 
 class Residual(nn.Module):

@@ -11,7 +11,7 @@ from torch.func import functional_call, jacrev, vmap
 
 import arsvd
 from arsvd.compression import low_rank
-from arsvd.curvature import DAMPING, TEMPERATURE, output_fisher
+from arsvd.curvature import DAMPING, PROBES, TEMPERATURE, LabelDraws, damped, output_fisher
 from arsvd.spectrum import Spectrum
 
 
@@ -125,6 +125,36 @@ class TestProjection:
             model[1].weight.mul_(1e-6)
         spectrum = arsvd.spectra(model, inputs.float(), basis="loss").layers[0]
         assert int((spectrum.energy > 0).sum()) == 5
+
+
+class TestDrawnLabels:
+    def test_they_come_as_often_as_the_model_predicts_them(self) -> None:
+        p = torch.tensor([0.5, 0.0, 0.3, 0.2, 0.0])
+        labels = LabelDraws(3).labels(p.expand(50_000, 5))
+        assert labels.shape == (50_000, PROBES)
+        shares = torch.bincount(labels.flatten(), minlength=5) / labels.numel()
+        torch.testing.assert_close(shares, p, rtol=0, atol=0.005)  # 3 standard deviations are 0.0034
+        assert not shares[[1, 4]].any()
+
+    def test_neither_batches_nor_other_models_change_them(self) -> None:
+        p = torch.rand(3, 60, 5).softmax(-1)
+        whole = LabelDraws(0).labels(p)
+        for model in range(3):
+            draws = LabelDraws(0)
+            batches = [draws.labels(batch) for batch in p[model].split([1, 20, 39])]
+            assert torch.equal(torch.cat(batches), whole[model])
+        assert not torch.equal(LabelDraws(1).labels(p), whole)
+
+    def test_batches_do_not_change_the_fisher(self, model: arsvd.MLP, inputs: Tensor) -> None:
+        layers = arsvd.linear_layers(model)
+        whole = output_fisher(model, layers, [inputs])
+        for name, fisher in output_fisher(model, layers, inputs.split(700)).items():
+            torch.testing.assert_close(fisher, whole[name])
+
+    def test_a_layer_that_the_loss_does_not_feel_has_every_direction_alike(self) -> None:
+        fishers = torch.stack([torch.zeros(3, 3), 2 * torch.eye(3)]).double()
+        one = torch.eye(3, dtype=torch.float64)
+        torch.testing.assert_close(damped(fishers), torch.stack([one, (2 + 2 * DAMPING) * one]))
 
 
 class TestModelsAndErrors:

@@ -362,6 +362,22 @@ class TestGpu:
         assert trained == [1, 1, 1]
         assert len(found["accuracies"]) == found["members"] == 2
 
+    def test_spectra_and_fronts_are_the_same_alone_and_together(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gpu, "WIDTHS", (784, 24, 16, 10))
+        monkeypatch.setattr(gpu, "VALIDATION", 200)
+        found = gpu.analyse(gpu.made_up(512), gpu.Scale((), (), 0, 1, 512, 3), torch.device("cpu"))
+
+        assert (found["members"], found["calibration_images"], found["validation_images"]) == (3, 512, 200)
+        assert found["points"] > 10
+        assert found["largest_difference"]["accuracy"] <= 1 / 200  # two logits may be equal up to rounding
+        assert found["largest_difference"]["loss"] < 1e-5
+        for way in ("alone", "together"):
+            assert all(found[way][f"{step}_seconds"] > 0 for step in ("spectra", "front"))
+        assert found["times"]["front_operations"] > 10
+        assert found["times"]["spectra_operations"] > 1
+
 
 def test_inference_names_the_shares_of_every_thread_count() -> None:
     row = {"layer": "784x512", "rank": 20, "share": 0.71234, "plain_share": 0.5}

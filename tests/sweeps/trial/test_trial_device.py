@@ -9,8 +9,10 @@ import torch
 from arsvd.data import Dataset
 from arsvd.training import Pack, TrainingResult, dense_architecture
 from sweeps.config import MemberConfig
-from sweeps.records import FAILED, FINISHED, MemberRecord
+from sweeps.records import FAILED
+from sweeps.trial import measurement as measurement_module
 from sweeps.trial import member as member_module
+from sweeps.trial.measurement import Measurement
 from sweeps.trial.member import Outcome, Task, run_members
 from sweeps.trial.workbench import Analysis, Workbench
 
@@ -55,20 +57,53 @@ def test_a_broken_device_in_training_is_no_members_failure(
     assert broken.synchronized == [torch.device("cuda")]
 
 
+class Trained:
+    """Two members after their training, whose measurement is only what a test puts in its place."""
+
+    def __init__(self, digits: Dataset, monkeypatch: pytest.MonkeyPatch, context: Exception | None) -> None:
+        self.device = BrokenDevice(digits, monkeypatch, context)
+        pack = Pack.from_seeds([dense_architecture([64, 16, 8, 10])] * 2, [0, 1])
+        monkeypatch.setattr(member_module._Runner, "_train", lambda *_: (pack, TrainingResult.empty(2)))
+        monkeypatch.setattr(Measurement, "take", lambda _, member, model: setattr(member, "model", None))
+        for step in ("search", "refit", "recover"):
+            monkeypatch.setattr(Measurement, step, lambda *_: None)
+        monkeypatch.setattr(Measurement, "outcome", lambda _, member: (member.number, member.cause))
+
+
 def test_a_broken_device_in_measurement_is_no_members_failure(
     new_member: Member, digits: Dataset, analysis: Analysis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = BrokenDevice(digits, monkeypatch, ILLEGAL)
-    pack = Pack.from_seeds([dense_architecture([64, 16, 8, 10])] * 2, [0, 1])
-    result = TrainingResult.empty(2)
-    monkeypatch.setattr(member_module._Runner, "_train", lambda *_: (pack, result))
-    done: Outcome = (MemberRecord("first", 0, FINISHED, None, new_member()), None)
-    measured = iter([lambda *_: done, raising(ILLEGAL)])
-    monkeypatch.setattr(member_module, "_measure", lambda *arguments: next(measured)(*arguments))
-    outcomes = run_members([Task(n, new_member(seed=n)) for n in range(2)], broken.bench, analysis)
-    assert next(outcomes) == done  # what was measured before is filed
+    trained = Trained(digits, monkeypatch, ILLEGAL)
+    factorised = iter([lambda *_: {}, raising(ILLEGAL)])
+    monkeypatch.setattr(member_module, "group_size", lambda _: 1)
+    monkeypatch.setattr(measurement_module, "factorise", lambda *arguments: next(factorised)(*arguments))
+    outcomes = run_members([Task(n, new_member(seed=n)) for n in range(2)], trained.device.bench, analysis)
+    assert next(outcomes) == (0, None)  # what was measured before is filed
     with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
         next(outcomes)
+
+
+def test_a_broken_device_in_joint_measurement_is_no_members_failure(
+    new_member: Member, digits: Dataset, analysis: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Trained(digits, monkeypatch, ILLEGAL)
+    monkeypatch.setattr(measurement_module, "factorise_together", raising(ILLEGAL))
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        list(run_members([Task(n, new_member(seed=n)) for n in range(2)], trained.device.bench, analysis))
+
+
+def test_too_little_memory_for_all_members_together_lets_each_go_on_alone(
+    new_member: Member, digits: Dataset, analysis: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Trained(digits, monkeypatch, None)
+    factorised = iter([lambda *_: {}, raising(TOO_LITTLE)])
+    monkeypatch.setattr(measurement_module, "factorise_together", raising(TOO_LITTLE))
+    monkeypatch.setattr(measurement_module, "factorise", lambda *arguments: next(factorised)(*arguments))
+    tasks = [Task(n, new_member(seed=n)) for n in range(2)]
+    (first, second) = run_members(tasks, trained.device.bench, analysis)
+    assert first == (0, None)
+    assert "OutOfMemoryError: CUDA out of memory" in str(second[1])
+    assert trained.device.synchronized == [torch.device("cuda")] * 2  # for both together and for the second
 
 
 def test_too_little_memory_leaves_a_device_in_order(

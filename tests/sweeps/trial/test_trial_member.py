@@ -15,6 +15,7 @@ from arsvd.data import Dataset
 from arsvd.data.dataset import Split, describe
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.records import FAILED, FINISHED, MemberRecord
+from sweeps.trial import measurement as measurement_module
 from sweeps.trial import member as member_module
 from sweeps.trial.analysis import make_rule
 from sweeps.trial.member import Outcome, Task, compatible, run_members
@@ -245,14 +246,14 @@ def test_a_pack_that_fails_as_a_whole_is_halved(
 def test_a_member_whose_measurement_fails_does_not_stop_its_pack(
     run: Run, new_member: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = member_module.factorise
+    real = measurement_module.factorise
 
     def broken(model: Any, config: MemberConfig, *rest: Any) -> Any:
         if config.seed == 1:
             raise ValueError("layer 'linear1' holds NaN")
         return real(model, config, *rest)
 
-    monkeypatch.setattr(member_module, "factorise", broken)
+    monkeypatch.setattr(measurement_module, "factorise", broken)
     outcomes = run(*(new_member(seed=seed) for seed in range(3)))
     assert [record.status for record, _ in outcomes] == [FINISHED, FAILED, FINISHED]
     failed = outcomes[1][0]

@@ -1,0 +1,91 @@
+"""Weights of several dense MLPs in tensors with a leading members dimension."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from arsvd.mlp import MLP
+
+# Half precision rounds where single layers do, which stacked products would not.
+DTYPES = (torch.float32, torch.float64)
+
+# What members must agree in: layers, inputs, classes, dtype, device.
+Kind = tuple[int, int, int, torch.dtype, torch.device]
+
+
+def dense_chain(model: nn.Module) -> dict[str, nn.Linear] | None:
+    """List the layers of a model that computes linear, ReLU, linear, … on flattened inputs, and nothing else.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Name to layer from the input to the output; None where the model is something else: no `MLP`,
+        compressed, changed, hooked, or in half precision.
+    """
+    if not isinstance(model, MLP) or type(model).forward is not nn.Sequential.forward:
+        return None
+    modules = [(name, module) for name, module in model.named_children() if type(module) is not nn.Dropout]
+    expected: list[type[nn.Module]] = [
+        nn.Flatten,
+        *[nn.Linear, nn.ReLU] * ((len(modules) - 1) // 2),
+        nn.Linear,
+    ]
+    if [type(module) for _, module in modules] != expected:
+        return None
+    if any(part._forward_hooks or part._forward_pre_hooks for part in model.modules()):
+        return None
+    layers = {name: module for name, module in modules if isinstance(module, nn.Linear)}
+    alike = {(layer.weight.dtype, layer.weight.device) for layer in layers.values()}
+    if len(alike) > 1 or next(iter(alike))[0] not in DTYPES:
+        return None
+    return layers
+
+
+def kind_of(layers: dict[str, nn.Linear]) -> Kind:
+    """Tell what models must agree in to be stacked; their hidden widths may differ.
+
+    Args:
+        layers: from `dense_chain`.
+    """
+    listed = list(layers.values())
+    first, last = listed[0], listed[-1]
+    return (len(layers), first.in_features, last.out_features, first.weight.dtype, first.weight.device)
+
+
+def stacked_layers(chains: Sequence[dict[str, nn.Linear]]) -> list[tuple[Tensor, Tensor]]:
+    """Stack members' weights, those of narrower members padded with zeros.
+
+    Args:
+        chains: members of one kind. A padded unit has zero weights and no bias: its outputs and all gradients
+            through it are zero.
+
+    Returns:
+        Per layer the weights (members, out, in) and the biases (members, 1, out).
+    """
+    found = []
+    for layers in zip(*(chain.values() for chain in chains), strict=True):
+        weights = stacked([layer.weight.detach() for layer in layers])
+        biases = stacked(
+            [
+                layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
+                for layer in layers
+            ]
+        )
+        found.append((weights, biases[:, None]))
+    return found
+
+
+def stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Stack tensors with equal numbers of dimensions, the smaller ones padded with zeros at their ends."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
+    return torch.stack([_padded(tensor, shape) for tensor in tensors])
+
+
+def _padded(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    missing = [wanted - size for wanted, size in zip(shape, tensor.shape, strict=True)]
+    if not any(missing):
+        return tensor
+    return F.pad(tensor, [number for count in reversed(missing) for number in (0, count)])
