@@ -1,11 +1,11 @@
 """Fit a sweep's trials to the cores and GPUs there are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from arsvd.training import Architecture, dense_architecture
 from arsvd.training.sizing import pack_size, trained_params
-from sweeps.config import SweepConfig
+from sweeps.config import MemberConfig, SweepConfig
 from sweeps.config.forms import IntRange
 from sweeps.config.schema import options
 
@@ -23,14 +23,16 @@ class TrialResources:
     Attributes:
         cpu: cores a trial.
         gpu: GPUs a trial.
-        pack: members a trial.
+        pack: most members a trial.
         concurrent: most trials at a time.
+        alike: whether a trial's members are of one kind, and as many as pay for their own size; see `room`.
     """
 
     cpu: float
     gpu: float
     pack: int
     concurrent: int
+    alike: bool = False
 
     @property
     def threads(self) -> int:
@@ -74,17 +76,22 @@ def fit_resources(
     if wanted.concurrent != "auto":
         concurrent = min(concurrent, wanted.concurrent)
     if wanted.pack == "auto":
-        pack = pack_size(
-            _largest(config, features, classes),
-            max(options(config.training.batch_size)),
-            SAMPLES,
-            "cuda" if gpu > 0 else "cpu",
-            gpu or 1.0,
-        )
+        device = "cuda" if gpu > 0 else "cpu"
+        network = _extreme(config, features, classes, max if gpu > 0 else min)
+        batch = max(options(config.training.batch_size))
+        pack = pack_size(network, batch, SAMPLES, device, gpu or 1.0)
         pack = max(1, min(pack, trials // (2 * concurrent)))  # at least two rounds, or nothing is learnt
     else:
         pack = wanted.pack
-    return TrialResources(cpu=wanted.cpu, gpu=gpu, pack=pack, concurrent=min(concurrent, -(-trials // pack)))
+    alike = wanted.pack == "auto" and gpu == 0 and pack > 1
+    concurrent = min(concurrent, -(-trials // pack))
+    return TrialResources(wanted.cpu, gpu, pack, concurrent, alike)
+
+
+def room(member: MemberConfig, features: int, classes: int) -> int:
+    """Tell how many members like this one pay in one pack on a CPU."""
+    network = dense_architecture([features, *member.hidden, classes], member.factors)
+    return pack_size(network, member.batch_size, SAMPLES, "cpu")
 
 
 def _gpus(nodes: Sequence[Mapping[str, float]]) -> float:
@@ -117,11 +124,14 @@ def _has(nodes: Sequence[Mapping[str, float]]) -> str:
     return f"{most} {cpus:g} and {gpus:g}"
 
 
-def _largest(config: SweepConfig, features: int, classes: int) -> Architecture:
-    """Return the network of the search space that trains the most parameters; each factor adds some."""
+def _extreme(
+    config: SweepConfig, features: int, classes: int, which: Callable[..., Architecture]
+) -> Architecture:
+    """Return the network of the search space that trains the most or the fewest parameters."""
     networks: Sequence[Sequence[int]] = options(config.model.hidden)
     searched = config.model.factors
-    factors = searched.high if isinstance(searched, IntRange) else max(options(searched))
-    return max(
-        (dense_architecture([features, *hidden, classes], factors) for hidden in networks), key=trained_params
+    factors = (searched.low, searched.high) if isinstance(searched, IntRange) else options(searched)
+    return which(
+        (dense_architecture([features, *hidden, classes], f) for hidden in networks for f in factors),
+        key=trained_params,
     )

@@ -24,11 +24,13 @@ class PackSearcher(DriverOnly, Searcher):
     Args:
         study: where members are asked and told.
         new: how many members to ask for.
-        pack: members a trial.
+        pack: most members a trial.
         read: returns the record that was filed under a key, or None.
         write: files the record of a member whose trial left none.
         data_hash: the data set's content hash.
         left: members that were asked for earlier; they are proposed first.
+        room: how many members like a given one a trial should have; then a trial gets members of one kind
+            only, and the study is asked for as many at once as may join. None takes members as they come.
 
     Attributes:
         broken: what keeps it from going on. Tune would swallow it or wrap it in text, so it is kept here for
@@ -44,11 +46,13 @@ class PackSearcher(DriverOnly, Searcher):
         write: Callable[[MemberRecord], None],
         data_hash: str,
         left: Sequence[tuple[int, MemberConfig]] = (),
+        room: Callable[[MemberConfig], int] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._study, self._new, self._pack = study, new, pack
         self._read, self._write, self._data_hash = read, write, data_hash
         self._left = list(left)
+        self._room = room
         self._alone: list[tuple[int, MemberConfig]] = []
         self.broken: Exception | None = None
         self._running: dict[str, list[tuple[int, MemberConfig]]] = {}
@@ -61,7 +65,8 @@ class PackSearcher(DriverOnly, Searcher):
     @property
     def most_trials(self) -> int:
         """Trials that the members still to be proposed may take: packs, then each member by itself."""
-        return -(-self.members // self._pack) + (self.members if self._pack > 1 else 0)
+        packs = self.members if self._room else -(-self.members // self._pack)
+        return packs + (self.members if self._pack > 1 else 0)
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **_: Any
@@ -123,11 +128,33 @@ class PackSearcher(DriverOnly, Searcher):
     def _next_pack(self) -> list[tuple[int, MemberConfig]]:
         if self._alone:
             return [self._alone.pop(0)]
+        if self._room is not None:
+            return self._alike(self._room)
+        self._ask(self._pack)
         members, self._left = self._left[: self._pack], self._left[self._pack :]
-        asked = min(self._pack - len(members), self._new)
-        members += [self._study.ask() for _ in range(asked)]
-        self._new -= asked
         return members
+
+    def _alike(self, room: Callable[[MemberConfig], int]) -> list[tuple[int, MemberConfig]]:
+        """Take the first member that is left, and others of its kind; those of other kinds stay left."""
+        self._ask(1)
+        first = self._left.pop(0)
+        wanted = min(room(first[1]), self._pack)
+        if wanted > 1:
+            # so many ahead of what is told, and no more: what comes later may have learnt from it
+            self._ask(wanted)
+        members = [first]
+        for member in list(self._left):
+            if member[1].kind == first[1].kind and min(wanted, room(member[1])) > len(members):
+                wanted = min(wanted, room(member[1]))
+                members.append(member)
+                self._left.remove(member)
+        return members
+
+    def _ask(self, count: int) -> None:
+        """Ask the study until so many members are left to be proposed, or there are no more."""
+        for _ in range(min(count - len(self._left), self._new)):
+            self._left.append(self._study.ask())
+            self._new -= 1
 
     def _end(self, number: int, member: MemberConfig, cause: str) -> None:
         key = member.key(self._data_hash)

@@ -4,24 +4,38 @@ from collections.abc import Callable
 
 import pytest
 
-from sweeps.config import SweepConfig
-from sweeps.resources import ResourcesError, TrialResources, fit_resources
+from sweeps.config import MemberConfig, SweepConfig
+from sweeps.resources import ResourcesError, TrialResources, fit_resources, room
 
 SMALL, LARGE = 64, 3072  # inputs: digits, CIFAR-10
+WIDE = "model.hidden={choice: [[512, 256], [128, 64]]}"
 
 # name: cluster, overrides, inputs, (cpu, gpu, pack, concurrent), threads
 FITS: dict[str, tuple[dict[str, float], list[str], int, tuple[float, float, int, int], int]] = {
     "two cores, small networks": ({"CPU": 2}, ["search.trials=32"], SMALL, (1, 0, 8, 2), 1),
-    "two cores, large networks": ({"CPU": 2}, ["search.trials=32"], LARGE, (1, 0, 1, 2), 1),
+    "two cores, small and large networks": (
+        {"CPU": 2},
+        ["search.trials=32", "model.hidden={choice: [[512, 256], [12]]}"],
+        LARGE,
+        (1, 0, 8, 2),
+        1,
+    ),
+    "two cores, large networks": ({"CPU": 2}, ["search.trials=32", WIDE], LARGE, (1, 0, 1, 2), 1),
     "a short sweep has two rounds": ({"CPU": 2}, ["search.trials=16"], SMALL, (1, 0, 4, 2), 1),
     "too short for packs": ({"CPU": 2}, ["search.trials=3"], SMALL, (1, 0, 1, 2), 1),
     "one trial": ({"CPU": 16}, ["search.trials=1"], SMALL, (1, 0, 1, 1), 1),
     "more cores than members": ({"CPU": 64}, ["search.trials=10"], SMALL, (1, 0, 1, 10), 1),
-    "several cores a trial": ({"CPU": 16}, ["resources.cpu=4", "search.trials=99"], LARGE, (4, 0, 1, 4), 4),
-    "cores that do not divide": ({"CPU": 7}, ["resources.cpu=2"], LARGE, (2, 0, 1, 3), 2),
-    "half a core a trial": ({"CPU": 2}, ["resources.cpu=0.5"], LARGE, (0.5, 0, 1, 4), 1),
-    "fewer at a time": ({"CPU": 16}, ["resources.concurrent=3"], LARGE, (1, 0, 1, 3), 1),
-    "no more at a time than fit": ({"CPU": 2}, ["resources.concurrent=50"], LARGE, (1, 0, 1, 2), 1),
+    "several cores a trial": (
+        {"CPU": 16},
+        ["resources.cpu=4", "search.trials=99", WIDE],
+        LARGE,
+        (4, 0, 1, 4),
+        4,
+    ),
+    "cores that do not divide": ({"CPU": 7}, ["resources.cpu=2", WIDE], LARGE, (2, 0, 1, 3), 2),
+    "half a core a trial": ({"CPU": 2}, ["resources.cpu=0.5", WIDE], LARGE, (0.5, 0, 1, 4), 1),
+    "fewer at a time": ({"CPU": 16}, ["resources.concurrent=3", WIDE], LARGE, (1, 0, 1, 3), 1),
+    "no more at a time than fit": ({"CPU": 2}, ["resources.concurrent=50", WIDE], LARGE, (1, 0, 1, 2), 1),
     "a given pack": ({"CPU": 2}, ["resources.pack=5", "search.trials=32"], LARGE, (1, 0, 5, 2), 1),
     "one pack holds all members": (
         {"CPU": 8},
@@ -54,8 +68,8 @@ FITS: dict[str, tuple[dict[str, float], list[str], int, tuple[float, float, int,
         (1, 0.25, 151, 2),
         1,
     ),
-    "a GPU that is not wanted": ({"CPU": 4, "GPU": 1}, ["resources.gpu=0"], LARGE, (1, 0, 1, 4), 1),
-    "a share of a GPU is none for auto": ({"CPU": 2, "GPU": 0.5}, [], LARGE, (1, 0, 1, 2), 1),
+    "a GPU that is not wanted": ({"CPU": 4, "GPU": 1}, ["resources.gpu=0", WIDE], LARGE, (1, 0, 1, 4), 1),
+    "a share of a GPU is none for auto": ({"CPU": 2, "GPU": 0.5}, [WIDE], LARGE, (1, 0, 1, 2), 1),
 }
 
 
@@ -63,13 +77,14 @@ FITS: dict[str, tuple[dict[str, float], list[str], int, tuple[float, float, int,
 FACTORS: dict[str, tuple[str, int]] = {
     "plain": ("1", 8),
     "two": ("2", 8),
-    "two or six": ("{choice: [6, 1, 2]}", 4),
-    "up to six": ("{int: [1, 6]}", 4),
+    "six": ("6", 8),
+    "two or six": ("{choice: [6, 1, 2]}", 8),
+    "up to six": ("{int: [1, 6]}", 8),
 }
 
 
 @pytest.mark.parametrize(("factors", "pack"), FACTORS.values(), ids=FACTORS)
-def test_packs_fit_the_most_factors_that_are_searched(
+def test_packs_on_a_cpu_fit_the_smallest_network_that_is_searched(
     new_config: Callable[..., SweepConfig], factors: str, pack: int
 ) -> None:
     config = new_config(f"model.factors={factors}", "search.trials=99")
@@ -87,11 +102,30 @@ def test_auto_fits_the_cluster(
 ) -> None:
     config = new_config(*overrides)
     found = fit_resources(config, [cluster], features, 10)
-    assert found == TrialResources(*wanted)
+    alike = "resources.pack" not in str(overrides) and found.gpu == 0 and found.pack > 1
+    assert found == TrialResources(*wanted, alike=alike)
     assert found.threads == threads
     assert found.concurrent * found.cpu <= cluster["CPU"]
     assert found.concurrent * found.gpu <= cluster.get("GPU", 0)
     assert (found.concurrent - 1) * found.pack < config.search.trials  # every place has members
+
+
+# name: hidden widths, factors, inputs, members like it in a pack on a CPU
+ROOMS: dict[str, tuple[list[int], int, int, int]] = {
+    "small": ([32], 1, 784, 8),
+    "two layers": ([64, 32], 1, 784, 4),
+    "a factor more": ([256, 128], 1, 784, 4),
+    "a factor too many": ([256, 128], 2, 784, 1),
+    "wide": ([512, 256], 1, 784, 1),
+    "wide inputs": ([32], 1, 3072, 4),
+}
+
+
+@pytest.mark.parametrize(("hidden", "factors", "features", "members"), ROOMS.values(), ids=ROOMS)
+def test_a_member_has_room_for_others_of_its_size(
+    new_member: Callable[..., MemberConfig], hidden: list[int], factors: int, features: int, members: int
+) -> None:
+    assert room(new_member(hidden=hidden, factors=factors), features, 10) == members
 
 
 # name: nodes, overrides, trials at a time

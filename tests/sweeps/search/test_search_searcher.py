@@ -29,9 +29,13 @@ class Bench:
         self.searcher = self.new_searcher(config.search.trials, pack)
 
     def new_searcher(
-        self, new: int, pack: int, left: Sequence[tuple[int, MemberConfig]] = ()
+        self,
+        new: int,
+        pack: int,
+        left: Sequence[tuple[int, MemberConfig]] = (),
+        room: Callable[[MemberConfig], int] | None = None,
     ) -> PackSearcher:
-        return PackSearcher(self.study, new, pack, self.filed.get, self.file, self.hash, left)
+        return PackSearcher(self.study, new, pack, self.filed.get, self.file, self.hash, left, room)
 
     def file(self, record: MemberRecord) -> None:
         self.filed[record.key] = record
@@ -168,6 +172,44 @@ def test_members_that_are_left_are_proposed_before_new_ones_under_their_numbers(
     assert [*packs[0], packs[1][0]] == left
     assert [number for number, _ in (packs[1][1], packs[2][0])] == [4, 5]
     assert again.members == 0
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_packs_of_one_kind_have_as_many_members_as_their_size_has_room_for(
+    bench: Callable[..., Bench], sampler: str
+) -> None:
+    space = ("model.hidden={choice: [[4], [8], [16], [8, 8]]}", "model.factors={choice: [1, 2]}")
+    made = bench(60, 6, f"search.sampler={sampler}", *space)
+    rooms = {4: 6, 8: 3, 16: 1}
+    made.searcher = made.new_searcher(60, 6, room=lambda member: rooms[member.hidden[0]])
+    assert made.searcher.most_trials == 120  # a member a trial, and each again by itself
+    packs: list[list[tuple[int, MemberConfig]]] = []
+    ahead = []
+    while made.searcher.members:
+        packs.append(made.propose(f"t{len(packs)}"))
+        ahead.append(len(made.states()) - sum(map(len, packs)))
+    assert sorted(number for pack in packs for number, _ in pack) == list(range(60))
+    for pack in packs:
+        assert len({member.kind for _, member in pack}) == 1
+        assert len(pack) <= min(rooms[member.hidden[0]] for _, member in pack)
+    heads = [pack[0][0] for pack in packs]
+    assert heads == sorted(heads)  # nobody waits for ever
+    assert max(ahead) <= 6  # members are asked for ahead of what is told, and few of them
+    assert max(map(len, packs)) > 2
+    assert len(packs) < 50
+
+
+def test_one_kind_and_left_members(bench: Callable[..., Bench]) -> None:
+    made = bench(6, 3, "model.hidden={choice: [[4], [8, 8]]}", "model.factors=1")
+    left = [*made.propose("a"), *made.propose("b")]
+    assert len({member.kind for _, member in left}) == 2
+    again = made.new_searcher(0, 3, left, room=lambda _: 3)
+    packs = []
+    while isinstance(pack := again.suggest(f"t{len(packs)}"), dict):
+        packs.append([entry["number"] for entry in pack["members"]])
+    assert sorted(number for pack in packs for number in pack) == list(range(6))
+    kinds = dict(left)
+    assert all(len({kinds[number].kind for number in pack}) == 1 for pack in packs)
 
 
 def test_a_study_that_cannot_be_written_breaks_the_searcher_and_nothing_more_is_proposed(
