@@ -93,7 +93,7 @@ def _curves(spectra: Spectra, weights: Sequence[float] | None, count: str, multi
         # shares of each layer's own energy, unless energies of different layers are in one unit
         total = overall if spectra.comparable else float(spectrum.energy.sum())
         weight = 1.0 if weights is None else weights[layer]
-        curves.append((sizes, dropped * (weight / total if total > 0 else 0.0), hull))
+        curves.append((sizes, weight * dropped / (total if total > 0 else 1.0), hull))
     return curves
 
 

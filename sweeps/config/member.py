@@ -30,7 +30,7 @@ class MemberConfig:
         energy: Threshold of the asked point, in (0, 1].
         calibration: Most training images used for the activation basis.
         finetune_epochs: Epochs of recovery; 0 for none.
-        finetune_points: Points of the member's front that are fine-tuned.
+        finetune_points: Most points of the member's front that are fine-tuned.
         finetune_lr: Peak learning rate of recovery.
         distillation_weight: Share of recovery's loss that comes from the dense member.
         distillation_temperature: Temperature of the dense member's answers.

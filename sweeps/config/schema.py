@@ -137,7 +137,7 @@ class CompressionConfig(Section):
             points found, layers refitted to the dense member's outputs, Optuna over one threshold per layer.
         calibration: Most training images used for the bases of outputs.
         finetune_epochs: 0 switches recovery off.
-        finetune_points: How many points of a member's front are fine-tuned.
+        finetune_points: Most points of a member's front that are fine-tuned: those that may move the sweep's.
     """
 
     basis: Annotated[SearchedName, PlainValidator(Searchable(OneOf(BASES), ("choice",)))] = "activation"
