@@ -13,7 +13,8 @@ from arsvd.modes import evaluation_mode, torch_threads
 
 BATCHES = (1, 256)
 _TIMED = 4  # calls of a model's turn that count
-_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 50
+# From 20 rounds on medians differ by 1 % between windows of one run, and by 3 % between runs, however long.
+_FEWEST_ROUNDS, _MOST_ROUNDS = 3, 20
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ def measure_latency(
     *,
     batches: Sequence[int] = BATCHES,
     threads: int = 1,
-    seconds: float = 2.0,
+    seconds: float = 1.0,
 ) -> list[tuple[Latency, ...]]:
     """Time models beside a dense one in this process.
 
     The models take turns, the dense one first in each round, so that a machine that slows down meanwhile
     slows all of them alike. A turn is one call that is not counted, which brings the model's weights back
     into the caches, and four that are. Rounds are repeated until `seconds` have passed, but at least 3 and
-    at most 50 of them (12 to 200 timed calls a model): a round that is under way is finished. On a GPU a call
+    at most 20 of them (12 to 80 timed calls a model): a round that is under way is finished. On a GPU a call
     ends when the device has done its work.
 
     Args:

@@ -25,7 +25,8 @@ from typing import Any
 
 from benchmarks.processes import ProcessWatch
 from benchmarks.reporting import arguments, lacks_mnist, print_table, report
-from cluster.local import configure_ray, local_ray
+from cluster.attach import StartingRay, ray_session
+from cluster.local import configure_ray
 
 STEPS = ("train", "spectra", "evaluate", "recover")
 
@@ -154,22 +155,32 @@ def run(size: Size, data_dir: Path | None, home: Path, began: float) -> dict[str
         clock[name] = time.time() - began - sum(clock.values())
 
     from sweeps.config import load_config
-    from sweeps.runner import prepare, run_sweep
-    from sweeps.search import PackSearcher, Study
-    from sweeps.session import Session
-    from sweeps.tracking import SweepWriter
+    from sweeps.preparing import prepare
 
     config = load_config(size.config, size.changes)
-    lap("imports")
-    prepared = prepare(config, home, data_dir)
-    lap("data and MLflow store")
+    lap("imports of preparation")
     marks, stopwatch = Marks(), Stopwatch()
-    methods = [(Study, "ask"), (Study, "tell"), (PackSearcher, "suggest"), (Session, "members_filed")]
-    methods += [(SweepWriter, name) for name in ("start", "member", "progress", "finish")]
     cores = len(os.sched_getaffinity(0))
+    starting = StartingRay(ray_session)  # as the command does it
     with ProcessWatch() as watch:
-        with local_ray():
-            lap("start of Ray")
+        with starting:
+
+            def begin() -> None:
+                lap("data")
+                starting.begin()
+
+            prepared = prepare(config, home, data_dir, begin)
+            lap("MLflow store, beside the start of Ray")
+            starting.wait()
+            lap("rest of the start of Ray")
+            from sweeps.runner import run_sweep
+            from sweeps.search import PackSearcher, Study
+            from sweeps.session import Session
+            from sweeps.tracking import SweepWriter
+
+            lap("imports of the sweep")
+            methods = [(Study, "ask"), (Study, "tell"), (PackSearcher, "suggest"), (Session, "members_filed")]
+            methods += [(SweepWriter, name) for name in ("start", "member", "progress", "finish")]
             ready = time.time()
             with stopwatch.watch(methods):
                 outcome = run_sweep(prepared, marks)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig, load_config
-    from sweeps.runner import SweepOutcome, prepare, run_sweep
+    from sweeps.preparing import prepare
+    from sweeps.runner import SweepOutcome, run_sweep
     from sweeps.tracking import NoModelError, TrackingError, find_best, load_best
 
 _PLACES = {
     "config": ("SweepConfig", "load_config"),
-    "runner": ("SweepOutcome", "prepare", "run_sweep"),
+    "preparing": ("prepare",),
+    "runner": ("SweepOutcome", "run_sweep"),
     "tracking": ("NoModelError", "TrackingError", "find_best", "load_best"),
 }
 

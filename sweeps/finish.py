@@ -1,17 +1,21 @@
 """The end of a sweep: test figures, models, aliases, report. It can be repeated; nothing is there twice."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from mlflow import MlflowClient
-from torch import nn
+from torch import Tensor, nn
 
 from arsvd import evaluate, whole
 from arsvd.confidence import answers, drop_bound
 from arsvd.data import Dataset
 from arsvd.latency import BATCHES, measure_latency
+from arsvd.modes import torch_threads
 from sweeps.config import SweepConfig, config_to_params
 from sweeps.fronts import best_point
 from sweeps.ledger import Ledger
@@ -20,8 +24,13 @@ from sweeps.publishing import FrontModels, configs, publish
 from sweeps.records import Front, FrontPoint, MemberRecord, TestMetrics
 from sweeps.report import write_report
 from sweeps.tracking import LoggedVersion, ModelData, RegisteredVersion, SweepWriter
+from sweeps.tracking.exporting import Exporters
 from sweeps.trial.weights import MemberWeights, load_member
 from sweeps.worker import Missed, Worker
+
+T = TypeVar("T")
+
+_MOST_AT_ONCE = 8  # models measured at a time: each holds the activations of some thousand images
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,15 @@ class Models:
         """
         return whole(self._member(entry.key).build(entry.point), self._dataset.mean, self._dataset.std).eval()
 
+    def of(self, front: Front) -> list[nn.Module]:
+        """Rebuild every model of a front, in its order.
+
+        Raises:
+            LedgerError: as above.
+        """
+        with torch_threads(1):  # small products: a second thread costs more than it brings
+            return [self.build(entry) for entry in front.points]
+
     def dense(self, key: str) -> nn.Module:
         """Rebuild a member as it was trained.
 
@@ -88,6 +106,7 @@ def finish(
     worker: Worker,
     config: SweepConfig,
     progress: Progress,
+    exporters: Exporters,
 ) -> Finished:
     """Test and time the final front, log and register its models, write the report.
 
@@ -101,21 +120,27 @@ def finish(
         worker: the thread that writes them.
         config: the sweep file.
         progress: what a person sees.
+        exporters: write the models' files.
     """
+    exporters.begin(len(front.points))  # beside what is measured here
     models = Models(ledger, dataset, records)
     progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test)} test images")
     dense, select = models.dense(best_dense(records).key), config.select
+    networks = models.of(front)
     if select.confidence is not None:
-        front = with_assurance(front, models, dense, dataset, select.confidence, select.max_drop)
-    front = with_test(front, models, dataset)
-    worker.settle()  # nothing else runs while models are timed
-    front = with_latency(front, models, dense, dataset)
+        front = with_assurance(front, networks, dense, dataset, select.confidence, select.max_drop)
+    front = with_test(front, networks, dataset)
+    # nothing else runs while models are timed
+    exporters.settle()
+    worker.settle()
+    front = with_latency(front, networks, dense, dataset)
+    del networks  # the export builds them one by one
     ledger.write_front(front)
     with ledger.new_report() as folder:
         write_report(folder, front, ledger.facts.id, dataset.name, config_to_params(config))
     progress.note(f"logging and registering {len(front.points)} models")
     whole_front = FrontModels(
-        front, models.build, ModelData.of(dataset), configs(records), config.select.max_drop
+        front, models.build, ModelData.of(dataset), configs(records), config.select.max_drop, exporters
     )
     done = publish(worker, writer, client, ledger, whole_front, told=progress.note)
     return Finished(front, done.versions, done.aliases, ledger.locate("report/front.html"), done.missing)
@@ -134,14 +159,32 @@ def best_dense(records: Sequence[MemberRecord]) -> MemberRecord:
 
 
 def with_assurance(
-    front: Front, models: Models, dense: nn.Module, dataset: Dataset, confidence: float, max_drop: float
+    front: Front,
+    networks: Sequence[nn.Module],
+    dense: nn.Module,
+    dataset: Dataset,
+    confidence: float,
+    max_drop: float,
 ) -> Front:
-    """Bound each point's drop against the best dense member on validation, and choose the best again."""
+    """Bound each point's drop against the best dense member on validation, and choose the best again.
+
+    Args:
+        front: the front.
+        networks: the models of its points, in their order.
+        dense: the best dense member.
+        dataset: the data set.
+        confidence: of the bounds.
+        max_drop: that the best point may have.
+    """
     images, labels = dataset.validation.images.float() / 255, dataset.validation.labels
-    reference = answers(dense, images, labels)
+
+    def right(network: nn.Module) -> Tensor:
+        return answers(network, images, labels)
+
+    reference, *found = _of_each([dense, *networks], right)
     points = []
-    for entry in front.points:
-        bound = drop_bound(reference, answers(models.build(entry), images, labels), confidence)
+    for entry, own in zip(front.points, found, strict=True):
+        bound = drop_bound(reference, own, confidence)
         # a bound is a drop, which may exceed what there is to lose; an accuracy is a share
         assured = min(1.0, max(0.0, front.dense_accuracy - bound))
         points.append(replace(entry, assured=assured))
@@ -149,23 +192,40 @@ def with_assurance(
     return replace(front, points=tuple(points), best=best, confidence=confidence)
 
 
-def with_test(front: Front, models: Models, dataset: Dataset) -> Front:
-    """Measure every point of a final front on the test split, once."""
+def with_test(front: Front, networks: Sequence[nn.Module], dataset: Dataset) -> Front:
+    """Measure every point of a final front, whose models are given in its order, on the test split, once."""
     images = dataset.test.images.float() / 255
-    points = []
-    for entry in front.points:
-        with torch.no_grad():
-            metrics = evaluate(models.build(entry), images, dataset.test.labels)
-        points.append(entry.with_test(TestMetrics(metrics.accuracy, metrics.macro_f1, metrics.loss)))
-    return _with_points(front, points)
+
+    @torch.no_grad()
+    def tested(network: nn.Module) -> TestMetrics:
+        metrics = evaluate(network, images, dataset.test.labels)
+        return TestMetrics(metrics.accuracy, metrics.macro_f1, metrics.loss)
+
+    found = _of_each(networks, tested)
+    return _with_points(front, [e.with_test(test) for e, test in zip(front.points, found, strict=True)])
 
 
-def with_latency(front: Front, models: Models, dense: nn.Module, dataset: Dataset) -> Front:
+def with_latency(front: Front, networks: Sequence[nn.Module], dense: nn.Module, dataset: Dataset) -> Front:
     """Time every point of a final front beside the best dense member, on one CPU thread."""
     images = dataset.validation.images[: max(BATCHES)].float() / 255
-    measured = measure_latency(dense, [models.build(entry) for entry in front.points], images)
+    measured = measure_latency(dense, networks, images)
     points = [replace(entry, latency=found) for entry, found in zip(front.points, measured, strict=True)]
     return _with_points(front, points)
+
+
+def _of_each(networks: Sequence[nn.Module], measure: Callable[[nn.Module], T]) -> list[T]:
+    """Measure models, as many at a time as this process has cores, each on one thread.
+
+    Threads inside an operation would wait for each other at every small product, and on a machine that is
+    busy with other work as well they wait for most of the time.
+    """
+    at_once = min(_MOST_AT_ONCE, len(os.sched_getaffinity(0)))
+    with (
+        torch_threads(1),
+        # torch keeps the number for each thread
+        ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        return list(pool.map(measure, networks))
 
 
 def _with_points(front: Front, points: Sequence[FrontPoint]) -> Front:

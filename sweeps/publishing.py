@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from sweeps.tracking import LoggedVersion, RegisteredVersion
+    from sweeps.tracking.exporting import Exporters
     from sweeps.tracking.writer import Status
 
 PROVENANCE = "provenance.json"
@@ -58,6 +59,7 @@ class FrontModels:
         data: what models have to know of the data set.
         configs: member keys to how they were trained.
         max_drop: for the alias "best".
+        exporters: write the models' files; those of the call that logs them when None.
     """
 
     front: Front
@@ -65,6 +67,7 @@ class FrontModels:
     data: ModelData
     configs: "Mapping[str, Any]"
     max_drop: float
+    exporters: "Exporters | None" = None
 
 
 def open_run(writer: SweepWriter, ledger: Ledger, config: SweepConfig, running: bool = True) -> None:
@@ -164,7 +167,9 @@ def register(
         return models.build(entry)
 
     watched = _Watched(client, worker)
-    versions = log_front(watched, writer.run_id, models.front, build, models.data, models.configs)
+    versions = log_front(
+        watched, writer.run_id, models.front, build, models.data, models.configs, models.exporters
+    )
     return versions, set_aliases(client, models.data.name, models.max_drop)
 
 

@@ -1,63 +1,35 @@
-"""Run a sweep, new or on file: prepare without a trace, train what is missing, finish."""
+"""Run a sweep, new or on file: train what is missing, finish."""
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import ray
 from mlflow import MlflowClient
 
-from arsvd.data import Dataset
-from sweeps.config import SweepConfig
-from sweeps.dataset import load_dataset
 from sweeps.finish import Finished, finish
-from sweeps.fronts import reference_size
 from sweeps.ledger import Ledger
 from sweeps.lock import hold
 from sweeps.mending import mended_study, whole_members
+from sweeps.preparing import Prepared, ResumeError
+from sweeps.preparing import prepare as prepare
 from sweeps.progress import Progress, Quiet
 from sweeps.publishing import open_run
 from sweeps.records import FAILED, Front
-from sweeps.resources import TrialResources, fit_resources
+from sweeps.resources import TrialResources, fit_resources, room
 from sweeps.search import PackSearcher
 from sweeps.search.opening import study_place
 from sweeps.session import Session
 from sweeps.storage import StorageError
-from sweeps.tracking import SweepWriter, TrackingError, connect, prompt_requests
+from sweeps.tracking import SweepWriter, TrackingError, prompt_requests
+from sweeps.tracking.exporting import Exporters
 from sweeps.tracking.failures import tracking_errors
 from sweeps.tracking.writer import Status
 from sweeps.tuning import InterruptedSweepError, tune_members
 from sweeps.worker import Worker
 
 _STOP_SECONDS = 5.0  # how long a sweep that was interrupted goes on to write into MLflow
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A sweep that can start, or go on: everything that could be wrong with its inputs was checked.
-
-    Attributes:
-        config: the checked configuration.
-        dataset: the data, loaded.
-        home: where sweeps are kept, a folder or s3://bucket/prefix.
-        client: an MLflow server that answers.
-        ledger: of the sweep that goes on; None for a new one.
-        force: take the lock of a process on another machine.
-    """
-
-    config: SweepConfig
-    dataset: Dataset
-    home: Path | str
-    client: MlflowClient
-    ledger: Ledger | None = None
-    force: bool = False
-
-    @property
-    def reference(self) -> tuple[int, int]:
-        """Parameters and MACs of the reference model."""
-        hidden = self.config.model.reference
-        return reference_size([self.dataset.features, *hidden, len(self.dataset.classes)])
 
 
 @dataclass(frozen=True)
@@ -83,10 +55,6 @@ class SweepFailedError(RuntimeError):
     """No member of a sweep could be trained, or its files cannot be written."""
 
 
-class ResumeError(ValueError):
-    """A sweep cannot go on as asked; the message says why."""
-
-
 class SweepStoppedError(Exception):
     """The sweep was ended in order before its end; it can go on.
 
@@ -99,23 +67,6 @@ class SweepStoppedError(Exception):
         name = ledger.facts.id
         super().__init__(f"sweep {name} was interrupted; go on with: arsvd resume {name}")
         self.ledger, self.front = ledger, front
-
-
-def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None) -> Prepared:
-    """Load the data and reach the tracking server; leave nothing behind where either fails.
-
-    Args:
-        config: the checked configuration.
-        home: where sweeps are kept, a folder or s3://bucket/prefix.
-        data_dir: where data sets lie; see `arsvd.data.data_root`.
-
-    Raises:
-        DataError: the data is missing, broken or too small.
-        StudyError: there is no place for the study.
-        TrackingError: the tracking server does not answer.
-    """
-    study_place(home)
-    return Prepared(config, load_dataset(config, data_dir), home, connect())
 
 
 def run_sweep(prepared: Prepared, progress: Progress | None = None) -> SweepOutcome:
@@ -169,17 +120,24 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress) -> SweepOutcome
     ledger.write_config(config)
     resources = _fit(prepared, len(standing.left) + new)
     searcher = PackSearcher(
-        study, new, resources.pack, ledger.member, ledger.write_member, dataset.hash, standing.left
+        study,
+        new,
+        resources.pack,
+        ledger.member,
+        ledger.write_member,
+        dataset.hash,
+        standing.left,
+        partial(room, features=dataset.features, classes=len(dataset.classes)) if resources.alike else None,
     )
     progress.note(f"sweep {ledger.facts.id}: {_plan_text(len(records), searcher.members, resources)}")
-    with _sweep_run(prepared, ledger) as (writer, worker):
+    with Exporters() as exporters, _sweep_run(prepared, ledger) as (writer, worker):
         session = Session(ledger, config.search.trials, config.select.max_drop, writer, worker, progress)
         session.begin(records)
         try:
             if searcher.members:
                 ledger.reopen()
-                tune_members(config, dataset, ledger, searcher, session, resources)
-            return _finish(prepared, ledger, session, writer, worker, progress)
+                tune_members(config, dataset, ledger, searcher, session, resources, exporters)
+            return _finish(prepared, ledger, session, writer, worker, progress, exporters)
         except (InterruptedSweepError, KeyboardInterrupt) as interruption:
             if ledger.front() is None:
                 ledger.write_front(session.front, final=False)
@@ -193,6 +151,7 @@ def _finish(
     writer: SweepWriter,
     worker: Worker,
     progress: Progress,
+    exporters: Exporters,
 ) -> SweepOutcome:
     records, front = session.records, session.front
     if not front.points:
@@ -202,7 +161,16 @@ def _finish(
             + (f"; the first failed with: {causes[0]}" if causes else "; its trials left no record")
         )
     finished = finish(
-        ledger, prepared.dataset, front, records, prepared.client, writer, worker, prepared.config, progress
+        ledger,
+        prepared.dataset,
+        front,
+        records,
+        prepared.client,
+        writer,
+        worker,
+        prepared.config,
+        progress,
+        exporters,
     )
     failed = sum(record.status == FAILED for record in records)
     return SweepOutcome(ledger, finished.front, finished, len(records) - failed, failed)
@@ -251,6 +219,7 @@ def _plan_text(done: int, members: int, resources: TrialResources) -> str:
     if not members:
         return f"{filed}nothing to train"
     device = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
-    packs = f" in packs of {resources.pack}" if resources.pack > 1 else ""
+    most = "up to " if resources.alike else ""
+    packs = f" in packs of {most}{resources.pack}" if resources.pack > 1 else ""
     more = "more " if done else ""
     return f"{filed}{members} {more}members, {resources.concurrent} at a time{packs}, {device} each"

@@ -19,6 +19,7 @@ from sweeps.search import PackSearcher
 from sweeps.search.driver_only import DriverOnly
 from sweeps.session import Session
 from sweeps.storage import StorageError
+from sweeps.tracking.exporting import Exporters
 from sweeps.trial.trainable import PackTrainable
 from sweeps.trial.workbench import Analysis
 
@@ -44,6 +45,7 @@ def tune_members(
     searcher: PackSearcher,
     session: Session,
     resources: TrialResources,
+    exporters: Exporters,
 ) -> None:
     """Train what the searcher proposes; return when it has no more.
 
@@ -54,6 +56,7 @@ def tune_members(
         searcher: proposes packs.
         session: is told of packs that have ended.
         resources: what a trial takes.
+        exporters: are started when a trial ends that no other one takes the place of.
 
     Raises:
         InterruptedSweepError: Ctrl-C, or SIGTERM. Members in training are left to a resume.
@@ -73,7 +76,7 @@ def tune_members(
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     with watch_signals() as interruption, _environment(_SETTINGS):
-        driver = _Driver(searcher, session, interruption)
+        driver = _Driver(searcher, session, interruption, exporters)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -103,8 +106,15 @@ def tune_members(
 class _Driver(DriverOnly, tune.Callback):
     """Hands what has ended to the session, and stops everything where the sweep cannot go on."""
 
-    def __init__(self, searcher: PackSearcher, session: Session, interruption: Interruption) -> None:
+    def __init__(
+        self,
+        searcher: PackSearcher,
+        session: Session,
+        interruption: Interruption,
+        exporters: Exporters,
+    ) -> None:
         self._searcher, self._session, self._interruption = searcher, session, interruption
+        self._exporters = exporters
         self._halt: Exception | None = None
 
     def check(self) -> None:
@@ -127,6 +137,9 @@ class _Driver(DriverOnly, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         self._filed(result["keys"])
+        if self._searcher.members == 0 and self._halt is None:
+            # what it ran on has nothing to do until the last trial ends
+            self._exporters.begin(len(self._session.front.points))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         cause = _last_error(trial)

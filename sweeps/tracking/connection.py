@@ -26,6 +26,8 @@ _REMEDY = f"start the server, or set {URI_VARIABLE} to one that runs (unset it t
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # what a model needs is stated: a uv.lock in the current directory is no part of it
+    "MLFLOW_UV_AUTO_DETECT": "false",
 }
 # By level. A failed statement is logged with its traceback and raised as well: raising is enough.
 _CHATTY_LOGGERS = {

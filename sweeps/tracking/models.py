@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from arsvd.data import Dataset
 from sweeps.tracking.entities import digest, split_name
-from sweeps.tracking.exporting import Order, exported
+from sweeps.tracking.exporting import Exporters
 from sweeps.tracking.failures import artifact_errors, tracking_errors
+from sweeps.tracking.packaging import package
+from sweeps.tracking.programs import Order
 from sweeps.tracking.registry import registered_versions
 from sweeps.tracking.runs import MEMBER_TAG, SWEEP_TAG
 from sweeps.tracking.versions import RegisteredVersion, point_identity, ranks_text, registered_name
@@ -73,6 +75,7 @@ def log_front(
     build: "Callable[[FrontPoint], nn.Module]",
     data: ModelData,
     configs: "Mapping[str, MemberConfig] | None" = None,
+    exporters: Exporters | None = None,
 ) -> list[LoggedVersion]:
     """Log and register every model of a front.
 
@@ -87,6 +90,7 @@ def log_front(
             logits (batch, classes).
         data: the data set.
         configs: member keys to how they were trained, for the models' parameters.
+        exporters: write the models' files, and stay open; this call's own when None.
 
     Returns:
         One entry a point, in the front's order.
@@ -103,7 +107,10 @@ def log_front(
         _create_registered_model(client, data)
         linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
         unknown = [entry for entry in front.points if point_identity(entry) not in known]
-        with closing(_log(client, run, front, unknown, build, data, configs or {})) as new:
+        with ExitStack() as stack:
+            exporters = exporters or stack.enter_context(Exporters())
+            new = _log(client, run, front, unknown, build, data, configs or {}, exporters)
+            stack.enter_context(closing(new))
             logged = [_logged(client, front, e, known.get(point_identity(e)), new) for e in front.points]
         links = [LoggedModelOutput(v.version.model_id, v.version.params) for v in logged]
         missing = [link for link in links if link.model_id not in linked]
@@ -139,6 +146,7 @@ def _log(
     build: "Callable[[FrontPoint], nn.Module]",
     data: ModelData,
     configs: "Mapping[str, MemberConfig]",
+    exporters: Exporters,
 ) -> Generator[RegisteredVersion]:
     """Export, log and register models in order; exports run ahead of what is registered."""
     begun: deque[tuple[FrontPoint, LoggedModel]] = deque()
@@ -161,13 +169,16 @@ def _log(
         )
         begun.append((entry, model))
         header = {**origin, "classes": list(data.classes), **entry.point.to_dict()}
-        return Order.of(network, header, data.examples, (data.name, data.hash, data.classes), model)
+        dataset = (data.name, data.hash, data.classes)
+        return Order(network.cpu().eval(), header, data.examples, dataset)
 
-    with closing(exported([partial(begin, entry) for entry in entries], len(entries))) as exports:
+    orders = [partial(begin, entry) for entry in entries]
+    with closing(exporters.exported(orders, len(entries))) as exports:
         for export in exports:
             entry, model = begun.popleft()
+            folder = package(export.folder, export.order, model)
             with artifact_errors(client.tracking_uri):
-                client.log_model_artifacts(model.model_id, str(export.folder))
+                client.log_model_artifacts(model.model_id, str(folder))
             yield _finish(client, run, front, entry, model, data, export.sha256)
 
 

@@ -13,6 +13,7 @@ from sweeps.tracking.connection import connect
 from sweeps.tracking.connection import tracking_uri as default_tracking_uri
 from sweeps.tracking.failures import TrackingError, tracking_errors
 from sweeps.tracking.versions import (
+    WEIGHTS_PATH,
     NoModelError,
     RegisteredVersion,
     check_limits,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEST, SMALLEST, MOST_ACCURATE = "best", "smallest", "most-accurate"
-WEIGHTS_FILE = "model.safetensors"
-_WEIGHTS_PATH = f"extra_files/{WEIGHTS_FILE}"  # MLflow puts extra files there
 _PAGE = 1000
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -177,7 +176,7 @@ def load_version(client: "MlflowClient", version: RegisteredVersion) -> "nn.Modu
                 location = client.get_model_version_download_uri(version.name, str(version.version))
                 path = Path(
                     download_artifacts(
-                        artifact_uri=f"{location.rstrip('/')}/{_WEIGHTS_PATH}",
+                        artifact_uri=f"{location.rstrip('/')}/{WEIGHTS_PATH}",
                         dst_path=folder,
                         tracking_uri=client.tracking_uri,
                     )

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-9
 
 
+# Where a version's files are in its folder; MLflow would put them there.
+PROGRAM_PATH, WEIGHTS_PATH = "data/model.pt2", "extra_files/model.safetensors"
+
+
 class NoModelError(LookupError):
     """No registered model is what was asked for. The message says what the closest one has."""
 

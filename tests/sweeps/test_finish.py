@@ -10,16 +10,17 @@ from torch import nn
 import arsvd
 from arsvd import OperatingPoint
 from arsvd.data import Dataset
-from sweeps.finish import best_dense, with_assurance, with_latency
+from sweeps.finish import best_dense, with_assurance, with_latency, with_test
 from sweeps.records import FAILED, Front, FrontPoint, MemberRecord
 
 
-class Rebuilt:
-    """Stands for the ledger's models: an untrained network of a width for each point."""
-
-    def build(self, entry: FrontPoint) -> nn.Module:
+def rebuilt(front: Front) -> list[nn.Module]:
+    """Stand for the ledger's models: an untrained network of a width for each point."""
+    networks = []
+    for entry in front.points:
         torch.manual_seed(entry.number)
-        return arsvd.whole(arsvd.MLP([64, 4 + entry.number, 10]), [0.2], [0.4]).eval()
+        networks.append(arsvd.whole(arsvd.MLP([64, 4 + entry.number, 10]), [0.2], [0.4]).eval())
+    return networks
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_the_best_dense_member_is_the_first_of_the_most_accurate(
 def test_latency_is_added_to_every_point_and_changes_nothing_else(front: Front, digits: Dataset) -> None:
     dense = arsvd.whole(arsvd.MLP([64, 32, 10]), [0.2], [0.4])
     threads = torch.get_num_threads()
-    timed = with_latency(front, Rebuilt(), dense, digits)  # type: ignore[arg-type]
+    timed = with_latency(front, rebuilt(front), dense, digits)
     assert torch.get_num_threads() == threads
     for entry in timed.points:
         assert [latency.batch for latency in entry.latency] == [1, 256]
@@ -55,8 +56,8 @@ def test_latency_is_added_to_every_point_and_changes_nothing_else(front: Front, 
 
 
 def test_assured_accuracies_come_with_their_confidence(front: Front, digits: Dataset) -> None:
-    dense = Rebuilt().build(front.points[2])
-    found = with_assurance(front, Rebuilt(), dense, digits, 0.9, max_drop=0.0)  # type: ignore[arg-type]
+    networks = rebuilt(front)
+    found = with_assurance(front, networks, networks[2], digits, 0.9, max_drop=0.0)
     assert found.confidence == 0.9
     # the dense model against itself loses nothing, with certainty
     assert found.points[2].assured == front.dense_accuracy
@@ -64,5 +65,32 @@ def test_assured_accuracies_come_with_their_confidence(front: Front, digits: Dat
     assert found.best is not None
     assert found.best.counted >= front.dense_accuracy
     # a bound may take off more than there is: what is registered is a share all the same
-    low = with_assurance(replace(front, dense_accuracy=0.01), Rebuilt(), dense, digits, 0.99, max_drop=0.0)  # type: ignore[arg-type]
+    hard = replace(front, dense_accuracy=0.01)
+    low = with_assurance(hard, networks, networks[2], digits, 0.99, max_drop=0.0)
     assert min(entry.counted for entry in low.points) == 0.0
+
+
+def test_test_figures_are_those_of_each_models_own_and_threads_stay(front: Front, digits: Dataset) -> None:
+    # enough of them that several are measured at a time, whatever order they end in
+    many = replace(
+        front, points=tuple(replace(front.points[0], number=number) for number in range(24)), best=None
+    )
+    networks, threads = rebuilt(many), torch.get_num_threads()
+    tested = with_test(many, networks, digits)
+    assert torch.get_num_threads() == threads
+    images = digits.test.images.float() / 255
+    with torch.no_grad():
+        wanted = [arsvd.evaluate(network, images, digits.test.labels) for network in networks]
+    got = [entry.test for entry in tested.points]
+    assert all(test is not None for test in got)
+    assert [test.accuracy for test in got if test] == [metrics.accuracy for metrics in wanted]
+    assert [test.loss for test in got if test] == pytest.approx(
+        [metrics.loss for metrics in wanted], rel=1e-6
+    )
+    assert len({test.loss for test in got if test}) == 24
+
+
+def test_a_model_that_cannot_be_measured_is_not_passed_over(front: Front, digits: Dataset) -> None:
+    networks = [*rebuilt(front)[:2], nn.Linear(3, 3)]
+    with pytest.raises(RuntimeError):
+        with_test(front, networks, digits)

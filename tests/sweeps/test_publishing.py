@@ -39,7 +39,7 @@ class Server:
 
 
 def log_front(
-    client: Any, run_id: str, front: Any, build: Any, data: Any, configs: Any
+    client: Any, run_id: str, front: Any, build: Any, data: Any, configs: Any, exporters: Any
 ) -> list[SimpleNamespace]:
     """As the real one: all that is not registered is built ahead, then uploaded and registered."""
     left = [point for point in front.points if point not in client.versions]

@@ -57,7 +57,7 @@ def filed_home(tmp_path_factory: Any, new_config: Any, new_member: Any, digits: 
         patch.setenv("ARSVD_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         connect()  # an empty store: making its tables takes a second, copying them nothing
-    ledger.write_front(with_test(front, Models(ledger, digits, records), digits))
+    ledger.write_front(with_test(front, Models(ledger, digits, records).of(front), digits))
     return home
 
 

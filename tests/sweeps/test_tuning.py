@@ -2,16 +2,18 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sweeps import session as session_module
+from sweeps.best_so_far import BestSoFar
 from sweeps.interruption import Interruption
 from sweeps.records import MemberRecord
 from sweeps.session import Session
-from sweeps.storage import StorageError
+from sweeps.storage import StorageError, open_storage
 from sweeps.tuning import InterruptedSweepError, _Driver
 
 
@@ -19,6 +21,7 @@ class Searcher:
     """Gives a trial's one member up, unless it is broken."""
 
     broken: Exception | None = None
+    members = 1  # still to be proposed
 
     def give_up(self, trial_id: str, cause: str) -> list[str]:
         return [] if self.broken else ["key"]
@@ -38,7 +41,35 @@ class Filing:
 def new_driver() -> tuple[Any, Any, Interruption]:
     searcher, interruption = Searcher(), Interruption()
     session: Any = Filing()
-    return _Driver(searcher, session, interruption), searcher, interruption  # type: ignore[arg-type]
+    exporters: Any = Begun()
+    return _Driver(searcher, session, interruption, exporters), searcher, interruption  # type: ignore[arg-type]
+
+
+class Begun:
+    """Exporters that note for how many models they were started."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def begin(self, count: int) -> None:
+        self.counts.append(count)
+
+
+def test_exporters_start_once_a_trial_ends_whose_place_no_other_takes() -> None:
+    searcher, exporters = Searcher(), Begun()
+    session: Any = SimpleNamespace(
+        members_filed=lambda keys: None, front=SimpleNamespace(points=("a point", "another"))
+    )
+    driver = _Driver(searcher, session, Interruption(), exporters)  # type: ignore[arg-type]
+    driver.on_trial_result(1, [], None, {"keys": ["key"]})
+    assert exporters.counts == []
+    searcher.members = 0
+    driver.on_trial_result(2, [], None, {"keys": ["key"]})
+    assert exporters.counts == [2]
+    # the sweep is to end: there will be no models
+    searcher.broken = driver._halt = StorageError("a full disk")
+    driver.on_trial_result(3, [], None, {"keys": []})
+    assert exporters.counts == [2]
 
 
 def test_an_error_with_the_last_result_is_raised_after_the_end() -> None:
@@ -66,13 +97,14 @@ def test_an_interruption_in_the_last_step_is_obeyed() -> None:
 
 
 @pytest.fixture
-def new_session(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
+def new_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Session]:
     monkeypatch.setattr(session_module, "_APPEAR_SECONDS", 1.0)
     monkeypatch.setattr(session_module, "_LOOK_SECONDS", 0.01)
 
     def make(member: Callable[[str], MemberRecord | None]) -> Session:
         facts = SimpleNamespace(reference=(1000, 1000), validation_images=100)
-        ledger: Any = SimpleNamespace(facts=facts, member=member, location="/shared/home")
+        storage = open_storage(tmp_path)
+        ledger: Any = SimpleNamespace(facts=facts, member=member, location="/shared/home", storage=storage)
         writer: Any = SimpleNamespace(progress=None)
         worker: Any = SimpleNamespace(submit=lambda *_, **__: None, away=None)
         progress: Any = SimpleNamespace(update=lambda _: None)
@@ -84,12 +116,14 @@ def new_session(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
 def test_a_record_that_shows_late_is_taken_in(
     new_session: Callable[..., Session], new_record: Callable[..., MemberRecord]
 ) -> None:
-    record = new_record(0)
+    record = new_record(0, [(100, 0.8), (50, 0.7)])
     shown = threading.Event()
     session = new_session(lambda key: record if shown.is_set() else None)
     threading.Timer(0.2, shown.set).start()
     session.members_filed([record.key])
     assert session.records == [record]
+    best = BestSoFar.read(session._ledger.storage)  # what later trials are to beat
+    assert best.accuracy(10**9) == max(point.accuracy for point in record.points)
 
 
 def test_a_record_that_never_shows_stops_the_sweep(new_session: Callable[..., Session]) -> None:

@@ -4,13 +4,14 @@ import functools
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps.tracking import exporting
-from sweeps.tracking.exporting import exported, free_memory, processes
+from sweeps.tracking.exporting import Exporters, free_memory, processes
 
 GIGABYTE = 10**9
 
@@ -90,7 +91,8 @@ def test_processes_have_a_gigabyte_each(
     monkeypatch.setattr("loky.cpu_count", lambda: 4)
     monkeypatch.setattr(exporting, "free_memory", lambda: free)
     monkeypatch.setattr(exporting, "processes", one)
-    assert list(exported([], 100)) == []
+    with Exporters() as exporters:
+        assert list(exporters.exported([], 100)) == []
     assert seen == [number]
 
 
@@ -100,24 +102,60 @@ def test_what_a_killed_process_leaves_is_written_here(
     here = os.getpid()
 
     def write(order: str, folder: Any) -> str:
-        (folder / "model").mkdir()
+        (folder / "half").touch(exist_ok=False)
         if order == "2" and os.getpid() != here:
             os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where there is no memory
-        (folder / "model" / "name").write_text(order)
+        (folder / "name").write_text(order)
         return f"hash of {order}"
 
     monkeypatch.setattr(exporting, "processes", lambda count, cores: 2)
-    monkeypatch.setattr(exporting, "_prepare_process", lambda: None)  # which imports torch
+    monkeypatch.setattr(exporting, "prepare_process", lambda: None)  # its module imports torch
+    monkeypatch.setattr(exporting, "warm", lambda: None)
     monkeypatch.setattr(exporting, "write", write)
     names = [str(number) for number in range(9)]
     orders: Any = [functools.partial(str, name) for name in names]
     found, places = [], set()
-    with caplog.at_level(logging.WARNING, logger=exporting.__name__):
-        for export in exported(orders, len(names)):
-            found.append(((export.folder / "name").read_text(), export.sha256))
+    with Exporters() as exporters, caplog.at_level(logging.WARNING, logger=exporting.__name__):
+        for export in exporters.exported(orders, len(names)):
+            found.append(((export.folder / "name").read_text(), export.order, export.sha256))
             places.add(export.folder)
-    assert found == [(name, f"hash of {name}") for name in names]
+    assert found == [(name, name, f"hash of {name}") for name in names]
     assert not any(place.exists() for place in places)
     (warning,) = [record for record in caplog.records if record.name == exporting.__name__]
     assert warning.getMessage().startswith("models are exported one by one from here on: ")
     assert "\n" not in warning.getMessage()
+
+
+def test_processes_started_beforehand_are_those_that_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warm() -> None:
+        time.sleep(0.5)  # so that each process is given one
+
+    def write(order: str, folder: Path) -> str:
+        return f"{order} {os.getpid()}"
+
+    monkeypatch.setattr(exporting, "processes", lambda count, cores: 2)
+    monkeypatch.setattr(exporting, "prepare_process", lambda: None)
+    monkeypatch.setattr(exporting, "warm", warm)
+    monkeypatch.setattr(exporting, "write", write)
+    orders: Any = [functools.partial(str, number) for number in range(6)]
+    with Exporters() as exporters:
+        began = time.monotonic()
+        exporters.begin(6)
+        exporters.begin(6)  # once is enough
+        assert time.monotonic() - began < 0.4
+        exporters.settle()
+        assert time.monotonic() - began >= 0.5
+        started = children()  # loky's own helpers among them
+        # asked for twice, as where the server went away meanwhile
+        for _ in range(2):
+            wrote = [export.sha256.split() for export in exporters.exported(orders, 6)]
+            assert [order for order, _ in wrote] == [str(number) for number in range(6)]
+            writers = {int(pid) for _, pid in wrote}
+            assert writers <= started
+    assert not writers & children()
+
+
+def children() -> set[int]:
+    """Processes that this one has started."""
+    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {int(pid) for path in found for pid in path.read_text().split()}

@@ -1,0 +1,73 @@
+"""What a sweep needs before it starts, checked without leaving a trace.
+
+Nothing of Ray is imported here: it may be starting meanwhile, on another thread.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arsvd.data import Dataset
+from sweeps.config import SweepConfig
+from sweeps.dataset import load_dataset
+from sweeps.fronts import reference_size
+from sweeps.ledger import Ledger
+from sweeps.tracking.connection import connect
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Loaded = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that can start, or go on: everything that could be wrong with its inputs was checked.
+
+    Attributes:
+        config: the checked configuration.
+        dataset: the data, loaded.
+        home: where sweeps are kept, a folder or s3://bucket/prefix.
+        client: an MLflow server that answers.
+        ledger: of the sweep that goes on; None for a new one.
+        force: take the lock of a process on another machine.
+    """
+
+    config: SweepConfig
+    dataset: Dataset
+    home: Path | str
+    client: "MlflowClient"
+    ledger: Ledger | None = None
+    force: bool = False
+
+    @property
+    def reference(self) -> tuple[int, int]:
+        """Parameters and MACs of the reference model."""
+        hidden = self.config.model.reference
+        return reference_size([self.dataset.features, *hidden, len(self.dataset.classes)])
+
+
+class ResumeError(ValueError):
+    """A sweep cannot go on as asked; the message says why."""
+
+
+def prepare(
+    config: SweepConfig, home: Path | str, data_dir: Path | None = None, loaded: Loaded | None = None
+) -> Prepared:
+    """Load the data and reach the tracking server; leave nothing behind where either fails.
+
+    Args:
+        config: the checked configuration.
+        home: where sweeps are kept, a folder or s3://bucket/prefix.
+        data_dir: where data sets lie; see `arsvd.data.data_root`.
+        loaded: is called as soon as only servers can still be in the way, which may take seconds to reach.
+
+    Raises:
+        DataError: the data is missing, broken or too small.
+        TrackingError: the tracking server does not answer.
+    """
+    dataset = load_dataset(config, data_dir)
+    if loaded is not None:
+        loaded()
+    return Prepared(config, dataset, home, connect())
