@@ -25,8 +25,7 @@ from typing import Any
 
 from benchmarks.processes import ProcessWatch
 from benchmarks.reporting import arguments, lacks_mnist, print_table, report
-from cluster.attach import StartingRay, ray_session
-from cluster.local import configure_ray
+from cluster.local import configure_ray, local_ray
 
 STEPS = ("train", "spectra", "evaluate", "recover")
 
@@ -158,29 +157,22 @@ def run(size: Size, data_dir: Path | None, home: Path, began: float) -> dict[str
     from sweeps.preparing import prepare
 
     config = load_config(size.config, size.changes)
-    lap("imports of preparation")
+    prepared = prepare(config, home, data_dir)
+    lap("data and MLflow store, with their imports")
+
+    from sweeps.runner import run_sweep
+    from sweeps.search import PackSearcher, Study
+    from sweeps.session import Session
+    from sweeps.tracking import SweepWriter
+
+    lap("other imports")
     marks, stopwatch = Marks(), Stopwatch()
+    methods = [(Study, "ask"), (Study, "tell"), (PackSearcher, "suggest"), (Session, "members_filed")]
+    methods += [(SweepWriter, name) for name in ("start", "member", "progress", "finish")]
     cores = len(os.sched_getaffinity(0))
-    starting = StartingRay(ray_session)  # as the command does it
     with ProcessWatch() as watch:
-        with starting:
-
-            def begin() -> None:
-                lap("data")
-                starting.begin()
-
-            prepared = prepare(config, home, data_dir, begin)
-            lap("MLflow store, beside the start of Ray")
-            starting.wait()
-            lap("rest of the start of Ray")
-            from sweeps.runner import run_sweep
-            from sweeps.search import PackSearcher, Study
-            from sweeps.session import Session
-            from sweeps.tracking import SweepWriter
-
-            lap("imports of the sweep")
-            methods = [(Study, "ask"), (Study, "tell"), (PackSearcher, "suggest"), (Session, "members_filed")]
-            methods += [(SweepWriter, name) for name in ("start", "member", "progress", "finish")]
+        with local_ray():
+            lap("start of Ray")
             ready = time.time()
             with stopwatch.watch(methods):
                 outcome = run_sweep(prepared, marks)

@@ -4,19 +4,16 @@ import contextlib
 import logging
 import os
 import platform
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cluster.addresses import ADDRESS_VARIABLE, find_address
 from cluster.local import configure_ray, local_ray
 from cluster.probe import Answer, ask
 from cluster.state import ClusterError
 
-__all__ = ["ClusterError", "StartingRay", "ray_session"]
+__all__ = ["ClusterError", "ray_session"]
 
 
 @contextlib.contextmanager
@@ -58,60 +55,6 @@ def ray_session(address: str | None = None, home: Path | None = None) -> Iterato
         yield
     finally:
         ray.shutdown()
-
-
-class StartingRay:
-    """A session of Ray that starts on a thread of its own, while its caller does something else.
-
-    Promises: the thread lives as long as the session, for Ray's processes end with the thread that started
-    them; what the start failed with is raised by `wait`; whoever leaves the block waits until Ray has ended.
-    Import nothing of Ray between `begin` and `wait`: two threads that import parts of one package in
-    different orders may each get half a module.
-
-    Args:
-        session: of Ray, entered and left on the thread; see `ray_session`.
-    """
-
-    def __init__(self, session: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
-        self._session = session
-        self._started, self._end = threading.Event(), threading.Event()
-        self._error: BaseException | None = None
-        # a daemon: whoever interrupts the wait for its end gets no further wait
-        self._thread = threading.Thread(target=self._work, name="ray-session", daemon=True)
-
-    def begin(self) -> None:
-        """Start; return at once."""
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait until Ray runs.
-
-        Raises:
-            ClusterError: as `ray_session`, and so do other errors of it.
-        """
-        self._started.wait()
-        if self._error is not None:
-            raise self._error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _work(self) -> None:
-        try:
-            with self._session():
-                self._started.set()
-                self._end.wait()
-        except BaseException as error:  # the caller's to handle
-            self._error = error
-        finally:
-            self._started.set()
 
 
 def _check(answer: Answer) -> None:

@@ -1,9 +1,8 @@
 """What a sweep needs before it starts, checked without leaving a trace.
 
-Nothing of Ray is imported here: it may be starting meanwhile, on another thread.
+Neither Ray nor MLflow is imported before the data is known to be good: what is wrong is said seconds earlier.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ from sweeps.tracking.connection import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-Loaded = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -52,22 +49,22 @@ class ResumeError(ValueError):
     """A sweep cannot go on as asked; the message says why."""
 
 
-def prepare(
-    config: SweepConfig, home: Path | str, data_dir: Path | None = None, loaded: Loaded | None = None
-) -> Prepared:
+def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None) -> Prepared:
     """Load the data and reach the tracking server; leave nothing behind where either fails.
 
     Args:
         config: the checked configuration.
         home: where sweeps are kept, a folder or s3://bucket/prefix.
         data_dir: where data sets lie; see `arsvd.data.data_root`.
-        loaded: is called as soon as only servers can still be in the way, which may take seconds to reach.
 
     Raises:
         DataError: the data is missing, broken or too small.
+        StudyError: there is no place for the study.
         TrackingError: the tracking server does not answer.
     """
     dataset = load_dataset(config, data_dir)
-    if loaded is not None:
-        loaded()
+    # here, not above: faulty data is refused before Optuna's import has taken its seconds
+    from sweeps.search.opening import study_place
+
+    study_place(home)
     return Prepared(config, dataset, home, connect())

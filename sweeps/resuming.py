@@ -5,18 +5,14 @@ from pathlib import Path
 from sweeps.config import SweepConfig, config_to_params
 from sweeps.dataset import load_dataset
 from sweeps.ledger import Ledger
-from sweeps.preparing import Loaded, Prepared, ResumeError
+from sweeps.preparing import Prepared, ResumeError
 from sweeps.tracking.connection import connect
 
 _CHANGEABLE = ("search.trials", "resources.", "select.")
 
 
 def prepare_resume(
-    ledger: Ledger,
-    overrides: tuple[str, ...] = (),
-    data_dir: Path | None = None,
-    force: bool = False,
-    loaded: Loaded | None = None,
+    ledger: Ledger, overrides: tuple[str, ...] = (), data_dir: Path | None = None, force: bool = False
 ) -> Prepared:
     """Check that a sweep can go on; change nothing yet.
 
@@ -25,7 +21,6 @@ def prepare_resume(
         overrides: `section.key=value` each, of the keys that a sweep on file may change.
         data_dir: where data sets lie; see `arsvd.data.data_root`.
         force: take the lock of a process on another machine.
-        loaded: is called as soon as only servers can still be in the way; see `prepare`.
 
     Raises:
         ConfigError: a change is faulty.
@@ -42,8 +37,6 @@ def prepare_resume(
             f"the data set {dataset.name} has the content hash {dataset.hash[:12]}…, sweep {facts.id} was "
             f"run on {facts.data_hash[:12]}…: give it the same files (--data-dir), or begin a new sweep"
         )
-    if loaded is not None:
-        loaded()
     return Prepared(config, dataset, ledger.home, connect(), ledger, force)
 
 

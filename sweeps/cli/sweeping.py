@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,6 @@ from sweeps.cli.errors import reports_errors
 from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sweeps.preparing import Prepared
 
 
@@ -52,7 +49,7 @@ def sweep(
     from sweeps.preparing import prepare
     from sweeps.tracking.connection import sweeps_home
 
-    _run(partial(prepare, checked, sweeps_home(), data_dir), address, quiet, as_json)
+    _run(prepare(checked, sweeps_home(), data_dir), address, quiet, as_json)
 
 
 @click.command()
@@ -85,7 +82,7 @@ def resume(
     _configure(address)
     from sweeps.resuming import prepare_resume
 
-    _run(partial(prepare_resume, ledger, overrides, data_dir, force), address, quiet, as_json)
+    _run(prepare_resume(ledger, overrides, data_dir, force), address, quiet, as_json)
 
 
 def _configure(address: str | None) -> None:
@@ -95,30 +92,29 @@ def _configure(address: str | None) -> None:
     configure_ray(address)
 
 
-def _run(prepare: "Callable[..., Prepared]", address: str | None, quiet: bool, as_json: bool) -> None:
-    from cluster.attach import StartingRay, ray_session
+def _run(prepared: "Prepared", address: str | None, quiet: bool, as_json: bool) -> None:
+    from cluster.attach import ray_session
+    from cluster.shared import check_shared_storage
+    from sweeps.progress import make_progress
+    from sweeps.publishing import check_published
+    from sweeps.report.console import outcome_json, print_front, print_outcome
+    from sweeps.runner import SweepStoppedError, run_sweep
 
-    with StartingRay(partial(ray_session, address)) as starting:
-        prepared = prepare(loaded=starting.begin)
-        starting.wait()
-        from cluster.shared import check_shared_storage
-        from sweeps.progress import make_progress
-        from sweeps.publishing import check_published
-        from sweeps.report.console import outcome_json, print_front, print_outcome
-        from sweeps.runner import SweepStoppedError, run_sweep
-
-        try:
-            with contextlib.closing(make_progress(quiet or as_json)) as progress:
-                if address is not None:
-                    check_shared_storage(str(prepared.home))
-                outcome = run_sweep(prepared, progress)
-        except SweepStoppedError as stopped:
-            facts, front = stopped.ledger.facts, stopped.front
-            if as_json:
-                click.echo(json.dumps(outcome_json(facts, front)))
-            else:
-                print_front(Console(), facts, front, final=False)
-            raise
+    progress = make_progress(quiet or as_json)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(progress.close)
+            stack.enter_context(ray_session(address))
+            if address is not None:
+                check_shared_storage(str(prepared.home))
+            outcome = run_sweep(prepared, progress)
+    except SweepStoppedError as stopped:
+        facts, front = stopped.ledger.facts, stopped.front
+        if as_json:
+            click.echo(json.dumps(outcome_json(facts, front)))
+        else:
+            print_front(Console(), facts, front, final=False)
+        raise
     finished = outcome.finished
     if as_json:
         click.echo(json.dumps(outcome_json(outcome.ledger.facts, outcome.front, finished.aliases)))

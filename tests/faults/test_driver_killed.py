@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.slow
-KILLS, MEMBERS = 5, 12
+KILLS, MEMBERS = 5, 20
+# a second or so a member: five kills find members left to train on a fast machine as well
+LONGER = ("training.epochs=100",)
 
 
 def test_a_sweep_whose_driver_is_killed_five_times_has_every_member_once(
     home: Any, small: tuple[str, ...], until: Callable[..., None]
 ) -> None:
     moments = random.Random(20)
-    command = ("sweep", "digits", f"search.trials={MEMBERS}", *small)
+    command = ("sweep", "digits", f"search.trials={MEMBERS}", *small, *LONGER)
     trained: dict[str, int] = {}
     for kill in range(KILLS):
         before = home.filed

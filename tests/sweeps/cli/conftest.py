@@ -22,7 +22,6 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         monkeypatch.delenv(name, raising=False)
     # Ray is not started here, though other tests of this process may have imported it
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setattr("cluster.attach.local_ray", contextlib.nullcontext)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     os.environ.clear()

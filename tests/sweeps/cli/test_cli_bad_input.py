@@ -1,5 +1,6 @@
 """A sweep that cannot run: exit status 2, one message, no traceback, and nothing written."""
 
+import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -249,6 +250,7 @@ def test_a_tracking_store_that_cannot_be_used(
 def test_a_trial_that_the_machine_cannot_hold(
     refused: Refused, workplace: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cluster.local.local_ray", contextlib.nullcontext)
     monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     message = refused("sweep", "digits", "resources.cpu=64")
