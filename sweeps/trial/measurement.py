@@ -97,29 +97,14 @@ class Measurement:
 
     def factorise(self, members: Sequence[Member]) -> None:
         """Compute the spectra."""
-        members = _well(members)
-        if len(members) > 1 and self._factorised_together(members):
-            return
-        for member in members:
-            started = self._workbench.clock()
-            self._attempt(member, self._factorise)
-            self._share("spectra", started, [member])
+        self._find("spectra", "spectra", members, self._factorised, self._factorised_together)
 
-    def _factorised_together(self, members: Sequence[Member]) -> bool:
-        started = self._workbench.clock()
+    def _factorised(self, member: Member) -> dict[str, Spectra]:
+        return factorise(member.model, member.config, self._analysis, self._workbench)
+
+    def _factorised_together(self, members: Sequence[Member]) -> list[dict[str, Spectra]]:
         models, configs = [member.model for member in members], [member.config for member in members]
-        try:
-            found = factorise_together(models, configs, self._analysis, self._workbench)
-        except Exception as error:  # whichever member it comes from, each will tell its own
-            self._goes_on_alone(error)
-            return False
-        for member, spectra in zip(members, found, strict=True):
-            member.spectra = spectra
-        self._share("spectra", started, members)
-        return True
-
-    def _factorise(self, member: Member) -> None:
-        member.spectra = factorise(member.model, member.config, self._analysis, self._workbench)
+        return factorise_together(models, configs, self._analysis, self._workbench)
 
     def search(self, members: Sequence[Member]) -> None:
         """Measure the points that may join the front, and the baselines."""
@@ -150,30 +135,12 @@ class Measurement:
 
     def recover(self, members: Sequence[Member]) -> None:
         """Fine-tune the points that may move the sweep's front."""
-        members = _well(members)
-        for member in members:
+        for member in _well(members):
             self._mates.add_points(member.measured.points)
-        if len(members) > 1 and self._recovered_together(members):
-            return
-        for member in members:
-            started = self._workbench.clock()
-            self._attempt(member, self._recover)
-            self._share("recover", started, [member])
+        self._find("recover", "recovered", members, self._recovered_alone, self._recovered)
 
-    def _recovered_together(self, members: Sequence[Member]) -> bool:
-        started = self._workbench.clock()
-        try:
-            found = self._recovered(members)
-        except Exception as error:  # as in `_factorised_together`
-            self._goes_on_alone(error)
-            return False
-        for member, points in zip(members, found, strict=True):
-            member.recovered = points
-        self._share("recover", started, members)
-        return True
-
-    def _recover(self, member: Member) -> None:
-        (member.recovered,) = self._recovered([member])
+    def _recovered_alone(self, member: Member) -> dict[OperatingPoint, MLP]:
+        return self._recovered([member])[0]
 
     def _recovered(self, members: Sequence[Member]) -> list[dict[OperatingPoint, MLP]]:
         trained = [Trained(member.model, member.measured, member.config) for member in members]
@@ -204,6 +171,32 @@ class Measurement:
         models = measured.refitted | member.recovered
         fitted = {(point.family, point.ranks): small for point, small in models.items()}
         return record, MemberWeights(member.model.cpu(), measured.spectra, fitted)
+
+    def _find(
+        self,
+        step: str,
+        name: str,
+        members: Sequence[Member],
+        alone: Callable[[Member], object],
+        together: Callable[[Sequence[Member]], Sequence[object]],
+    ) -> None:
+        """Take a step that gives each member an attribute: together, or one by one where that fails."""
+        members = _well(members)
+        started = self._workbench.clock()
+        if len(members) > 1:
+            try:
+                found = together(members)
+            except Exception as error:  # whichever member it comes from, each will tell its own
+                self._goes_on_alone(error)
+            else:
+                for member, own in zip(members, found, strict=True):
+                    setattr(member, name, own)
+                self._share(step, started, members)
+                return
+        for member in members:
+            started = self._workbench.clock()
+            self._attempt(member, lambda member: setattr(member, name, alone(member)))
+            self._share(step, started, [member])
 
     def _share(self, step: str, started: float, members: Sequence[Member]) -> None:
         """Note what a step took since it started, in equal shares."""

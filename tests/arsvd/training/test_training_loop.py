@@ -81,6 +81,21 @@ def teacher(digits: Dataset) -> Tensor:
     return torch.randn(1, 2, len(digits.train.labels), 10, dtype=torch.float64, generator=generator)
 
 
+def assert_as_alone(run: Callable[[Sequence[int]], tuple[Pack, TrainingResult]]) -> None:
+    """Train four members in one pack, and each alone."""
+    pack, result = run(range(4))
+    for member in range(4):
+        alone, alone_result = run([member])
+        for stacked, own in zip(pack.parameters, alone.parameters, strict=True):
+            rows, columns = own.shape[1:]
+            torch.testing.assert_close(stacked[member, :rows, :columns], own[0], rtol=1e-9, atol=1e-11)
+            padding = stacked[member].clone()
+            padding[:rows, :columns] = 0
+            assert not padding.any()
+        for key, curve in alone_result.curves[0].items():
+            assert result.curves[member][key] == pytest.approx(curve, rel=1e-9), key
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("flip", [False, True], ids=["plain", "flips"])
 @pytest.mark.parametrize("name", PACKS)
@@ -95,17 +110,7 @@ def test_a_pack_equals_its_members_trained_alone(
         result = train(pack, data, members, epochs=2, batch_size=96, flip=flip, teacher=taught)
         return pack, result
 
-    pack, result = run(range(4))
-    for member in range(4):
-        alone, alone_result = run([member])
-        for stacked, own in zip(pack.parameters, alone.parameters, strict=True):
-            rows, columns = own.shape[1:]
-            torch.testing.assert_close(stacked[member, :rows, :columns], own[0], rtol=1e-9, atol=1e-11)
-            padding = stacked[member].clone()
-            padding[:rows, :columns] = 0
-            assert not padding.any()
-        for key, curve in alone_result.curves[0].items():
-            assert result.curves[member][key] == pytest.approx(curve, rel=1e-9), key
+    assert_as_alone(run)
 
 
 class TestSeeds:
@@ -276,14 +281,7 @@ class TestOneOrderForAll:
             result = train(pack, digits, members, epochs=2, batch_size=96, flip=flip, teacher=teacher)
             return pack, result
 
-        pack, result = run(range(4))
-        for member in range(4):
-            alone, alone_result = run([member])
-            for stacked, own in zip(pack.parameters, alone.parameters, strict=True):
-                rows, columns = own.shape[1:]
-                torch.testing.assert_close(stacked[member, :rows, :columns], own[0], rtol=1e-9, atol=1e-11)
-            for key, curve in alone_result.curves[0].items():
-                assert result.curves[member][key] == pytest.approx(curve, rel=1e-9), key
+        assert_as_alone(run)
 
     def test_goes_on_from_states(self, digits: Dataset) -> None:
         members = [Hyperparameters(lr=lr, seed=3) for lr in (1e-2, 1e-3)]
