@@ -90,8 +90,8 @@ def both_ways(
         rows[way] = {
             "spectra_seconds": round(spectra_seconds / len(models), 5),
             "front_seconds": round(front_seconds / len(models), 5),
-            "spectra_operations": round(spectra_operations.count / counted, 1),
-            "front_operations": round(front_operations.count / counted, 1),
+            "spectra_operations": round(spectra_operations.names.total() / counted, 1),
+            "front_operations": round(front_operations.names.total() / counted, 1),
         }
     return {
         "members": len(models),

@@ -13,7 +13,6 @@ from sweeps.ledger import Ledger
 from sweeps.lock import hold
 from sweeps.mending import mended_study, whole_members
 from sweeps.preparing import Prepared, ResumeError
-from sweeps.preparing import prepare as prepare
 from sweeps.progress import Progress, Quiet
 from sweeps.publishing import open_run
 from sweeps.records import FAILED, Front

@@ -1,6 +1,6 @@
 """Logits of whole packs, and how they do on the validation images after each epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def pack_logits(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = Fal
     Returns:
         (members, samples, classes).
     """
-    return torch.cat([pack.forward(batch) for batch in _batches(pack, split, dataset, mirrored)], dim=1)
+    return _logits(pack, _batches(pack, split, dataset, mirrored))
 
 
 class Validation:
@@ -53,10 +53,14 @@ class Validation:
     def measure(self) -> tuple[list[float], list[float]]:
         """Return every member's loss in nats and its accuracy."""
         batches = self._kept or _batches(self._pack, self._dataset.validation, self._dataset)
-        logits = torch.cat([self._pack.forward(batch) for batch in batches], dim=1)
+        logits = _logits(self._pack, batches)
         losses = pack_loss(logits, self._labels, torch.zeros_like(logits[:, 0, 0]))
         accuracies = (logits.argmax(-1) == self._labels).double().mean(-1)
         return losses.tolist(), accuracies.tolist()
+
+
+def _logits(pack: Pack, batches: Iterable[Tensor]) -> Tensor:
+    return torch.cat([pack.forward(batch) for batch in batches], dim=1)
 
 
 def _batches(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = False) -> Iterator[Tensor]:

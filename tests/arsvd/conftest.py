@@ -4,16 +4,15 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import arsvd
 from arsvd.data import Dataset, load
 from arsvd.training import Hyperparameters, Pack, dense_architecture, normalized, train
+from benchmarks.operations import Operations
 
 RankTuple = tuple[int | None, ...]
 
@@ -105,20 +104,6 @@ def every_tuple() -> Callable[[arsvd.Spectra], list[RankTuple]]:
         return list(itertools.product(*choices))
 
     return enumerate_all
-
-
-class Operations(TorchDispatchMode):
-    """Notes what torch does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.names[func._schema.name] += 1
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture(scope="session")
