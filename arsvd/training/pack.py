@@ -238,7 +238,7 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply (members or 1, batch, in) by (members, in, out).
 
     Rows that all members share are multiplied by all weights side by side: one product of many columns, where
-    low-rank members alone would give many narrow ones, which take a CPU two to three times as long.
+    low-rank members alone would give many narrow ones. Those are slow on a CPU, see `LowRankLinear`.
     """
     members, features, out = weight.shape
     if x.shape[0] == members:

@@ -13,6 +13,10 @@ alone, and in a pack their weights and moments only push each other out of its c
     784-512-256-10         535,818         0.8          1.0
     3072-512-256-10      1,707,274         0.7          0.8
 
+That was before steps on a CPU became faster. Since then, on another processor (benchmarks/NOTES.md) and at
+batch 256, it is 1.8 for 784-32-10, 1.6 for 784-64-32-10, 1.3 for 784-128-64-10, 1.0 for 784-256-128-10 (1.1
+against a pack of 4) and 0.9 for 784-512-256-10.
+
 On CUDA nothing is measured yet. A captured step is some 80 kernels of at least 2 µs each, and its update
 moves 28 bytes a parameter at 3 to 5 TB/s: at 64 million parameters in all the work is several times the
 overhead.
@@ -22,7 +26,7 @@ import itertools
 
 from arsvd.training.pack import Architecture
 
-# CPU: parameters of the largest network up to which a pack of that many pays, see above.
+# CPU: parameters of a network up to which a pack of that many pays, see above.
 CPU_PACKS = ((50_000, 8), (250_000, 4))
 
 CUDA_PARAMS = 64_000_000  # in all members of a pack
@@ -36,7 +40,7 @@ def pack_size(
     """Choose the members of a pack.
 
     Args:
-        architecture: of the largest network, with its factors as they are trained.
+        architecture: of the network that decides, with its factors as they are trained.
         batch_size: images a step.
         samples: training images.
         device: "cpu" or "cuda".

@@ -19,7 +19,8 @@ from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
 
 BATCH_SIZE = 256
-# Students of one training. They share every batch, so that more of them cost a CPU little but memory.
+# Students of one training, which share every batch. Measured on a CPU with six, the default of a member
+# (benchmarks/NOTES.md); twice as many are not.
 _MOST_ON_CPU, _MOST_ON_CUDA = 12, 512
 _TEACHER_NUMBERS = 2**28  # in the logits that one training's teachers give; a gibibyte
 
