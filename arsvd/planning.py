@@ -1,8 +1,10 @@
 """A plan: one rank per layer, and what it costs."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from arsvd.json_fields import Count, Size, read_fields
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
 from arsvd.spectrum import Spectra, Spectrum
@@ -52,10 +54,10 @@ class Plan:
     family: str
     threshold: float | None
     layers: tuple[LayerPlan, ...]
-    params: int
-    macs: int
-    dense_params: int
-    dense_macs: int
+    params: Count
+    macs: Size
+    dense_params: Count
+    dense_macs: Size
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
@@ -78,16 +80,11 @@ class Plan:
         Raises:
             ValueError: the values are of another version or are not a plan.
         """
-        if values.get("version") != PLAN_VERSION:
-            raise ValueError(
-                f"a plan of version {PLAN_VERSION} is needed, got version {values.get('version')!r}"
-            )
+        version = values.get("version") if isinstance(values, Mapping) else None
+        if version != PLAN_VERSION:
+            raise ValueError(f"a plan of version {PLAN_VERSION} is needed, got version {version!r}")
         fields = {key: value for key, value in values.items() if key != "version"}
-        try:
-            layers = tuple(LayerPlan(**layer) for layer in fields.pop("layers"))
-            return cls(layers=layers, **fields)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"these values are not a plan: {error}") from error
+        return read_fields(cls, fields, "these values are not a plan")
 
 
 def rounded(spectrum: Spectrum, rank: int | None, multiple: int) -> int | None:
