@@ -2,7 +2,8 @@
 
 For any bytes a reader answers or raises its documented error; it takes at most 5 seconds and 2 GB, runs
 nothing and writes nothing outside its place. `contract.py` says what a target is; each file of `targets/`
-holds some, and is found by being there. Seeds are written by the product's own writers; `mutation/` changes them.
+holds some, and is found by being there. Seeds are written by the product's own writers; `mutation/` changes
+them.
 
 Short, deterministic, in `make test`: `test_fuzz.py`. Long, by hand, with an audit hook and a limit on memory:
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.fuzz.contract import Seed, Target, Verdict, judge, targets
+from tests.fuzz.contract import LIMIT_SECONDS, Seed, Target, Verdict, judge, targets
 from tests.fuzz.guard import Guard
 
 LIMIT_BYTES = 2 * 2**30
@@ -76,6 +76,10 @@ def run(target: Target, seconds: float, seed: int, scratch: Path, failures: Path
         fault = _fault(verdict, guard, took)
         if fault is not None:
             _keep_failure(failures, verdict.signature, name, data, fault, tally)
+        elif verdict.seconds > LIMIT_SECONDS / 2:
+            _keep_failure(
+                failures, f"slow-{tally.inputs}", name, data, f"took {verdict.seconds:.1f} s", Tally()
+            )
         elif verdict.signature not in seen and len(seeds) < _MOST_KEPT:
             seen.add(verdict.signature)
             seeds.append(Seed(name, data))

@@ -36,6 +36,7 @@ _CHANGES = {
     "sqlite3.connect": 1,
 }
 _IMPORTING = "<frozen importlib"
+_FORMATTING = "/traceback.py"  # which compiles the lines that it marks in a fault
 
 
 class Guard:
@@ -89,7 +90,10 @@ class Guard:
             outside = bool(writes) and not isinstance(path, int) and not self._inside(path)
             return f"open of {path!r} for writing ({mode})" if outside else None
         if event in _CHANGES:
-            outside = any(not self._inside(path) for path in arguments[: _CHANGES[event]])
+            paths, beside = arguments[: _CHANGES[event]], arguments[-1]
+            if len(arguments) > len(paths) and isinstance(beside, int) and beside >= 0:
+                paths = tuple(os.path.join(os.readlink(f"/proc/self/fd/{beside}"), path) for path in paths)
+            outside = any(not self._inside(path) for path in paths)
             return f"{event} {arguments!r:.200}" if outside else None
         return None
 
@@ -105,7 +109,7 @@ class Guard:
         frame: FrameType | None = sys._getframe(3)
         while frame is not None:
             name = frame.f_code.co_filename
-            if name.startswith(_IMPORTING) or name.endswith(self._generates):
+            if name.startswith(_IMPORTING) or name.endswith((_FORMATTING, *self._generates)):
                 return True
             frame = frame.f_back
         return False

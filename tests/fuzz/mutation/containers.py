@@ -116,7 +116,7 @@ def mutate_safetensors(random: Random, data: bytes, others: Sequence[bytes]) -> 
         tensors = [name for name in header if name != "__metadata__"]
         metadata = header.get("__metadata__") or {}
         names = [name for name, value in metadata.items() if isinstance(value, str)]
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return mutate_bytes(random, data, others)
     body = data[_LENGTH + length :]
     kind = random.random()

@@ -7,6 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import torchvision.datasets.folder  # noqa: F401 - seconds of importing, before the clock runs
 
 from arsvd.data import DataError, cifar, imagefolder, mnist
 from tests.fuzz.contract import Seed, Target

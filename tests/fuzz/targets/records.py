@@ -92,7 +92,7 @@ def _read_state(path: Path) -> None:
     state = read_state(path.parent)
     if state is not None:
         state.check_here(path.parent)
-        _ = state.running, f"{state.address} {state.dashboard}".encode(), state.token_path.is_file()
+        _ = state.running, f"{state.address} {state.dashboard} {state.token_path}".encode()
 
 
 _PLAIN = partial(

@@ -166,6 +166,8 @@ def _place(folder: Path, name: str) -> Path:
     (sweep / "members").mkdir(parents=True)
     for file, data in _files().items():
         (sweep / file).write_bytes(data)
+    if name.startswith("members/"):
+        (sweep / FRONT).unlink()  # a sweep that has not ended shows what its members come to
     return sweep / name
 
 
