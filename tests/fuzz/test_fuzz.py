@@ -1,6 +1,7 @@
 """Every reader, for a few seconds: the short form of the fuzz targets."""
 
 import os
+import threading
 import warnings
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzz.contract import Target, judge, judge_file, targets
 
 TARGETS = targets()
+_PATIENCE_SECONDS = 3.0
 
 
 def test_there_is_a_target_for_every_reader() -> None:
@@ -85,6 +87,11 @@ def _nothing(path: Path) -> None:
     """Leave the place empty."""
 
 
+def _let_go(path: Path) -> None:
+    if path.is_fifo():
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+
+
 INSTEAD = {"pipe": _pipe, "folder": _folder, "loop": _loop, "device": _endless, "nothing": _nothing}
 
 
@@ -95,5 +102,10 @@ def test_what_is_no_file_is_refused_and_not_waited_for(target: Target, instead: 
     if path.exists():
         path.unlink()
     INSTEAD[instead](path)
+    # a thread that waits for a pipe would keep the test from ending: let it go, and see that it waited
+    release = threading.Timer(_PATIENCE_SECONDS, _let_go, [path])
+    release.start()
     verdict = judge_file(target, path)
+    release.cancel()
     assert verdict.fault is None, verdict.fault
+    assert verdict.seconds < _PATIENCE_SECONDS
