@@ -16,7 +16,7 @@ import pytest
 from mlflow_server import ServerError
 from mlflow_server.ui import browse
 
-# Stands in for `python -m mlflow server`: takes the same arguments and does what a test wants.
+# Stands in for `python -m mlflow_server.child server`: takes the same arguments and does what a test wants.
 STUB = """#!{python}
 import http.server, os, sys, time
 port = int(sys.argv[sys.argv.index("--port") + 1])
@@ -145,7 +145,7 @@ def test_a_server_that_says_much_goes_on_answering(
     with browse("sqlite:///x", "files", 0) as server:
         for _ in range(3):  # a megabyte to stderr each time, more than any pipe holds
             said = get(f"{server.address}/health")
-    assert said.startswith("-m mlflow server --app-name arsvd --host 127.0.0.1 --port ")
+    assert said.startswith("-m mlflow_server.child server --app-name arsvd --host 127.0.0.1 --port ")
     assert "--default-artifact-root files" in said
     assert "sqlite" not in said  # a database's address may hold a password, and everyone reads command lines
     assert group_is_gone(stub[0])
