@@ -102,7 +102,8 @@ def _prepare(uri: str, tables: Tables) -> None:
             if found != head:
                 _change(database, path, tables)
     except (sqlite3.Error, SQLAlchemyError, OSError) as error:
-        raise ServerError(f"the database {path} cannot be opened or written ({error})") from None
+        remedy = "; end the process that holds it" if "locked" in str(error) else ""
+        raise ServerError(f"the database {path} cannot be opened or written ({error}){remedy}") from None
 
 
 def _change(database: sqlite3.Connection, path: Path, tables: Tables) -> None:
