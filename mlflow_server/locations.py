@@ -2,8 +2,8 @@
 
 MLflow takes the place of an experiment's files from whoever creates the experiment, and that may be anyone
 with an account; by it the server would write any file of the user that runs it. The stores here are MLflow's
-own, and refuse such places by whatever route they come. What is in the database already, as in the embedded
-store, is left alone.
+own, and refuse such places by whatever route they come. Places that a database holds already are those of the
+embedded store, which `arsvd ui` shows; a server that passes files through has none, and opens none.
 """
 
 import re
@@ -22,14 +22,17 @@ _PROXIED = "mlflow-artifacts:"
 _SOURCES = ("", "file", "mlflow-artifacts", "models", "runs")
 # Tags by which a trace says where the server reads.
 _PLACES = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation", "mlflow.trace.spansLocation")
+_TAG = "mlflow.traceTag."
 _LEAVES = re.compile(r"[\\\x00-\x1f]|(^|[/:])\.\.($|/)")
 
 
 def guard_stores() -> None:
-    """Let the server of this process use the stores below; call it before any request."""
+    """Let the server of this process keep to its artifacts; call it before any request."""
     for scheme in DATABASE_ENGINES:
         handlers._tracking_store_registry.register(scheme, _GuardedTracking)
         handlers._model_registry_store_registry.register(scheme, _GuardedModels)
+    if handlers._is_serving_proxied_artifacts():
+        handlers._get_artifact_repository_for_uri = _refuse_repository
 
 
 def check_location(location: str | None) -> None:
@@ -66,6 +69,13 @@ def check_source(source: str | None) -> None:
         )
 
 
+def _refuse_repository(location: str) -> None:
+    raise _refusal(
+        f"the files at {location[:200]!r} are outside the server's artifacts: "
+        "look at them on their own machine, with `arsvd ui`"
+    )
+
+
 class _GuardedTracking(TrackingStore):
     def __init__(self, store_uri: str, artifact_uri: str) -> None:
         super().__init__(store_uri, artifact_uri)
@@ -77,6 +87,11 @@ class _GuardedTracking(TrackingStore):
     def start_trace(self, trace_info: Any) -> Any:
         _check_trace(trace_info.trace_id, trace_info.tags)
         return super().start_trace(trace_info)
+
+    def log_spans(self, location: str, spans: list[Any], tracking_uri: str | None = None) -> Any:
+        for span in spans:  # the root's attributes become tags of the trace
+            _check_trace(span.trace_id, [key.removeprefix(_TAG) for key in span.attributes])
+        return super().log_spans(location, spans, tracking_uri)
 
     def set_trace_tag(self, trace_id: str, key: str, value: str) -> Any:
         _check_trace(trace_id, [key])
@@ -91,8 +106,10 @@ class _GuardedTracking(TrackingStore):
     def deprecated_end_trace_v2(
         self, request_id: str, timestamp_ms: int, status: Any, request_metadata: Any, tags: Mapping[str, str]
     ) -> Any:
-        _check_trace(request_id, tags)
-        return super().deprecated_end_trace_v2(request_id, timestamp_ms, status, request_metadata, tags)
+        own = {
+            key: value for key, value in tags.items() if key not in _PLACES
+        }  # old clients send all of them
+        return super().deprecated_end_trace_v2(request_id, timestamp_ms, status, request_metadata, own)
 
 
 class _GuardedModels(ModelStore):

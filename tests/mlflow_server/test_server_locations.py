@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from mlflow_server.application import shut_service
 from mlflow_server.locations import check_location, check_source
@@ -148,9 +152,20 @@ def ask(server: Any, method: str, path: str, body: object = None) -> tuple[int, 
     return server.ask(path, method, None if body is None else json.dumps(body), user=READER)
 
 
+def spans(attributes: dict[str, str]) -> bytes:
+    """Return a trace of one span as OpenTelemetry's clients send it."""
+    span = Span(trace_id=bytes([len(attributes)] * 16), span_id=b"12345678", name="x")
+    span.start_time_unix_nano, span.end_time_unix_nano = 1, 2
+    for key, value in attributes.items():
+        span.attributes.append(KeyValue(key=key, value=AnyValue(string_value=value)))
+    return ExportTraceServiceRequest(
+        resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])]
+    ).SerializeToString()
+
+
 def test_a_reader_writes_and_reads_nowhere_else(server: Any, reader: MlflowClient, tmp_path: Path) -> None:
     place = tmp_path / "outside"
-    for number, location in enumerate(OUTSIDE[::3]):  # every one is tried above
+    for number, location in enumerate(OUTSIDE[::5]):  # every one is tried above
         body = {"name": f"e{number}", "artifact_location": location.replace("{place}", str(place))}
         prefix = ("/api", "/ajax-api")[number % 2]
         status, text = ask(server, "POST", f"{prefix}/2.0/mlflow/experiments/create", body)
@@ -161,9 +176,8 @@ def test_a_reader_writes_and_reads_nowhere_else(server: Any, reader: MlflowClien
     run = reader.create_run(own).info.run_id
     reader.create_registered_model("own")
     for source in ("file:///etc", "/etc", "http://127.0.0.1:1/x", "s3://b/x", "mlflow-artifacts:/../x"):
-        for more in ({}, {"run_id": run}):
-            body = {"name": "own", "source": source, **more}
-            assert ask(server, "POST", f"{API}/model-versions/create", body)[0] == 400, source
+        body = {"name": "own", "source": source, "run_id": run}
+        assert ask(server, "POST", f"{API}/model-versions/create", body)[0] == 400, source
 
     trace = {
         "trace_id": "tr-1",
@@ -191,6 +205,26 @@ def test_a_reader_writes_and_reads_nowhere_else(server: Any, reader: MlflowClien
         "tags": [{"key": "mlflow.artifactLocation", "value": "file:///etc"}],
     }
     assert ask(server, "POST", f"{API}/traces", body)[0] == 400
+
+    status, text = ask(server, "POST", f"{API}/traces", {"experiment_id": own, "timestamp_ms": 1})
+    begun = json.loads(text)["trace_info"]
+    ended = {"timestamp_ms": 2, "status": "OK", "tags": body["tags"]}
+    status, text = ask(server, "PATCH", f"{API}/traces/{begun['request_id']}", ended)
+    kept = {tag["key"]: tag["value"] for tag in json.loads(text)["trace_info"]["tags"]}
+    assert kept["mlflow.artifactLocation"].startswith("mlflow-artifacts:/")
+
+    for attribute, status in (
+        ("mlflow.traceTag.mlflow.artifactLocation", 400),
+        ("mlflow.traceTag.team", 200),
+    ):
+        sent = requests.post(
+            f"{server.address}/v1/traces",
+            spans({attribute: '"file:///etc"'}),
+            headers={"Content-Type": "application/x-protobuf", "x-mlflow-experiment-id": own},
+            auth=READER,
+            timeout=60,
+        )
+        assert sent.status_code == status, sent.text
 
     for spelled in ("%2e%2e/x", "%252e%252e/x"):
         for folder in ("/api/2.0/mlflow-artifacts/artifacts/", "/ajax-api/2.0/mlflow-artifacts/artifacts/"):
@@ -238,3 +272,21 @@ def test_what_an_account_is_for_still_works(server: Any, reader: MlflowClient, t
             assert made.version in (1, "1")
     (kept,) = server.data.glob("artifacts/*/*/artifacts/front.html")
     assert kept.read_text() == "the front"
+
+
+def test_a_place_that_is_in_the_database_already_is_not_opened(server: Any, tmp_path: Path) -> None:
+    """As an account could leave it in a server of an earlier release."""
+    place = tmp_path / "planted"
+    place.mkdir()
+    store = MlflowClient(f"sqlite:///{server.data / 'mlflow.db'}")
+    run = store.create_run(store.create_experiment("planted", place.as_uri())).info
+    (tmp_path / "planted" / run.run_id / "artifacts").mkdir(parents=True)
+    (tmp_path / "planted" / run.run_id / "artifacts" / "secret").write_text("a secret")
+    for method, path in (
+        ("POST", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run.run_id}&path=x"),
+        ("GET", f"/get-artifact?run_uuid={run.run_id}&path=secret"),
+        ("GET", f"/api/2.0/mlflow/artifacts/list?run_id={run.run_id}"),
+    ):
+        status, text = server.ask(path, method, "x" if method == "POST" else None, user=server.admin)
+        assert (status, "outside the server's artifacts" in text) == (400, True), text
+    assert [path.name for path in place.rglob("*") if path.is_file()] == ["secret"]
