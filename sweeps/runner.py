@@ -13,7 +13,7 @@ from sweeps.ledger import Ledger
 from sweeps.lock import hold
 from sweeps.mending import mended_study, whole_members
 from sweeps.preparing import Prepared, ResumeError
-from sweeps.progress import Progress, Quiet
+from sweeps.progress import Progress, Quiet, data_lines
 from sweeps.publishing import open_run
 from sweeps.records import FAILED, Front
 from sweeps.resources import TrialResources, fit_resources, room
@@ -92,6 +92,8 @@ def run_sweep(prepared: Prepared, progress: Progress | None = None) -> SweepOutc
     if not ray.is_initialized():
         raise RuntimeError("Ray is not running in this process: call ray.init() first")
     progress = progress or Quiet()
+    for line in data_lines(prepared.dataset):
+        progress.note(line)
     _fit(prepared, prepared.config.search.trials)  # refused before there is a trace of the sweep
     ledger = prepared.ledger or Ledger.create(
         prepared.home, prepared.config, prepared.dataset, prepared.reference, study_place(prepared.home)

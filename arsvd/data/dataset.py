@@ -94,6 +94,7 @@ class Dataset:
         notes: What was read, left out and changed, one sentence each, for people.
         scale: Level in the source's files that is 1.0 in a model's input: 255, unless they have more than 8
             bits.
+        origin: Something that tells apart data sets of one name that come from two places.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Dataset:
     hash: str
     notes: tuple[str, ...] = ()
     scale: float = 255.0
+    origin: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -137,7 +139,7 @@ class Dataset:
 
         Returns:
             `<split>_images` and `<split>_labels` for train, validation and test; the other fields by name,
-            but for `notes` and `scale`, which no training needs.
+            but for `notes`, `scale` and `origin`, which no training needs.
         """
         values: dict[str, Any] = {
             "name": self.name,

@@ -1,10 +1,11 @@
 """What the registry holds of one data set, and the choice among it."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from sweeps.names import plain
 
 if TYPE_CHECKING:
     from sweeps.records import FrontPoint
@@ -140,9 +141,9 @@ def registered_name(dataset: str) -> str:
     """Return the registered model of a data set: `arsvd-<dataset>`, fit for an address.
 
     Args:
-        dataset: the data set's name; characters that an address cannot hold become hyphens.
+        dataset: the data set's name; what is no letter of any script and no digit becomes hyphens.
     """
-    return "arsvd-" + re.sub(r"[^A-Za-z0-9._-]+", "-", dataset)
+    return "arsvd-" + plain(dataset)
 
 
 def ranks_text(ranks: Sequence[int | None]) -> str:
