@@ -221,6 +221,7 @@ def _finish(
         test_accuracy=test,
         sha256=sha256,
         model_id=model.model_id,
+        scale=data.scale,
     )
     return _register(client, model, run_id, facts, front)
 

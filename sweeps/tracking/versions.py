@@ -19,6 +19,9 @@ _TOLERANCE = 1e-9
 PROGRAM_PATH, WEIGHTS_PATH = "data/model.pt2", "extra_files/model.safetensors"
 
 
+BYTE = 255.0  # the level that is 1.0 in a model's input, for images of 8 bits
+
+
 class NoModelError(LookupError):
     """No registered model is what was asked for. The message says what the closest one has."""
 
@@ -45,6 +48,7 @@ class RegisteredVersion:
         test_accuracy: in [0, 1]; None where it was not measured.
         sha256: of its safetensors file, in hex.
         model_id: the logged model that it is a version of.
+        scale: the level in the data's files that is 1.0 in its input.
     """
 
     name: str
@@ -63,6 +67,7 @@ class RegisteredVersion:
     test_accuracy: float | None
     sha256: str
     model_id: str
+    scale: float = BYTE
 
     @property
     def uri(self) -> str:
@@ -95,6 +100,8 @@ class RegisteredVersion:
             "sha256": self.sha256,
             "arsvd.model_id": self.model_id,
         }
+        if self.scale != BYTE:
+            tags["scale"] = repr(self.scale)
         if self.test_accuracy is not None:
             tags["test_accuracy"] = repr(self.test_accuracy)
         return tags
@@ -125,6 +132,7 @@ class RegisteredVersion:
                 test_accuracy=None if test is None else _share(test),
                 sha256=tags["sha256"],
                 model_id=tags["arsvd.model_id"],
+                scale=float(tags.get("scale", BYTE)),
             )
         except KeyError as error:
             raise ValueError(f"version {version} of {name!r} has no tag {error.args[0]!r}") from None

@@ -103,7 +103,7 @@ def test_versions_of_earlier_releases_tell_their_classes(
     client: MlflowClient, data: ModelData, front, models
 ) -> None:  # type: ignore[no-untyped-def]
     run_id = SweepWriter(client).start(data_hash=data.hash, **START)
-    one = replace(front, points=front.points[:1])
+    one, data = replace(front, points=front.points[:1]), replace(data, scale=4095.0)
     log_front(client, run_id, one, lambda entry: models[entry.key], data)
     for tag in (CLASSES_TAG, ORIGIN_TAG):
         client.delete_registered_model_tag("arsvd-digits", tag)
@@ -113,6 +113,7 @@ def test_versions_of_earlier_releases_tell_their_classes(
         check_name(client, replace(data, hash=HASHES["new"], classes=letters))
     claim_name(client, replace(data, hash=HASHES["new"]))
     assert client.get_registered_model("arsvd-digits").tags[CLASSES_TAG].startswith('["0", "1"')
+    assert find_best("digits", max_params=10**6).scale == 4095.0
 
 
 @pytest.mark.parametrize("name", ["猫と犬", "кошки", "हिन्दी", "chats-été"])
