@@ -92,8 +92,6 @@ def run_sweep(prepared: Prepared, progress: Progress | None = None) -> SweepOutc
     if not ray.is_initialized():
         raise RuntimeError("Ray is not running in this process: call ray.init() first")
     progress = progress or Quiet()
-    for line in data_lines(prepared.dataset):
-        progress.note(line)
     _fit(prepared, prepared.config.search.trials)  # refused before there is a trace of the sweep
     ledger = prepared.ledger or Ledger.create(
         prepared.home, prepared.config, prepared.dataset, prepared.reference, study_place(prepared.home)
@@ -130,6 +128,8 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress) -> SweepOutcome
         standing.left,
         partial(room, features=dataset.features, classes=len(dataset.classes)) if resources.alike else None,
     )
+    for line in data_lines(dataset):
+        progress.note(line)
     progress.note(f"sweep {ledger.facts.id}: {_plan_text(len(records), searcher.members, resources)}")
     with Exporters() as exporters, _sweep_run(prepared, ledger) as (writer, worker):
         session = Session(ledger, config.search.trials, config.select.max_drop, writer, worker, progress)

@@ -63,10 +63,7 @@ def check_name(client: "MlflowClient", data: Described) -> None:
         model = _registered(client, registered_name(data.name))
         conflict = None if model is None else _conflict(client, model, data)
     if conflict is not None:
-        raise NameTakenError(
-            f"{conflict}. Give this data set a name of its own, or say that it is the same one: "
-            "dataset.label=NAME"
-        )
+        raise NameTakenError(f"{conflict}. Give this data set a name of its own: dataset.label=NAME")
 
 
 def claim_name(client: "MlflowClient", data: Described) -> None:
@@ -124,7 +121,8 @@ def _conflict(client: "MlflowClient", model: "RegisteredModel", data: Described)
     if data.origin and origin is not None and origin != data.origin:
         return (
             f"the registered model {model.name} stands for other images, from another place, of the same "
-            f"classes, {_listed(data.classes)}"
+            f"classes, {_listed(data.classes)}; a sweep with dataset.label={data.name} says that they belong "
+            "together"
         )
     return None
 
