@@ -1,0 +1,118 @@
+"""How much of a model its factorised layers are: numbers and multiplications."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from arsvd.calls import layer_input
+from arsvd.modes import evaluation_mode
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a model the layers of its spectra are, as the model stands.
+
+    Attributes:
+        params: numbers stored by these layers.
+        model_params: numbers stored by the whole model.
+        macs: multiplications in these layers for one input row of the model, at all positions that the row
+            has; None where the model could not be run.
+        model_macs: multiplications in the whole model for one input row; None where it could not be run.
+        skipped: the linear layers that stay dense whatever a plan says, each with the reason.
+    """
+
+    params: int
+    model_params: int
+    macs: float | None = None
+    model_macs: float | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def params_share(self) -> float:
+        """The share of the model's numbers, in [0, 1]."""
+        return self.params / self.model_params if self.model_params else 0.0
+
+    @property
+    def macs_share(self) -> float | None:
+        """The share of the model's multiplications, in [0, 1]; None where they were not counted."""
+        if self.macs is None or not self.model_macs:
+            return None
+        return self.macs / self.model_macs
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Coverage":
+        """Rebuild a coverage from the JSON of a plan.
+
+        Raises:
+            TypeError: the values are of another kind.
+        """
+        skipped = tuple((str(name), str(reason)) for name, reason in values.get("skipped", ()))
+        return cls(**{**values, "skipped": skipped})
+
+
+def counted_macs(
+    model: nn.Module, layers: Mapping[str, nn.Linear], example: Tensor | None
+) -> tuple[float, float] | None:
+    """Count the multiplications of matrix products, convolutions and attention for one input row.
+
+    Args:
+        model: it is run once, in evaluation mode.
+        layers: name to layer.
+        example: inputs (rows, …); None where there are none.
+
+    Returns:
+        Multiplications in the layers and in the whole model; None where it could not be run.
+    """
+    if example is None or len(example) == 0:
+        return None
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton
+
+    inside = 0
+
+    def count(layer: nn.Linear, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        nonlocal inside
+        inside += layer_input(arguments, keywords).numel() * layer.out_features
+
+    handles = [layer.register_forward_pre_hook(count, with_kwargs=True) for layer in layers.values()]
+    counter = FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS)
+    try:
+        with _fused_kernels_off(model), evaluation_mode(model), torch.no_grad(), counter:
+            model(example)
+    except Exception:  # whatever a model has that the counter cannot run: its plan is as good without
+        return None
+    finally:
+        for handle in handles:
+            handle.remove()
+    # not below the layers' own: an operation that the counter does not know counts as none
+    return inside / len(example), max(inside, counter.get_total_flops() / 2) / len(example)
+
+
+@contextmanager
+def _fused_kernels_off(model: nn.Module) -> Iterator[None]:
+    """Have attention and recurrent layers computed in parts that are counted, which fused kernels are not."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
+
+
+def _times_vector(matrix: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * matrix[0] * matrix[1]
+
+
+def _added_times_vector(_: Any, matrix: Sequence[int], *__: Any, **___: Any) -> int:
+    return _times_vector(matrix)
+
+
+# products that torch's own table lacks
+_VECTOR_PRODUCTS = {torch.ops.aten.mv: _times_vector, torch.ops.aten.addmv: _added_times_vector}
