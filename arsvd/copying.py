@@ -178,6 +178,10 @@ class _Reads(TorchDispatchMode):
         self._places = places
         self.found: set[int] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch._dynamo is imported, which takes a second
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for value in pytree.tree_leaves((args, kwargs)):
             if isinstance(value, Tensor) and (place := _place(value)) in self._places:

@@ -1,6 +1,6 @@
 """How much of a model its factorised layers are: numbers and multiplications."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from arsvd.calls import layer_input
 from arsvd.modes import evaluation_mode
+from arsvd.stacking import dense_chain
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,19 @@ def counted_macs(
     """Count the multiplications of matrix products, convolutions and attention for one input row.
 
     Args:
-        model: it is run once, in evaluation mode.
+        model: it is run once, in evaluation mode, if its structure does not tell.
         layers: name to layer.
         example: inputs (rows, …); None where there are none.
 
     Returns:
-        Multiplications in the layers and in the whole model; None where it could not be run.
+        Multiplications in the layers and in the whole model; None where the model could not be run.
     """
+    if (chain := dense_chain(model)) is not None:
+        # known without running it, and the models of sweeps are such chains
+        overall = sum(layer.weight.numel() for layer in chain.values())
+        return float(sum(layer.weight.numel() for layer in layers.values())), float(overall)
     if example is None or len(example) == 0:
         return None
-    from torch.utils.flop_counter import FlopCounterMode  # it imports triton
-
     inside = 0
 
     def count(layer: nn.Linear, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -79,9 +83,8 @@ def counted_macs(
         inside += layer_input(arguments, keywords).numel() * layer.out_features
 
     handles = [layer.register_forward_pre_hook(count, with_kwargs=True) for layer in layers.values()]
-    counter = FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS)
     try:
-        with _fused_kernels_off(model), evaluation_mode(model), torch.no_grad(), counter:
+        with _fused_kernels_off(model), evaluation_mode(model), torch.no_grad(), _Operations() as operations:
             model(example)
     except Exception:  # whatever a model has that the counter cannot run: its plan is as good without
         return None
@@ -89,7 +92,40 @@ def counted_macs(
         for handle in handles:
             handle.remove()
     # not below the layers' own: an operation that the counter does not know counts as none
-    return inside / len(example), max(inside, counter.get_total_flops() / 2) / len(example)
+    return inside / len(example), max(inside, operations.flops / 2) / len(example)
+
+
+class _Operations(TorchDispatchMode):
+    """Sums what the operations meanwhile cost, by torch's own table.
+
+    torch's `FlopCounterMode` does it too, and imports torch._dynamo for it, which takes a second.
+
+    Attributes:
+        flops: two for each multiplication.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        from torch.utils.flop_counter import flop_registry, shape_wrapper  # imports triton
+
+        own = {packet: shape_wrapper(formula) for packet, formula in _VECTOR_PRODUCTS.items()}
+        self._formulas: dict[Any, Callable[..., int]] = {**flop_registry, **own}
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = self._formulas.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if result is NotImplemented else result
+        result = func(*args, **kwargs)
+        self.flops += formula(*args, **kwargs, out_val=result)
+        return result
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arsvd.batches import calibration_batches
+from arsvd.coverage import counted_macs
 from arsvd.curvature import PROBES, TEMPERATURE, LabelDraws, damped
 from arsvd.layers import linear_layers
 from arsvd.spectrum import Spectra, Spectrum, chosen_basis, joined, output_spectra, weight_spectra
@@ -64,9 +65,8 @@ def pack_spectra(
     for start in range(0, len(chains), members):
         found += _factorised(chains[start : start + members], batches, basis)
     return [
-        # a chain has no other multiplications than its layers'
-        joined(model, basis, layers, macs=2 * (float(sum(spectrum.macs(None) for spectrum in layers)),))
-        for model, layers in zip(models, found, strict=True)
+        joined(model, basis, layers, macs=counted_macs(model, chain, None))
+        for model, chain, layers in zip(models, chains, found, strict=True)
     ]
 
 
