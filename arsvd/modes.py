@@ -72,6 +72,8 @@ def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
                 change(own, "_compiled_call_impl", None)
             if (original := getattr(own.get("forward"), _COMPILED, None)) is not None:
                 change(own, "forward", original)
+                while not isinstance(original, MethodType) and hasattr(original, "__wrapped__"):
+                    original = original.__wrapped__  # torch wraps the methods of its own classes once more
                 if isinstance(original, MethodType) and original.__func__ is type(module).forward:
                     del own["forward"]
             compiled = compiled or any(callable(v) and hasattr(v, _COMPILED) for v in own.values())

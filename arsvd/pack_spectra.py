@@ -14,6 +14,7 @@ from arsvd.batches import calibration_batches
 from arsvd.coverage import counted_macs
 from arsvd.curvature import PROBES, TEMPERATURE, LabelDraws, damped
 from arsvd.layers import linear_layers
+from arsvd.modes import inner
 from arsvd.spectrum import Spectra, Spectrum, chosen_basis, joined, output_spectra, weight_spectra
 from arsvd.stacking import dense_chain, kind_of, stacked_layers
 
@@ -78,7 +79,7 @@ def _chains(models: Sequence[nn.Module]) -> list[Chain]:
             raise ValueError(
                 f"model {position} is no dense MLP in float32 or float64; arsvd.spectra factorises it alone"
             )
-        if list(linear_layers(model)) != list(chain):
+        if list(linear_layers(inner(model))) != list(chain):
             raise ValueError(
                 f"model {position} has layers that stay dense, such as tied ones; "
                 f"arsvd.spectra factorises it alone"
