@@ -16,6 +16,7 @@ _HOOKS = tuple(name for name in vars(nn.Module()) if "hook" in name)
 _CALLABLE_HOOKS = tuple(name for name in _HOOKS if name.endswith("_hooks"))
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 _CALL = ("__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward")
+_SET_ON_INSTANCES = frozenset(("forward", *_CALL))
 _OWN = frozenset(vars(nn.Linear(1, 1))) | {"_compiled_call_impl"}
 _RESERVED = frozenset(dir(LowRankLinear(1, 1, 1))) | {"truncation"}  # that of `arsvd.truncation`
 # what a hook names that reads or changes the numbers of its layer, which factors would hide from it
@@ -49,9 +50,10 @@ def has_extras(module: nn.Module) -> bool:
 
 
 def _call_is_replaced(module: nn.Module) -> bool:
-    return any(name in vars(module) for name in ("forward", *_CALL)) or any(
-        getattr(type(module), name) is not getattr(nn.Module, name) for name in _CALL
-    )
+    if not _SET_ON_INSTANCES.isdisjoint(vars(module)):
+        return True
+    kind = type(module)
+    return any(getattr(kind, name) is not getattr(nn.Module, name) for name in _CALL)
 
 
 def layer_input(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:

@@ -71,9 +71,7 @@ def counted_macs(
         Multiplications in the layers and in the whole model; None where the model could not be run.
     """
     if (chain := dense_chain(model)) is not None:
-        # known without running it, and the models of sweeps are such chains
-        overall = sum(layer.weight.numel() for layer in chain.values())
-        return float(sum(layer.weight.numel() for layer in layers.values())), float(overall)
+        return chain_macs(layers, chain)  # known without running it, and the models of sweeps are such
     if example is None or len(example) == 0:
         return None
     inside = 0
@@ -93,6 +91,12 @@ def counted_macs(
             handle.remove()
     # not below the layers' own: an operation that the counter does not know counts as none
     return inside / len(example), max(inside, operations.flops / 2) / len(example)
+
+
+def chain_macs(layers: Mapping[str, nn.Linear], chain: Mapping[str, nn.Linear]) -> tuple[float, float]:
+    """Count as `counted_macs` does for a model that `arsvd.stacking.dense_chain` knows."""
+    own, overall = (sum(layer.weight.numel() for layer in each.values()) for each in (layers, chain))
+    return float(own), float(overall)
 
 
 class _Operations(TorchDispatchMode):

@@ -159,14 +159,15 @@ def _owners(model: nn.Module) -> dict[int, list[tuple[str, str]]]:
 
 
 def _tie(name: str, layer: nn.Linear, owners: dict[int, list[tuple[str, str]]]) -> str | None:
-    for kind, parameter in layer.named_parameters():
+    for kind, parameter in layer._parameters.items():
+        if parameter is None or len(owners[id(parameter)]) == 1:
+            continue
         others = [
             path if own == kind else f"{path}.{own}".strip(".")
             for path, own in owners[id(parameter)]
             if (path, own) != (name, kind)
         ]
-        if others:
-            return f"its {kind} is tied to {', '.join(others)}"
+        return f"its {kind} is tied to {', '.join(others)}"
     return None
 
 

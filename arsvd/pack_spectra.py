@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arsvd.batches import calibration_batches
-from arsvd.coverage import counted_macs
+from arsvd.coverage import chain_macs
 from arsvd.curvature import PROBES, TEMPERATURE, LabelDraws, damped
 from arsvd.layers import linear_layers
 from arsvd.modes import inner
@@ -66,7 +66,7 @@ def pack_spectra(
     for start in range(0, len(chains), members):
         found += _factorised(chains[start : start + members], batches, basis)
     return [
-        joined(model, basis, layers, macs=counted_macs(model, chain, None))
+        joined(model, basis, layers, macs=chain_macs(chain, chain))
         for model, chain, layers in zip(models, chains, found, strict=True)
     ]
 
