@@ -90,6 +90,9 @@ def carry(old: nn.Module, new: nn.Module) -> None:
     for name, value in vars(old).items():
         if name in _HOOKS:  # taken off: the same dictionary in both would be changed in both
             vars(new)[name], vars(old)[name] = value, None if value is None else type(value)()
+            for hook in value.values() if isinstance(value, dict) else ():
+                if isinstance(hook, torch_module._WrappedHook) and hook.with_module:
+                    hook.module = weakref.ref(new)
         elif name not in _OWN:
             vars(new)[name] = value
 
@@ -171,6 +174,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 def _words(hook: Any) -> set[str]:
     """Return the names and strings in the code of a hook."""
+    hook = hook.hook if isinstance(hook, torch_module._WrappedHook) else hook
     while isinstance(hook, partial | MethodType):
         hook = hook.func if isinstance(hook, partial) else hook.__func__
     if not isinstance(hook, FunctionType):
@@ -183,6 +187,7 @@ def _words(hook: Any) -> set[str]:
 
 
 def _name(hook: Any) -> str:
+    hook = hook.hook if isinstance(hook, torch_module._WrappedHook) else hook
     while isinstance(hook, partial):
         hook = hook.func
     return str(getattr(hook, "__name__", type(hook).__name__))

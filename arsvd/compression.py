@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arsvd.calls import carry
-from arsvd.copying import check_copy, copied, own_example
+from arsvd.copying import ExampleError, check_copy, copied, own_example
 from arsvd.layers import linear_layers, replace_layer
 from arsvd.lowrank import LowRankLinear
 from arsvd.modes import unwrapped
@@ -76,10 +76,15 @@ def compress(model: nn.Module, spectra: Spectra, plan: Plan, example: Tensor | N
         for name, layer in new.items():
             _begin_standing_in(layer, dense[name])
         try:
-            if example is None:
-                example = own_example(plain) if spectra.example is None else spectra.example
             pairs = {name: (layers[name], layer) for name, layer in new.items()}
-            check_copy(plain, small, pairs, [dense[name] for name in new], example)
+            gone = [dense[name] for name in new]
+            kept = own_example(plain) if spectra.example is None else spectra.example
+            try:
+                check_copy(plain, small, pairs, gone, kept if example is None else example)
+            except ExampleError:
+                if example is not None:
+                    raise
+                check_copy(plain, small, pairs, gone, None)  # the model has another dtype or device since
         finally:
             for layer in new.values():
                 _end_standing_in(layer)

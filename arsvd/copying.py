@@ -18,6 +18,11 @@ from arsvd.modes import evaluation_mode
 # Name to a layer of the model and to what takes its place in the copy.
 Pairs = Mapping[str, tuple[nn.Module, nn.Module]]
 _ROUNDINGS = 100.0
+_FAILURES = (RuntimeError, TypeError, IndexError, AttributeError, KeyError)
+
+
+class ExampleError(ValueError):
+    """A model does not take the inputs that its copy was to be checked with."""
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -75,45 +80,63 @@ def check_copy(
         call: runs the copy; by default the copy is called.
 
     Raises:
-        ValueError: the copy depends on the model, leaves layers out that run in the model, or gives other
-            outputs; or it may, and there are no inputs to see it by.
+        ExampleError: the model does not take the inputs.
+        ValueError: the copy depends on the model, leaves layers out that run in the model, fails, or gives
+            other outputs; or it may, and there are no inputs to see it by.
     """
+    kind = type(model).__name__
     if example is None:
         if (doubt := doubts(model, copied, gone)) is not None:
             raise ValueError(
-                f"{doubt}, so a copy of {type(model).__name__} may go on without its new layers. "
+                f"{doubt}, so a copy of {kind} may go on without its new layers. "
                 f"Make it a method of the module, or give calibration or example inputs to see it by"
             )
         return
-    layers = {name: pair[0] for name, pair in pairs.items()}
+    layers, new = ({name: pair[place] for name, pair in pairs.items()} for place in (0, 1))
     reads = _Reads(_storages(model) - _storages(copied))
     with torch.no_grad(), evaluation_mode(model), evaluation_mode(copied):
-        with _Reads(set().union(*map(_storages, layers.values()))) as used:
-            ran, wanted = _watched(model, layers, example)
-        if layers and not (ran or used.found):
+        ran, wanted = _run_model(model, layers, example)
+        try:
+            with reads:
+                ran_copy, got = _watched(call or copied, new, example)
+        except _FAILURES as error:
             raise ValueError(
-                f"{type(model).__name__} uses none of its layers {list(layers)} when it is called, so there "
-                f"is nothing to compress in what it does"
-            )
-        with reads:
-            ran_copy, got = _watched(call or copied, {name: pair[1] for name, pair in pairs.items()}, example)
+                f"a copy of {kind} with its layers replaced fails where the model runs: {error!r}"
+            ) from error
         if reads.found:
             raise ValueError(
-                f"a copy of {type(model).__name__} goes on using {_names(model, reads.found)} of the original"
+                f"a copy of {kind} goes on using {_names(model, reads.found)} of the original"
                 f"{_blame(model, copied, gone)}. Make it a method of the module, so that it is copied with it"
             )
         # walked by hand, the layers of a chain are not called
         if call is None and (idle := sorted(ran - ran_copy)):
             raise ValueError(
-                f"layers {idle} run in {type(model).__name__}, but what replaces them in a copy does not"
+                f"layers {idle} run in {kind}, but what replaces them in a copy does not"
                 f"{_blame(model, copied, gone)}. Refer to them by their names in the module tree alone"
             )
         # a model that draws random numbers, or counts its calls, differs from itself as well
         if not _alike(got, wanted) and _alike(_watched(model, layers, example)[1], wanted):
             raise ValueError(
-                f"a copy of {type(model).__name__} with its layers replaced gives other outputs, although "
-                f"the layers compute the same: its code or a hook depends on more than their calls"
+                f"a copy of {kind} with its layers replaced gives other outputs, although the layers compute "
+                f"the same: its code or a hook depends on more than their calls"
             )
+
+
+def _run_model(model: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> tuple[set[str], Any]:
+    """Call a model and return which of its layers ran, and its outputs; it must use one of them at least."""
+    try:
+        with _Reads(set().union(*map(_storages, layers.values()))) as used:
+            ran, outputs = _watched(model, layers, example)
+    except _FAILURES as error:
+        raise ExampleError(
+            f"the model does not take inputs of shape {tuple(example.shape)} and {example.dtype}: {error}"
+        ) from error
+    if layers and not (ran or used.found):  # code that reads a layer's weight uses it as well
+        raise ValueError(
+            f"{type(model).__name__} uses none of its layers {list(layers)} when it is called, so there is "
+            f"nothing to compress in what it does"
+        )
+    return ran, outputs
 
 
 def doubts(model: nn.Module, copied: nn.Module, gone: Iterable[nn.Module]) -> str | None:

@@ -210,12 +210,12 @@ def spectra(
             skipped |= dict.fromkeys(silent, "it never ran on the calibration inputs")
             found = {name: layer for name, layer in found.items() if name in moments}
             results = _calibrated(plain, found, batches, basis, moments)
-        places = [name for name, _ in plain.named_modules()]
+        places = {name: place for place, (name, _) in enumerate(plain.named_modules())}
         return joined(
             plain,
             basis,
             results,
-            sorted(skipped.items(), key=lambda item: places.index(item[0])),
+            sorted(skipped.items(), key=lambda item: places[item[0]]),
             counted_macs(plain, found, example),
             example,
         )

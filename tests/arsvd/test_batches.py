@@ -203,8 +203,8 @@ INPUTS: dict[str, tuple[Any, str]] = {
     "list of batches": ([X, X], "the inputs must be one tensor, rows first, got a list"),
     "array": (X.numpy(), r"the inputs must be .*: pass torch\.from_numpy\(array\)"),
     "single": (torch.tensor(1.0), "the inputs must be of shape .*, got a single number"),
-    "width": (X[:, :5], r"the model does not take .*inputs of shape \(40, 5\) and torch\.float32: "),
-    "dtype": (X.double(), r"the model does not take .*inputs of shape \(40, 12\) and torch\.float64: "),
+    "width": (X[:, :5], r"the model does not take .*inputs of shape \(\d+, 5\) and torch\.float32: "),
+    "dtype": (X.double(), r"the model does not take .*inputs of shape \(\d+, 12\) and torch\.float64: "),
 }
 
 

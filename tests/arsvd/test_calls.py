@@ -379,7 +379,7 @@ def test_flags_and_order_of_hooks_are_kept() -> None:
     layer.register_full_backward_pre_hook(note("backward pre"))
     layer.register_full_backward_hook(note("backward"))
     layer.register_state_dict_pre_hook(note("saving"))
-    layer._register_load_state_dict_pre_hook(note("loading"))
+    layer.register_load_state_dict_pre_hook(note("loading"))
     spectra = arsvd.spectra(model)
     small = arsvd.compress(model, spectra, at(spectra, (3, None, None)))
     expected = []
@@ -393,7 +393,7 @@ def test_flags_and_order_of_hooks_are_kept() -> None:
     assert [text for text, _ in expected[0]][:5] == ["pre 1", "pre 2", "post 1", "post 2", "always"]
     assert {"backward pre", "backward", "saving", "loading"} <= {text for text, _ in expected[0]}
     assert expected[1] == expected[0]
-    layer.register_forward_hook(note("later"))
+    layer.register_forward_hook(note("later"))  # on the model alone
     seen.clear()
     small(X)
     assert ("later", 3) not in seen
@@ -405,6 +405,26 @@ def test_a_hook_with_a_closure_that_only_records_is_carried_where_inputs_show_it
     model.first.register_forward_hook(lambda m, a, o: model.seen.append(len(o)))
     spectra = arsvd.spectra(model, X)
     assert len(arsvd.compress(model, spectra, at(spectra, (1, 1, 1)))(X)) == len(X)
+
+
+def test_inputs_that_the_model_does_not_take(calibration: Tensor | None) -> None:
+    spectra = arsvd.spectra(Net(), calibration)
+    plan = at(spectra, (1, 1, 1))
+    # the model is of another dtype since: what was kept of the calibration is of no use then, and not needed
+    assert arsvd.compress(Net().double(), spectra, plan)(X.double()).dtype == torch.float64
+    with pytest.raises(ValueError, match=r"the model does not take inputs of shape \(40, 5\) and"):
+        arsvd.compress(Net(), spectra, plan, example=X[:, :5])
+
+
+def test_a_copy_that_fails_is_not_handed_out() -> None:
+    class Reading(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x * self.first._parameters["weight"].sign().sum())
+
+    model = Reading()
+    spectra = arsvd.spectra(model)
+    with pytest.raises(ValueError, match=r"its layers replaced fails where the model runs: KeyError"):
+        arsvd.compress(model, spectra, at(spectra, (1, 1, 1)), example=X)
 
 
 @pytest.fixture
