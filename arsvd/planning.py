@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from arsvd.coverage import Coverage
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
 from arsvd.spectrum import Spectra, Spectrum
@@ -46,6 +47,8 @@ class Plan:
         macs: multiplications of one input row in the planned layers.
         dense_params: numbers stored by the whole model as it is.
         dense_macs: multiplications of one input row in the planned layers as they are.
+        coverage: how much of the model the planned layers are, and which others stay dense; None in plans
+            of before it was kept.
     """
 
     basis: str
@@ -56,6 +59,7 @@ class Plan:
     macs: int
     dense_params: int
     dense_macs: int
+    coverage: Coverage | None = None
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
@@ -85,8 +89,9 @@ class Plan:
         fields = {key: value for key, value in values.items() if key != "version"}
         try:
             layers = tuple(LayerPlan(**layer) for layer in fields.pop("layers"))
-            return cls(layers=layers, **fields)
-        except (KeyError, TypeError) as error:
+            coverage = fields.pop("coverage", None)
+            return cls(layers=layers, coverage=coverage and Coverage.from_dict(coverage), **fields)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"these values are not a plan: {error}") from error
 
 
@@ -149,4 +154,5 @@ def plan(spectra: Spectra, rule: RankRule, multiple: int = 1) -> Plan:
         macs=spectra.macs(guarded),
         dense_params=spectra.params(spectra.dense),
         dense_macs=spectra.macs(spectra.dense),
+        coverage=spectra.coverage,
     )

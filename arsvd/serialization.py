@@ -15,9 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from arsvd.calls import carry, has_extras, obstacle
 from arsvd.layers import replace_layer
 from arsvd.lowrank import LowRankLinear
 from arsvd.mlp import MLP
+from arsvd.modes import unwrapped
 from arsvd.preprocessing import Normalize
 
 FORMAT_VERSION = 1
@@ -71,7 +73,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
     Raises:
         TypeError: the metadata is not JSON-able.
     """
-    state = model.state_dict()
+    with unwrapped(model) as plain:
+        state, architecture, low_rank = plain.state_dict(), _describe(plain), _low_rank_layers(plain)
     tensors: dict[str, Tensor] = {}
     first: dict[tuple[object, ...], str] = {}
     aliases: dict[str, str] = {}
@@ -85,8 +88,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     header = {
         "version": FORMAT_VERSION,
-        "architecture": _describe(model),
-        "low_rank": {n: [m.in_features, m.rank, m.out_features] for n, m in _low_rank_layers(model).items()},
+        "architecture": architecture,
+        "low_rank": {n: [m.in_features, m.rank, m.out_features] for n, m in low_rank.items()},
         "dtypes": sorted({str(t.dtype) for t in tensors.values()}),
         "aliases": aliases,
         "metadata": metadata or {},
@@ -102,11 +105,12 @@ def load(
     Args:
         path: the file.
         into: a model with the original, dense architecture, for models made of parts that this library
-            does not know. It is changed: its compressed layers are replaced and its weights are loaded.
+            does not know. It is changed: its compressed layers are replaced, with the hooks that they have,
+            and its weights are loaded.
         device: where the model goes.
 
     Returns:
-        The model in evaluation mode.
+        The model in evaluation mode; of a compiled one the model inside.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -117,15 +121,21 @@ def load(
     for alias, original in header.get("aliases", {}).items():
         tensors[alias] = tensors[original]
     if into is not None:
-        model = into
-        _make_low_rank(model, header["low_rank"], tensors, path)
-    elif header["architecture"] is None:
+        with unwrapped(into) as model:
+            _make_low_rank(model, header["low_rank"], tensors, path)
+            return _fill(model, header, tensors, path).to(device).eval()
+    if header["architecture"] is None:
         raise ValueError(
             f"{path} holds a model made of parts that only its own code can build: "
             f"pass into=<the original model> to load the weights and ranks into it"
         )
-    else:
-        model = _build(header["architecture"])
+    return _fill(_build(header["architecture"]), header, tensors, path).to(device).eval()
+
+
+def _fill(
+    model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: str | os.PathLike[str]
+) -> nn.Module:
+    """Load weights into a model that has the file's layers."""
     for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
         if name in tensors:
             tensor.data = tensor.data.to(tensors[name].dtype)  # the file's dtypes win, tensor by tensor
@@ -135,7 +145,7 @@ def load(
         raise ValueError(f"{path} does not fit the model: {error}") from error
     for alias, original in header.get("aliases", {}).items():
         _tie(model, alias, original)
-    return model.to(device).eval()
+    return model
 
 
 def rebuildable(model: nn.Module) -> bool:
@@ -212,7 +222,9 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
 
 
 def _describe(module: nn.Module) -> dict[str, Any] | None:
-    """Describe a module in JSON, or return None where a part of it is not in the registry."""
+    """Describe a module in JSON, or return None where a part is not in the registry or has hooks."""
+    if has_extras(module):
+        return None
     for kind, chain in _CHAINS.items():
         if type(module) is chain:
             parts = [[name, _describe(child)] for name, child in module._modules.items() if child is not None]
@@ -265,5 +277,8 @@ def _make_low_rank(
                 f"{path} has a low-rank layer {name!r} of {in_features} -> {out_features}, "
                 f"the model has {old}"
             )
-        bias = f"{name}.bias" in tensors
-        replace_layer(model, old, LowRankLinear(in_features, rank, out_features, bias))
+        if (reason := obstacle(old)) is not None:
+            raise ValueError(f"layer {name!r} of the model cannot become the file's low-rank one: {reason}")
+        new = LowRankLinear(in_features, rank, out_features, f"{name}.bias" in tensors)
+        carry(old, new)
+        replace_layer(model, old, new)

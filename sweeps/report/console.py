@@ -1,5 +1,6 @@
 """What the commands print."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from arsvd import Plan
+from arsvd.coverage import Coverage
+from arsvd.layers import listed
 from sweeps.ledger import Ledger, LedgerError, SweepFacts, sweep_ids
 from sweeps.records import FAILED, Front
 from sweeps.report.table import baseline_table, front_table
@@ -109,8 +112,26 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
         console,
         f"{plan.dense_params:,} -> {plan.params:,} parameters ({plan.ratio:.1f}x), {plan.basis} basis",
     )
+    if plan.coverage is not None:
+        _say(console, coverage_text(plan.coverage, len(plan.layers)))
     line = load or f'arsvd.load("{output}")'
     _say(console, f"saved    {output}; load it with {line}")
+
+
+def coverage_text(coverage: Coverage, layers: int) -> str:
+    """Say in one line how much of a model a plan of so many layers is about, and what stays dense."""
+    share = coverage.macs_share
+    macs = "" if share is None else f", {_percent(share)} of the MACs"
+    text = (
+        f"covers {layers} of {layers + len(coverage.skipped)} linear layers, "
+        f"{_percent(coverage.params_share)} of the numbers{macs}"
+    )
+    return f"{text}; left dense: {listed(coverage.skipped)}" if coverage.skipped else text
+
+
+def _percent(share: float) -> str:
+    # downwards: what is not all must not be called 100 %
+    return f"{math.floor(share * 1000) / 10:.1f} %"
 
 
 def sweep_rows(home: Path | str) -> list[dict[str, Any]]:
