@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from arsvd.endings import SAFETENSORS, check_output, ending
 from arsvd.exported import InputShape, read_exported, write_exported
 from arsvd.serialization import HEADER, load, save
 
@@ -87,23 +88,13 @@ def write_model(
         ValueError: another ending, or the model cannot be exported.
     """
     check_output(path)
-    if Path(path).suffix.lower() == ".safetensors":
+    if ending(path) == SAFETENSORS:
         save(model, path, metadata)
         return
     example = _own_example(model) if example is None else example
     if example is None:
         raise ValueError(f"to write {path}, example inputs of the model are needed, two rows or more")
     write_exported(model, path, example, metadata)
-
-
-def check_output(path: str | os.PathLike[str]) -> None:
-    """Refuse a file name that `write_model` cannot write.
-
-    Raises:
-        ValueError: the ending is not one that is known.
-    """
-    if Path(path).suffix.lower() not in (".safetensors", ".pt2"):
-        raise ValueError(f"a model is written as .safetensors or .pt2, not as {Path(path).name!r}")
 
 
 def _own_example(model: nn.Module) -> Tensor | None:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from arsvd.endings import SAFETENSORS, check_output
 from arsvd.layers import replace_layer
 from arsvd.lowrank import LowRankLinear
 from arsvd.mlp import MLP
@@ -65,12 +66,14 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
         model: any module. One made of the parts that this library knows (linear and low-rank layers, the
             common activations, `nn.Sequential`, `MLP`, `Normalize`) is rebuilt by `load(path)` alone;
             another needs `load(path, into=...)`.
-        path: the file, by custom ending in `.safetensors`.
+        path: the file, ending in `.safetensors`.
         metadata: JSON-able values to keep with it, such as where the model comes from.
 
     Raises:
+        ValueError: the file's name has another ending, or no file can be written there.
         TypeError: the metadata is not JSON-able.
     """
+    check_output(path, (SAFETENSORS,))
     state = model.state_dict()
     tensors: dict[str, Tensor] = {}
     first: dict[tuple[object, ...], str] = {}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd import Plan, RankRule, Ranks, Spectra
+from arsvd.endings import check_output, load_line
 from arsvd.evaluation import Metrics
-from arsvd.foreign import check_output
 from arsvd.serialization import rebuildable
 from sweeps.arrays import read_inputs, read_labelled
 
@@ -120,9 +120,7 @@ def compress_file(
     data = data or Data()
     if target.max_drop is not None and data.labelled is None:
         raise ValueError("--max-drop needs --labelled: without labels no accuracy can be measured")
-    if not output.absolute().parent.is_dir():
-        raise ValueError(f"the folder of {output} does not exist")
-    check_output(output)
+    check_output(output, inputs=(model, data.calibration, data.labelled))
     network = arsvd.read_model(model, None if factory is None else find_factory(factory))
     dtype = next(iter(arsvd.linear_layers(network).values())).weight.dtype
     labelled = None
@@ -144,7 +142,7 @@ def compress_file(
     small = arsvd.compress(network, spectra, plan)
     measured = None if labelled is None else arsvd.evaluate(small, *labelled)
     arsvd.write_model(small, output, None if example is None else example[:8], {"plan": plan.to_dict()})
-    return Compressed(plan, dense, measured, _load_line(small, output))
+    return Compressed(plan, dense, measured, load_line(output, into=not rebuildable(small)))
 
 
 def _smallest(
@@ -171,13 +169,6 @@ def _check_classifier(network: nn.Module, inputs: Tensor) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"labelled data needs a model that gives logits (rows, classes), got {shape}")
-
-
-def _load_line(small: nn.Module, output: Path) -> str:
-    if output.suffix.lower() == ".pt2":
-        return f'torch.export.load("{output}").module()'
-    into = "" if rebuildable(small) else ", into=<the dense model>"
-    return f'arsvd.load("{output}"{into})'
 
 
 def find_factory(name: str) -> Callable[[], nn.Module]:

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from sweeps.cli.errors import InputError, reports_errors
 from sweeps.cli.options import AS_JSON, EXISTING_FILE
+
+if TYPE_CHECKING:
+    from sweeps.tracking import RegisteredVersion
 
 
 @click.command()
@@ -17,7 +21,9 @@ from sweeps.cli.options import AS_JSON, EXISTING_FILE
 )
 @click.option("--max-params", type=int, help="Most accurate with at most this many parameters.")
 @click.option(
-    "--export", type=click.Path(dir_okay=False, path_type=Path), help="Save the model here (.safetensors)."
+    "--export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the model here, .safetensors or .pt2.",
 )
 @AS_JSON
 @reports_errors
@@ -25,24 +31,37 @@ def best(
     dataset: str, max_drop: float | None, max_params: int | None, export: Path | None, as_json: bool
 ) -> None:
     """Say which registered model of a data set is the best, and save it."""
-    import arsvd
+    from arsvd.endings import check_output
     from sweeps.report.console import print_version
-    from sweeps.tracking import connect, find_best
-    from sweeps.tracking.registry import load_version
+    from sweeps.tracking import find_best
 
-    if export is not None and not export.absolute().parent.is_dir():
-        raise InputError(f"the folder of {export} does not exist")
     try:
+        if export is not None:
+            check_output(export)
         version = find_best(dataset, max_drop=max_drop, max_params=max_params)
-        model = None if export is None else load_version(connect(), version)
+        if export is not None:
+            _export(version, export)
     except ValueError as error:  # limits out of range, or a file that is not the one registered
         raise InputError(str(error)) from error
-    if export is not None and model is not None:
-        arsvd.save(model, export, version.to_dict())
     if as_json:
         click.echo(json.dumps(version.to_dict()))
     else:
         print_version(Console(), version, export)
+
+
+def _export(version: "RegisteredVersion", path: Path) -> None:
+    import torch
+
+    import arsvd
+    from arsvd.endings import EXPORTED, ending
+    from sweeps.tracking import connect
+    from sweeps.tracking.registry import input_shape, load_version
+
+    client = connect()
+    model = load_version(client, version)
+    # zeros: what an example holds may end up in the file
+    example = torch.zeros(3, *input_shape(client, version)) if ending(path) == EXPORTED else None
+    arsvd.write_model(model, path, example, version.to_dict())
 
 
 @click.command()

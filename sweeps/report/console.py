@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arsvd import Plan
+from arsvd.endings import load_line
 from sweeps.ledger import Ledger, LedgerError, SweepFacts, sweep_ids
 from sweeps.records import FAILED, Front
 from sweeps.report.table import baseline_table, front_table
@@ -82,7 +83,7 @@ def print_version(console: Console, version: "RegisteredVersion", export: Path |
     _say(console, version_text(version))
     _say(console, f'load     mlflow.pytorch.load_model("{version.uri}")')
     if export is not None:
-        _say(console, f'saved    {export}; load it with arsvd.load("{export}")')
+        _say(console, f"saved    {export}; load it with {load_line(export)}")
 
 
 def version_text(version: "RegisteredVersion") -> str:
@@ -108,8 +109,7 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
         console,
         f"{plan.dense_params:,} -> {plan.params:,} parameters ({plan.ratio:.1f}x), {plan.basis} basis",
     )
-    line = load or f'arsvd.load("{output}")'
-    _say(console, f"saved    {output}; load it with {line}")
+    _say(console, f"saved    {output}; load it with {load or load_line(output)}")
 
 
 def sweep_rows(home: Path | str) -> list[dict[str, Any]]:
