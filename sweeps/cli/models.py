@@ -52,8 +52,8 @@ def best(
 def _export(version: "RegisteredVersion", path: Path) -> None:
     import torch
 
-    import arsvd
     from arsvd.endings import EXPORTED, ending
+    from sweeps.compressing import written
     from sweeps.tracking import connect
     from sweeps.tracking.registry import input_shape, load_version
 
@@ -61,7 +61,7 @@ def _export(version: "RegisteredVersion", path: Path) -> None:
     model = load_version(client, version)
     # zeros: what an example holds may end up in the file
     example = torch.zeros(3, *input_shape(client, version)) if ending(path) == EXPORTED else None
-    arsvd.write_model(model, path, example, version.to_dict())
+    written(model, path, example, version.to_dict())
 
 
 @click.command()
@@ -100,6 +100,13 @@ def _export(version: "RegisteredVersion", path: Path) -> None:
     metavar="MODULE:FUNCTION",
     help="Makes the dense model, for files of weights. It is imported.",
 )
+@click.option(
+    "--scale",
+    type=float,
+    metavar="NUMBER",
+    help="Divide inputs by this: 255 for pixels kept as bytes, 1 to take bytes as they are.",
+)
+@click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer dense; may be repeated.")
 @AS_JSON
 @reports_errors
 def compress(
@@ -114,25 +121,36 @@ def compress(
     basis: str | None,
     multiple: int,
     factory: str | None,
+    scale: float | None,
+    skip: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compress the linear layers of a model; no pickle is read.
 
-    MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or a state dict (.safetensors, .pt, .pth)
-    with --factory. Give one target.
+    MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or with --factory a state dict or a
+    checkpoint that has one, in a file of torch.save or safetensors. Its content says what it is, not its
+    ending. Give one target.
     """
     from sweeps.compressing import Data, Target, compress_file
     from sweeps.report.console import print_plan
+    from sweeps.storage import StorageError
 
     try:
         target = Target(energy, max_params, max_macs, max_drop)
-        data = Data(calibration, labelled)
-        done = compress_file(model, output, target, data, basis=basis, multiple=multiple, factory=factory)
-    except ValueError as error:
+        data = Data(calibration, labelled, scale)
+        done = compress_file(
+            model, output, target, data, basis=basis, multiple=multiple, factory=factory, skip=skip
+        )
+    except StorageError:
+        raise
+    except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     if as_json:
         click.echo(json.dumps(done.to_dict()))
     else:
+        for note in done.notes:
+            click.echo(note)
         print_plan(Console(), done.plan, output, done.load)
+        click.echo(f"{done.bytes_before:,} → {done.bytes_after:,} bytes on disk")
         if done.dense is not None and done.small is not None:
             click.echo(f"accuracy {done.dense.accuracy:.2%} -> {done.small.accuracy:.2%} on {labelled}")
