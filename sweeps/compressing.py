@@ -1,5 +1,6 @@
 """Compress a model, trained here or elsewhere, from a file into a file."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from sweeps.factories import find_factory
 from sweeps.storage import StorageError
 
 _EXAMPLE_ROWS = 8
+_IN_PYTHON = re.compile(r"[Pp]ass layers=\[\.\.\.\] without (?:it|them)")
 _SHOWN = 5
 
 
@@ -154,7 +156,10 @@ def compress_file(
         given = labelled[0]
         calibration = None if basis == "weight" else given
     dense = None if labelled is None else arsvd.evaluate(network, *labelled)
-    spectra = arsvd.spectra(network, calibration=calibration, layers=layers, basis=basis)
+    try:
+        spectra = arsvd.spectra(network, calibration=calibration, layers=layers, basis=basis)
+    except ValueError as error:  # advice for Python is none on the command line
+        raise ValueError(_IN_PYTHON.sub("give --skip NAME for each", str(error))) from error
     if target.max_drop is None or labelled is None or dense is None:
         plan = arsvd.plan(spectra, target.rule(), multiple)
     else:
@@ -216,7 +221,11 @@ def _left_dense(network: nn.Module, plan: Plan, skip: Sequence[str]) -> list[str
         if isinstance(module, nn.Linear) and name not in planned
     ]
     more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-    return [f"left dense: {', '.join(left[:_SHOWN])}{more}"] if left else []
+    notes = [f"left dense: {', '.join(left[:_SHOWN])}{more}"] if left else []
+    if coverage is not None:
+        macs = "" if coverage.macs_share is None else f", {coverage.macs_share:.1%} of its multiplications"
+        notes.append(f"these layers are {coverage.params_share:.1%} of the model's numbers{macs}")
+    return notes
 
 
 def _smallest(

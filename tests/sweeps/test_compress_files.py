@@ -227,6 +227,19 @@ def test_a_tied_model_from_a_state_dict_is_compressed_where_it_can_be(factories:
     assert said["dense_accuracy"] == 1.0
 
 
+def test_advice_is_such_as_the_command_takes(factories: str) -> None:
+    room: dict[str, Any] = {}
+    exec(FACTORIES, room)
+    torch.save(room["Tied"]().state_dict(), "model.bin")
+    np.save("ids.npy", np.random.default_rng(0).integers(0, 9, (60, 5)))
+    text = refused(
+        *("model.bin", "-o", "small.safetensors", "--energy", "0.5", "--calibration", "ids.npy"),
+        *("--factory", f"{factories}:Tied", "--skip", "head"),
+    )
+    assert "layers ['spare'] never ran on the calibration inputs; give --skip NAME for each" in text
+    assert "layers=[" not in text
+
+
 # name: the function, what is said
 BAD: dict[str, tuple[str, str]] = {
     "a script that ends": ("leaving", "failed: SystemExit('usage: train.py DATA')"),
