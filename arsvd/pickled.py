@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,11 @@ def _check_archive(path: str | os.PathLike[str]) -> None:
     """Refuse an archive that unpacks to more than it is, as the reader sees it that torch uses."""
     size = Path(path).stat().st_size
     reader = torch._C.PyTorchFileReader(os.fspath(path))
-    sizes = {name: reader.get_record_size(name) for name in reader.get_all_records()}
+    if hasattr(reader, "get_record_size"):
+        sizes = {name: reader.get_record_size(name) for name in reader.get_all_records()}
+    else:  # older torch: as zipfile sees it
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename.partition("/")[2]: info.file_size for info in archive.infolist()}
     if sum(sizes.values()) > size:
         raise ValueError("its parts are packed, which torch.save never does")
     if sizes.get("data.pkl", 0) > _MOST_DESCRIPTION:
