@@ -212,20 +212,16 @@ def _chosen_layers(network: nn.Module, skip: Sequence[str]) -> list[str] | None:
 
 def _left_dense(network: nn.Module, plan: Plan, skip: Sequence[str]) -> list[str]:
     """Say which linear layers no plan could have changed."""
-    coverage = getattr(plan, "coverage", None)
-    reasons = dict.fromkeys(skip, "--skip") | (dict(coverage.skipped) if coverage else {})
+    if getattr(plan, "coverage", None) is not None:
+        return []  # the plan says it itself
     planned = {layer.name for layer in plan.layers}
     left = [
-        f"{name or 'the model'} ({reasons.get(name, 'its weight is shared, computed or read by its owner')})"
+        f"{name} ({'--skip' if name in skip else 'its weight is shared, computed or read by its owner'})"
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) and name not in planned
     ]
     more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-    notes = [f"left dense: {', '.join(left[:_SHOWN])}{more}"] if left else []
-    if coverage is not None:
-        macs = "" if coverage.macs_share is None else f", {coverage.macs_share:.1%} of its multiplications"
-        notes.append(f"these layers are {coverage.params_share:.1%} of the model's numbers{macs}")
-    return notes
+    return [f"left dense: {', '.join(left[:_SHOWN])}{more}"] if left else []
 
 
 def _smallest(
