@@ -9,6 +9,7 @@ from rich.table import Table
 
 from arsvd import Plan
 from arsvd.coverage import Coverage
+from arsvd.endings import load_line
 from arsvd.layers import listed
 from sweeps.ledger import Ledger, LedgerError, SweepFacts, sweep_ids
 from sweeps.records import FAILED, Front
@@ -85,7 +86,7 @@ def print_version(console: Console, version: "RegisteredVersion", export: Path |
     _say(console, version_text(version))
     _say(console, f'load     mlflow.pytorch.load_model("{version.uri}")')
     if export is not None:
-        _say(console, f'saved    {export}; load it with arsvd.load("{export}")')
+        _say(console, f"saved    {export}; load it with {load_line(export)}")
 
 
 def version_text(version: "RegisteredVersion") -> str:
@@ -114,8 +115,7 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
     )
     if plan.coverage is not None:
         _say(console, coverage_text(plan.coverage, len(plan.layers)))
-    line = load or f'arsvd.load("{output}")'
-    _say(console, f"saved    {output}; load it with {line}")
+    _say(console, f"saved    {output}; load it with {load or load_line(output)}")
 
 
 def coverage_text(coverage: Coverage, layers: int) -> str:
