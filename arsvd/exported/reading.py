@@ -9,8 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from arsvd.exported.archive import check_archive
+from arsvd.exported.archive import checked_archive
 from arsvd.exported.graph import with_linear_layers
+from arsvd.exported.refusal import RefusedError
+
+_MOST_REASON = 300  # characters; torch puts the whole node and a traceback there
 
 
 def read_exported(path: str | os.PathLike[str]) -> nn.Module:
@@ -28,16 +31,23 @@ def read_exported(path: str | os.PathLike[str]) -> nn.Module:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    check_archive(path)
+    if Path(path).suffix.lower() != ".pt2":
+        raise ValueError(f"a program of torch.export is read from a .pt2 file, not from {Path(path).name!r}")
+    archive = checked_archive(path)
     try:
         with _without_torch_logs():
-            program = torch.export.load(path)
-    except Exception as error:  # torch raises whatever its readers of the parts raise
-        raise ValueError(f"{path} is not a program that this torch can read: {error!r}") from error
-    try:
+            program = torch.export.load(archive)
         return with_linear_layers(program)
-    except ValueError as error:
+    except RefusedError as error:
         raise ValueError(f"{path} {error}") from error
+    except Exception as error:  # torch raises whatever its readers of the parts raise
+        raise ValueError(f"{path} is not a program that this torch can read: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:_MOST_REASON]
 
 
 @contextmanager

@@ -1,0 +1,317 @@
+"""Check the JSON of an exported program, and keep of it only what torch needs to rebuild the graph.
+
+`torch.export.load` trusts this JSON: it runs guards as Python, imports what trees of inputs name, looks
+targets up by attribute from `torch` on, pastes names into generated code, and hands sizes to sympy, which
+evaluates them. So everything that is no part of the computation is left out, and every string that stays has
+a closed form.
+"""
+
+import ast
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+
+from arsvd.exported.refusal import RefusedError
+from arsvd.exported.regions import REGIONS
+
+# Sizes that are rebuilt by sympy cost most: a program of 10,000 nodes takes torch some ten seconds.
+MOST_NODES = 20_000
+_MOST_EXPRESSION = 2_000
+_MOST_TEXT = 4_000
+_MOST_EXPONENT = 16
+_MOST_PRECISION = 200
+_INTEGER = 2**63
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,499}|")
+_PATH = re.compile(r"(?!.*(?:^|\.)__)[^\x00-\x1f\x7f\"'\\]{1,1000}")
+_VERSION = re.compile(r"[\w.+<=-]{1,100}")
+_SYMBOL = re.compile(r"[a-z]{1,4}\d{1,5}")
+_NUMBER = re.compile(r"-?\d{1,40}(?:\.\d{1,40})?(?:e[+-]?\d{1,3})?")
+
+_EMPTY: dict[str, Any] = {"metadata": {}, "guards_code": [], "treespec_namedtuple_fields": {}}
+# dictionaries whose keys are names of the program
+_TABLES = {
+    "tensor_values",
+    "sym_int_values",
+    "sym_bool_values",
+    "sym_float_values",
+    "custom_obj_values",
+    "range_constraints",
+    "as_string_to_argument",
+    "opset_version",
+}
+_OBJECTS = ("custom_obj", "as_custom_obj")
+
+_SIZE_OPERATORS = {
+    "math.trunc",
+    *(f"torch.sym_{name}" for name in ("not", "int", "float", "ite", "max", "min", "sqrt")),
+    *(
+        f"_operator.{name}"
+        for name in ("eq", "ne", "le", "ge", "lt", "gt", "neg", "pos", "and_", "or_", "pow")
+    ),
+    *(
+        f"_operator.{name}"
+        for name in ("mul", "add", "sub", "floordiv", "mod", "truediv", "lshift", "rshift")
+    ),
+}
+_NAMESPACES = {"aten": torch.ops.aten, "prims": torch.ops.prims}
+_ARGUMENTS = re.compile(
+    r"(?:Optional|List|\[|\]|\?|\d|\b(?:Tensor|int|SymInt|float|bool|complex|number|Scalar|str|Device|Layout"
+    r"|ScalarType|MemoryFormat|Generator)\b)*"
+)
+_OUTSIDE = ("filename", "s")  # arguments of aten.from_file, which opens files, and of aten._print
+
+_FUNCTIONS = {
+    *(
+        "Add",
+        "Mul",
+        "Max",
+        "Min",
+        "Mod",
+        "PythonMod",
+        "Abs",
+        "floor",
+        "ceiling",
+        "FloorDiv",
+        "CleanDiv",
+        "CeilDiv",
+    ),
+    *(
+        "CeilToInt",
+        "FloorToInt",
+        "TruncToInt",
+        "RoundToInt",
+        "TruncToFloat",
+        "RoundDecimal",
+        "ToFloat",
+        "Identity",
+    ),
+    *(
+        "FloatTrueDiv",
+        "IntTrueDiv",
+        "ModularIndexing",
+        "IsNonOverlappingAndDenseIndicator",
+        "Where",
+        "Rational",
+    ),
+    *(
+        "Equality",
+        "Unequality",
+        "StrictLessThan",
+        "LessThan",
+        "StrictGreaterThan",
+        "GreaterThan",
+        "And",
+        "Or",
+        "Not",
+    ),
+    "Integer",
+}
+_POWERS = {"Pow", "PowByNatural", "FloatPow", "LShift", "RShift"}
+_CONSTANTS = {"oo", "int_oo", "true", "false", "pi"}
+_ARITHMETIC = (
+    *(ast.Expression, ast.Load, ast.BinOp, ast.UnaryOp, ast.Compare, ast.USub, ast.UAdd),
+    *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
+    *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
+)
+
+
+def clean_program(content: Any) -> dict[str, Any]:
+    """Check a program and leave out what torch would run or import for nothing.
+
+    Args:
+        content: the parsed `models/model.json`.
+
+    Returns:
+        The same computation, without metadata and guards.
+
+    Raises:
+        RefusedError: it holds what torch.export does not write, calls operations that are none of torch's
+            own, or has another interface than one tensor to one tensor.
+        KeyError, TypeError: it is no program.
+    """
+    module = content["graph_module"]
+    signature = _root_signature(module["module_call_graph"])
+    program: dict[str, Any] = _clean({key: value for key, value in content.items() if key != "graph_module"})
+    program["graph_module"] = {
+        "graph": _clean(module["graph"]),
+        "signature": _clean(module["signature"]),
+        "module_call_graph": [{"fqn": "", "signature": signature}],
+        **{key: value for key, value in _EMPTY.items() if key != "guards_code"},
+    }
+    nodes = sum(len(graph["nodes"]) for graph in _graphs(program["graph_module"]["graph"]))
+    if nodes > MOST_NODES:
+        raise RefusedError(
+            f"holds a program of {nodes:,} operations; programs of up to {MOST_NODES:,} are read"
+        )
+    return program
+
+
+def _graphs(content: Any) -> Iterator[dict[str, Any]]:
+    pending = [content]
+    while pending:
+        here = pending.pop()
+        if isinstance(here, dict):
+            if isinstance(here.get("nodes"), list):
+                yield here
+            pending.extend(here.values())
+        elif isinstance(here, list):
+            pending.extend(here)
+
+
+def _root_signature(entries: Any) -> dict[str, Any]:
+    """Write the trees of inputs and outputs anew: those of a file may name modules, which torch imports."""
+    (root,) = (entry["signature"] for entry in entries if entry["fqn"] == "")
+    own = {"in_spec": ((0,), {}), "out_spec": 0}
+    specs = {key: pytree.treespec_dumps(pytree.tree_structure(tree)) for key, tree in own.items()}
+    if any(json.loads(root[key]) != json.loads(spec) for key, spec in specs.items()):
+        raise RefusedError("holds a program that does not map one tensor to one tensor, forward(x) -> logits")
+    return {"inputs": [], "outputs": [], **specs, "forward_arg_names": _clean(root.get("forward_arg_names"))}
+
+
+def _clean(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        if key in _TABLES:
+            return {
+                _symbol(name) if key == "range_constraints" else _name(name): _clean(v)
+                for name, v in value.items()
+            }
+        return {_name(k): _EMPTY[k] if k in _EMPTY else _clean(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_clean(v, key) for v in value]
+    if isinstance(value, str):
+        return _STRINGS.get(key, _name)(value)
+    if isinstance(value, int) and not -_INTEGER <= value < _INTEGER:
+        raise RefusedError("holds an integer of more than 64 bits")
+    return value
+
+
+def _name(text: str) -> str:
+    if text in _OBJECTS:
+        raise RefusedError(
+            "needs pickle for an object that is no tensor, and a pickle can run any code when it is read: "
+            "nothing of the file was unpickled. Export a model of plain tensors"
+        )
+    return _full(_NAME, text, "name")
+
+
+def path_name(text: str) -> str:
+    """Check the path of a parameter or buffer.
+
+    Raises:
+        RefusedError: it has quotes, control characters or names with two underscores in front.
+    """
+    return _full(_PATH, text, "parameter")
+
+
+def _symbol(text: str) -> str:
+    return _full(_SYMBOL, text, "size")
+
+
+def _full(pattern: re.Pattern[str], text: str, kind: str) -> str:
+    if not pattern.fullmatch(text):
+        raise RefusedError(f"holds a {kind} {text[:100]!r}, which torch.export does not write")
+    return text
+
+
+def _text(text: str) -> str:
+    if len(text) > _MOST_TEXT or not all(c.isprintable() or c in "\n\t" for c in text):
+        raise RefusedError(f"holds a text {text[:100]!r}, which is no option of an operation")
+    return text
+
+
+def _operator(target: str) -> str:
+    if not _is_known(target):
+        raise RefusedError(
+            f"calls {target[:100]!r}, which is no operation of torch itself (aten): "
+            f"a program with operations of other libraries is not read"
+        )
+    return target
+
+
+@functools.cache
+def _is_known(target: str) -> bool:
+    if target in _SIZE_OPERATORS or target.removeprefix("torch.ops.higher_order.") in REGIONS:
+        return True
+    parts = target.split(".")
+    if len(parts) != 5 or parts[:2] != ["torch", "ops"] or not all(map(_NAME.fullmatch, parts)):
+        return False
+    packet = getattr(_NAMESPACES.get(parts[2]), parts[3], None)
+    overload = getattr(packet, parts[4], None)
+    return isinstance(overload, torch._ops.OpOverload) and all(
+        _ARGUMENTS.fullmatch(str(argument.type)) and argument.name not in _OUTSIDE
+        for argument in overload._schema.arguments
+    )
+
+
+def _expression(text: str) -> str:
+    """Check a size such as "Add(Integer(2), Symbol('s77', integer=True))"; sympy evaluates it as Python."""
+    try:
+        if len(text) > _MOST_EXPRESSION or not _is_arithmetic(ast.parse(text, mode="eval")):
+            raise SyntaxError
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise RefusedError(
+            f"states a size as {text[:100]!r}, which is no arithmetic; it is not read"
+        ) from None
+    return text
+
+
+def _is_arithmetic(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and _is_call(node.func.id, node)
+    if isinstance(node, ast.Name):
+        return node.id in _CONSTANTS or bool(_SYMBOL.fullmatch(node.id))
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, int | float) and abs(node.value) < _INTEGER
+    return isinstance(node, _ARITHMETIC) and all(map(_is_arithmetic, ast.iter_child_nodes(node)))
+
+
+def _is_call(name: str, call: ast.Call) -> bool:
+    first = call.args[0] if call.args else None
+    if name in ("Symbol", "Float"):
+        pattern = _SYMBOL if name == "Symbol" else _NUMBER
+        plain = isinstance(first, ast.Constant) and bool(pattern.fullmatch(str(first.value)))
+        return plain and len(call.args) == 1 and all(map(_is_assumption, call.keywords))
+    if call.keywords or not all(map(_is_arithmetic, call.args)):
+        return False
+    if name in _POWERS:
+        # a power of a power, or a large one, is a number that nobody can wait for
+        nested = any(
+            isinstance(n, ast.Name) and n.id in _POWERS for n in ast.walk(call) if n is not call.func
+        )
+        return len(call.args) == 2 and not nested and _is_small(call.args[1])
+    return name in _FUNCTIONS
+
+
+def _is_assumption(keyword: ast.keyword) -> bool:
+    value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+    return isinstance(value, bool) or (isinstance(value, int) and 0 < value <= _MOST_PRECISION)
+
+
+def _is_small(node: ast.AST) -> bool:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("Integer", "Float")
+    ):
+        (node,) = node.args or (node,)
+    text = ast.unparse(node).strip("'")
+    return bool(_NUMBER.fullmatch(text)) and abs(float(text)) <= _MOST_EXPONENT
+
+
+_STRINGS: dict[str, Callable[[str], str]] = {
+    "target": _operator,
+    "as_operator": _operator,
+    "expr_str": _expression,
+    "as_string": _text,
+    "as_strings": _text,
+    "parameter_name": path_name,
+    "buffer_name": path_name,
+    "tensor_constant_name": path_name,
+    "torch_version": functools.partial(_full, _VERSION, kind="version"),
+}
