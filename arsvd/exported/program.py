@@ -6,7 +6,6 @@ evaluates them. So everything that is no part of the computation is left out, an
 a closed form.
 """
 
-import ast
 import functools
 import json
 import re
@@ -19,32 +18,26 @@ import torch.utils._pytree as pytree
 from arsvd.exported.refusal import RefusedError
 from arsvd.exported.regions import REGIONS
 
-# Sizes that are rebuilt by sympy cost most: a program of 10,000 nodes takes torch some ten seconds.
 MOST_NODES = 20_000
-_MOST_EXPRESSION = 2_000
 _MOST_TEXT = 4_000
-_MOST_EXPONENT = 16
-_MOST_PRECISION = 200
 _INTEGER = 2**63
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,499}|")
 _PATH = re.compile(r"(?!.*(?:^|\.)__)[^\x00-\x1f\x7f\"'\\]{1,1000}")
 _VERSION = re.compile(r"[\w.+<=-]{1,100}")
-_SYMBOL = re.compile(r"[a-z]{1,4}\d{1,5}")
-_NUMBER = re.compile(r"-?\d{1,40}(?:\.\d{1,40})?(?:e[+-]?\d{1,3})?")
+_SYMBOL = re.compile(r"(?:s|u|z|zf|zuf)\d{1,5}")
 
 _EMPTY: dict[str, Any] = {"metadata": {}, "guards_code": [], "treespec_namedtuple_fields": {}}
 # dictionaries whose keys are names of the program
 _TABLES = {
     "tensor_values",
     "sym_int_values",
-    "sym_bool_values",
-    "sym_float_values",
     "custom_obj_values",
     "range_constraints",
     "as_string_to_argument",
     "opset_version",
 }
+_DESCRIPTIONS = {"sym_bool_values": {"as_bool": True}, "sym_float_values": {"as_float": 1.0}}
 _OBJECTS = ("custom_obj", "as_custom_obj")
 
 _SIZE_OPERATORS = {
@@ -66,12 +59,37 @@ _ARGUMENTS = re.compile(
 )
 _OUTSIDE = ("filename", "s")  # arguments of aten.from_file, which opens files, and of aten._print
 
-_FUNCTIONS = {
+_ARITHMETIC = re.compile(r"[\w()'.,+*/%<>=!~&| -]*")
+_SIZE_WORDS = {
     *(
+        "Symbol",
+        "Integer",
+        "Float",
+        "Rational",
+        "True",
+        "False",
+        "true",
+        "false",
+        "oo",
+        "int_oo",
+        "pi",
+        "precision",
+    ),
+    *(
+        "positive",
+        "nonnegative",
+        "negative",
+        "integer",
+        "real",
+        "finite",
+        "zero",
         "Add",
         "Mul",
+        "Pow",
         "Max",
         "Min",
+    ),
+    *(
         "Mod",
         "PythonMod",
         "Abs",
@@ -80,24 +98,30 @@ _FUNCTIONS = {
         "FloorDiv",
         "CleanDiv",
         "CeilDiv",
-    ),
-    *(
         "CeilToInt",
         "FloorToInt",
+    ),
+    *(
         "TruncToInt",
         "RoundToInt",
         "TruncToFloat",
         "RoundDecimal",
         "ToFloat",
         "Identity",
+        "FloatTrueDiv",
+        "Where",
     ),
     *(
-        "FloatTrueDiv",
         "IntTrueDiv",
+        "FloatPow",
+        "PowByNatural",
+        "LShift",
+        "RShift",
         "ModularIndexing",
-        "IsNonOverlappingAndDenseIndicator",
-        "Where",
-        "Rational",
+        "And",
+        "Or",
+        "Not",
+        "Piecewise",
     ),
     *(
         "Equality",
@@ -106,19 +130,10 @@ _FUNCTIONS = {
         "LessThan",
         "StrictGreaterThan",
         "GreaterThan",
-        "And",
-        "Or",
-        "Not",
+        "ExprCondPair",
     ),
-    "Integer",
+    *("IsNonOverlappingAndDenseIndicator", "OpaqueUnaryFn_sqrt", "e", "zoo", "nan"),
 }
-_POWERS = {"Pow", "PowByNatural", "FloatPow", "LShift", "RShift"}
-_CONSTANTS = {"oo", "int_oo", "true", "false", "pi"}
-_ARITHMETIC = (
-    *(ast.Expression, ast.Load, ast.BinOp, ast.UnaryOp, ast.Compare, ast.USub, ast.UAdd),
-    *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
-    *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
-)
 
 
 def clean_program(content: Any) -> dict[str, Any]:
@@ -176,6 +191,10 @@ def _root_signature(entries: Any) -> dict[str, Any]:
 
 def _clean(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
+        if "expr_str" in value:
+            return _size(value)
+        if key in _DESCRIPTIONS:
+            return {_name(name): _DESCRIPTIONS[key] for name in value}
         if key in _TABLES:
             return {
                 _symbol(name) if key == "range_constraints" else _name(name): _clean(v)
@@ -249,65 +268,31 @@ def _is_known(target: str) -> bool:
     )
 
 
-def _expression(text: str) -> str:
-    """Check a size such as "Add(Integer(2), Symbol('s77', integer=True))"; sympy evaluates it as Python."""
-    try:
-        if len(text) > _MOST_EXPRESSION or not _is_arithmetic(ast.parse(text, mode="eval")):
-            raise SyntaxError
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise RefusedError(
-            f"states a size as {text[:100]!r}, which is no arithmetic; it is not read"
-        ) from None
-    return text
+def _size(value: dict[str, Any]) -> dict[str, Any]:
+    """Keep one symbol of a size such as "Add(Integer(2), Symbol('s77', integer=True))".
 
-
-def _is_arithmetic(node: ast.AST) -> bool:
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and _is_call(node.func.id, node)
-    if isinstance(node, ast.Name):
-        return node.id in _CONSTANTS or bool(_SYMBOL.fullmatch(node.id))
-    if isinstance(node, ast.Constant):
-        return isinstance(node.value, int | float) and abs(node.value) < _INTEGER
-    return isinstance(node, _ARITHMETIC) and all(map(_is_arithmetic, ast.iter_child_nodes(node)))
-
-
-def _is_call(name: str, call: ast.Call) -> bool:
-    first = call.args[0] if call.args else None
-    if name in ("Symbol", "Float"):
-        pattern = _SYMBOL if name == "Symbol" else _NUMBER
-        plain = isinstance(first, ast.Constant) and bool(pattern.fullmatch(str(first.value)))
-        return plain and len(call.args) == 1 and all(map(_is_assumption, call.keywords))
-    if call.keywords or not all(map(_is_arithmetic, call.args)):
-        return False
-    if name in _POWERS:
-        # a power of a power, or a large one, is a number that nobody can wait for
-        nested = any(
-            isinstance(n, ast.Name) and n.id in _POWERS for n in ast.walk(call) if n is not call.func
-        )
-        return len(call.args) == 2 and not nested and _is_small(call.args[1])
-    return name in _FUNCTIONS
-
-
-def _is_assumption(keyword: ast.keyword) -> bool:
-    value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
-    return isinstance(value, bool) or (isinstance(value, int) and 0 < value <= _MOST_PRECISION)
-
-
-def _is_small(node: ast.AST) -> bool:
+    sympy evaluates what stays as Python, and can take for ever over arithmetic. Sizes of intermediate results
+    only describe them, so nothing is lost.
+    """
+    text = str(value["expr_str"])
+    words = re.findall(r"[A-Za-z_]\w*", text)
+    symbols = [word for word in words if _SYMBOL.fullmatch(word)]
     if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in ("Integer", "Float")
+        len(text) > _MOST_TEXT
+        or not _ARITHMETIC.fullmatch(text)
+        or not _SIZE_WORDS.issuperset({*words} - {*symbols})
     ):
-        (node,) = node.args or (node,)
-    text = ast.unparse(node).strip("'")
-    return bool(_NUMBER.fullmatch(text)) and abs(float(text)) <= _MOST_EXPONENT
+        raise RefusedError(f"states a size as {text[:100]!r}, which is no arithmetic; it is not read")
+    if not symbols:
+        return {"expr_str": "Integer(2)", "hint": None}
+    positive = "positive=True, " if symbols[0].startswith("s") else ""
+    hint = value.get("hint") if text.count("(") == 1 else None  # of the symbol, not of a sum
+    return {"expr_str": f"Symbol('{symbols[0]}', {positive}integer=True)", "hint": _clean(hint)}
 
 
 _STRINGS: dict[str, Callable[[str], str]] = {
     "target": _operator,
     "as_operator": _operator,
-    "expr_str": _expression,
     "as_string": _text,
     "as_strings": _text,
     "parameter_name": path_name,
