@@ -21,11 +21,12 @@ from typing import Any
 
 from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
-from arsvd.exported.program import clean_program, path_name
+from arsvd.exported.program import clean_program, count_objects, path_name
 from arsvd.exported.refusal import RefusedError
 
 MOST_BYTES = 4 << 30
 MOST_PARTS = 50_000
+MOST_OBJECTS = 100_000  # of JSON; a program of 800 operations has 20,000
 # torch writes parts as they are; a file that somebody compressed may grow by this much
 _GROWTH, _SLACK = 4, 64 << 20
 _MOST_JSON = 32 << 20
@@ -167,9 +168,12 @@ class _Archive:
         if name not in self._parts:
             raise RefusedError(f"is not a whole .pt2 file: it has no {name}")
         try:
-            return json.loads(self.read(name, _MOST_JSON))
+            content = json.loads(self.read(name, _MOST_JSON))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RefusedError(f"is not a whole .pt2 file: {name} is not JSON") from error
+        if (objects := count_objects(content)) > MOST_OBJECTS:
+            raise RefusedError(f"has {objects:,} objects in {name}; up to {MOST_OBJECTS:,} are read")
+        return content
 
 
 def _check_entry(info: zipfile.ZipInfo, name: str) -> None:
