@@ -18,7 +18,7 @@ import torch.utils._pytree as pytree
 from arsvd.exported.refusal import RefusedError
 from arsvd.exported.regions import REGIONS
 
-_MOST_TEXT = 4_000
+_MOST_TEXT, _MOST_SIZE = 4_000, 100_000
 _INTEGER = 2**63
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,499}|")
@@ -291,7 +291,7 @@ def _size(value: dict[str, Any]) -> dict[str, Any]:
     words = re.findall(r"[A-Za-z_]\w*", text)
     symbols = [word for word in words if _SYMBOL.fullmatch(word)]
     if (
-        len(text) > _MOST_TEXT
+        len(text) > _MOST_SIZE
         or not _ARITHMETIC.fullmatch(text)
         or not _SIZE_WORDS.issuperset({*words} - {*symbols})
     ):

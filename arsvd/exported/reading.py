@@ -15,6 +15,13 @@ from arsvd.exported.refusal import RefusedError
 
 _MOST_REASON = 300  # characters; torch puts the whole node and a traceback there
 
+_LOGGERS = (
+    "torch.export",
+    "torch.export.pt2_archive._package",
+    "torch._export.serde.serialize",
+    "torch._subclasses.fake_tensor",
+)
+
 
 def read_exported(path: str | os.PathLike[str]) -> nn.Module:
     """Read a program that `torch.export.save` wrote.
@@ -34,14 +41,14 @@ def read_exported(path: str | os.PathLike[str]) -> nn.Module:
     if Path(path).suffix.lower() != ".pt2":
         raise ValueError(f"a program of torch.export is read from a .pt2 file, not from {Path(path).name!r}")
     archive = checked_archive(path)
-    try:
-        with _without_torch_logs():
-            program = torch.export.load(archive)
-        return with_linear_layers(program)
-    except RefusedError as error:
-        raise ValueError(f"{path} {error}") from error
-    except Exception as error:  # torch raises whatever its readers of the parts raise
-        raise ValueError(f"{path} is not a program that this torch can read: {_reason(error)}") from error
+    with _torch_logs() as logged:
+        try:
+            return with_linear_layers(torch.export.load(archive))
+        except RefusedError as error:
+            raise ValueError(f"{path} {error}") from error
+        except Exception as error:  # torch raises whatever its readers of the parts raise
+            reason = _reason(logged[-1] if logged else error)
+            raise ValueError(f"{path} is not a program that this torch can read: {reason}") from error
 
 
 def _reason(error: BaseException) -> str:
@@ -51,16 +58,20 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _without_torch_logs() -> Iterator[None]:
-    """Keep torch's reader from logging what the error, if there is one, says anyway."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch._export", "torch._export.serde.serialize", "torch.export")
-    ]
-    levels = [logger.level for logger in loggers]
+def _torch_logs() -> Iterator[list[BaseException]]:
+    """Keep torch's reader from logging; yield the errors that it logs in place of raising them."""
+    errors: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            errors.append(record.exc_info[1])
+        return False
+
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+        logger.addFilter(keep)
     try:
-        yield
+        yield errors
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.removeFilter(keep)
