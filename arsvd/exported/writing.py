@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def write_exported(
             f"an export needs example inputs of 2 rows or more, got a tensor of shape {tuple(example.shape)}"
         )
     model = getattr(model, "_orig_mod", model)  # of torch.compile
-    with evaluation_mode(model), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with evaluation_mode(model), torch.no_grad(), _uncompiled(model):
         try:
             program = torch.export.export(
                 model, (torch.zeros_like(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
@@ -63,6 +64,14 @@ def write_exported(
     content = program_bytes(program, {METADATA: json.dumps(metadata or {}, allow_nan=False)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _uncompiled(model: nn.Module) -> AbstractContextManager[object]:
+    """Run parts that `torch.compile` compiled as they were before."""
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()  # under that stance torch.cond cannot be exported
 
 
 def program_bytes(program: ExportedProgram, extra_files: dict[str, str] | None = None) -> bytes:

@@ -151,7 +151,12 @@ def in_place(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("compiled", [whole, in_place])
+def a_layer(model: nn.Module) -> nn.Module:
+    model.get_submodule("linear1").compile()
+    return model
+
+
+@pytest.mark.parametrize("compiled", [whole, in_place, a_layer])
 def test_a_compiled_model_is_exported_as_it_was(
     compiled: Callable[[nn.Module], nn.Module], tmp_path: Path
 ) -> None:
