@@ -325,7 +325,7 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
 
 # torch runs or waits for these; here they are left out
 HARMLESS: dict[str, Callable[[Any], None]] = {
-    "guards": lambda p: p.update(guards_code=[f"{EVIL} == 0"]),
+    "guards": lambda p: p.update(guards_code=["1 #\n)\nopen('ran', 'w')\ndef g():\n  (1"]),
     "a tree of a part's inputs": lambda p: tree(p, True),
     "metadata": lambda p: graph(p)["nodes"][0].update(metadata={"source_fn_stack": "x,torch.os.system"}),
     "a maximum of many": size(f"Max({ONE}," + ",".join(f"Mul({ONE},s{n})" for n in range(2, 300)) + ")"),
