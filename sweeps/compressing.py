@@ -20,7 +20,6 @@ from sweeps.storage import StorageError
 
 _EXAMPLE_ROWS = 8
 _IN_PYTHON = re.compile(r"[Pp]ass layers=\[\.\.\.\] without (?:it|them)")
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
