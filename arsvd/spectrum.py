@@ -28,6 +28,7 @@ from arsvd.batches import EXAMPLE_ROWS, calibration_batches
 from arsvd.copying import own_example
 from arsvd.coverage import Coverage, counted_macs
 from arsvd.curvature import output_fisher
+from arsvd.exported import closed_regions
 from arsvd.layers import check_numbers, linear_layers, survey
 from arsvd.modes import unwrapped
 from arsvd.moments import output_moments
@@ -197,6 +198,10 @@ def spectra(
         found = linear_layers(plain, layers)
         skipped = survey(plain)[1]
         skipped |= {n: "it was not asked for" for n in linear_layers(plain) if n not in found}
+        skipped |= {
+            region.name: f"a region of the program that stays closed, {region.params:,} numbers"
+            for region in closed_regions(plain)
+        }
         check_numbers(plain, found)
         if calibration is None:
             example = own_example(plain)
@@ -215,7 +220,7 @@ def spectra(
             plain,
             basis,
             results,
-            sorted(skipped.items(), key=lambda item: places[item[0]]),
+            sorted(skipped.items(), key=lambda item: places.get(item[0], len(places))),
             counted_macs(plain, found, example),
             example,
         )
