@@ -46,16 +46,6 @@ class Coverage:
             return None
         return self.macs / self.model_macs
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Coverage":
-        """Rebuild a coverage from the JSON of a plan.
-
-        Raises:
-            TypeError: the values are of another kind.
-        """
-        skipped = tuple((str(name), str(reason)) for name, reason in values.get("skipped", ()))
-        return cls(**{**values, "skipped": skipped})
-
 
 def counted_macs(
     model: nn.Module, layers: Mapping[str, nn.Linear], example: Tensor | None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from arsvd.batches import EXAMPLE_ROWS, check_labelled, check_logits, feeding
 from arsvd.calls import called_plainly
 from arsvd.copying import Pairs, check_copy, copied, doubts
+from arsvd.json_fields import Count, Share, Size, read_fields
 from arsvd.layers import linear_layers, replace_layer
 from arsvd.modes import evaluation_mode, unwrapped
 from arsvd.planning import Plan
@@ -46,9 +47,9 @@ class OperatingPoint:
     """
 
     ranks: RankTuple
-    params: int
-    macs: int
-    accuracy: float
+    params: Count
+    macs: Size
+    accuracy: Share
     macro_f1: float
     loss: float
     family: str
@@ -68,12 +69,12 @@ class OperatingPoint:
         """Rebuild a point from `to_dict`.
 
         Raises:
-            ValueError: a field is missing or unknown.
+            ValueError: a field is missing, unknown or not what such a point has.
         """
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        if isinstance(values, Mapping) and set(values) != names:
             raise ValueError(f"an operating point has the fields {sorted(names)}, got {sorted(values)}")
-        return cls(**{**values, "ranks": tuple(values["ranks"])})
+        return read_fields(cls, values, "not a whole operating point")
 
 
 @torch.no_grad()

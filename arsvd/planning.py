@@ -1,9 +1,11 @@
 """A plan: one rank per layer, and what it costs."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from arsvd.coverage import Coverage
+from arsvd.json_fields import SINCE, Count, Size, read_fields
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
 from arsvd.spectrum import Spectra, Spectrum
@@ -55,11 +57,11 @@ class Plan:
     family: str
     threshold: float | None
     layers: tuple[LayerPlan, ...]
-    params: int
-    macs: int
-    dense_params: int
-    dense_macs: int
-    coverage: Coverage | None = None
+    params: Count
+    macs: Size
+    dense_params: Count
+    dense_macs: Size
+    coverage: Coverage | None = field(default=None, metadata={SINCE: "0.2.0"})
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
@@ -82,17 +84,11 @@ class Plan:
         Raises:
             ValueError: the values are of another version or are not a plan.
         """
-        if values.get("version") != PLAN_VERSION:
-            raise ValueError(
-                f"a plan of version {PLAN_VERSION} is needed, got version {values.get('version')!r}"
-            )
+        version = values.get("version") if isinstance(values, Mapping) else None
+        if version != PLAN_VERSION:
+            raise ValueError(f"a plan of version {PLAN_VERSION} is needed, got version {version!r}")
         fields = {key: value for key, value in values.items() if key != "version"}
-        try:
-            layers = tuple(LayerPlan(**layer) for layer in fields.pop("layers"))
-            coverage = fields.pop("coverage", None)
-            return cls(layers=layers, coverage=coverage and Coverage.from_dict(coverage), **fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"these values are not a plan: {error}") from error
+        return read_fields(cls, fields, "these values are not a plan")
 
 
 def rounded(spectrum: Spectrum, rank: int | None, multiple: int) -> int | None:

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from arsvd import Plan
 from arsvd.coverage import Coverage
 from arsvd.endings import load_line
 from arsvd.layers import listed
-from sweeps.ledger import Ledger, LedgerError, SweepFacts, sweep_ids
-from sweeps.records import FAILED, Front
-from sweeps.report.table import baseline_table, front_table
+from sweeps.ledger import Ledger, LedgerError, sweep_ids
+from sweeps.records import FAILED, Front, SweepFacts
+from sweeps.report.table import baseline_table, front_table, plain
 from sweeps.standing import standing_front
+from sweeps.storage import StorageError
 
 if TYPE_CHECKING:
     from sweeps.tracking import RegisteredVersion
@@ -107,7 +109,7 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
     for layer in plan.layers:
         rank = "dense" if layer.rank is None else str(layer.rank)
         shape = f"{layer.out_features} x {layer.in_features}"
-        table.add_row(layer.name, shape, rank, f"{layer.kept_energy:.4f}", f"{layer.params:,}")
+        table.add_row(plain(layer.name), shape, rank, f"{layer.kept_energy:.4f}", f"{layer.params:,}")
     console.print(table)
     _say(
         console,
@@ -145,7 +147,7 @@ def _sweep_row(home: Path | str, sweep_id: str) -> dict[str, Any]:
         facts, config = ledger.facts, ledger.config
         front, final = standing_front(ledger)
         records = ledger.members()
-    except (LedgerError, ValueError) as error:
+    except (LedgerError, StorageError, ValueError) as error:
         return {"sweep": sweep_id, "state": "damaged", "cause": str(error)}
     best = front.best
     return {
@@ -174,13 +176,13 @@ def print_sweeps(console: Console, rows: list[dict[str, Any]], home: Path | str)
         )
     for row in rows:
         if row["state"] == "damaged":
-            table.add_row(row["sweep"], "", "", "", "", "damaged")
+            table.add_row(plain(row["sweep"]), "", "", "", "", "damaged")
             continue
         failed = f" ({row['failed']} failed)" if row["failed"] else ""
         best = "" if row["best_params"] is None else f"{row['best_params']:,} at {row['best_accuracy']:.2%}"
         table.add_row(
-            row["sweep"],
-            row["dataset"],
+            plain(row["sweep"]),
+            plain(row["dataset"]),
             f"{row['members']}/{row['trials']}{failed}",
             f"{row['hypervolume']:.4f}",
             best,
@@ -207,5 +209,6 @@ def outcome_json(
 
 
 def _say(console: Console, text: str) -> None:
-    # a path must not be broken over lines, and brackets in it are not markup
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    # a path must not be broken over lines
+    lines = [plain(line) for line in text.split("\n")]
+    console.print(Text("\n").join(lines), highlight=False, soft_wrap=True)

@@ -160,6 +160,13 @@ def test_a_closed_region_is_named(make: Callable[[], nn.Module], kind: str, tmp_
     assert list(arsvd.linear_layers(read)) == ["a", "c"]
     (region,) = closed_regions(copy.deepcopy(read))
     assert region == ClosedRegion(region.name, kind, 32 * 32 + 32)
+    for calibration in (None, x):
+        coverage = arsvd.spectra(read, calibration=calibration).coverage
+        assert coverage is not None
+        assert coverage.skipped == (
+            (region.name, "a region of the program that stays closed, 1,056 numbers"),
+        )
+        assert coverage.params == coverage.model_params - 1056
     torch.testing.assert_close(read(x), program(x), rtol=0, atol=0)
     write_exported(read, tmp_path / "again.pt2", x)
     torch.testing.assert_close(read_exported(tmp_path / "again.pt2")(x), program(x))
