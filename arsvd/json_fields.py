@@ -17,6 +17,8 @@ T = TypeVar("T")
 Check = Callable[[Any], Any]
 
 _LARGEST = 2**63 - 1
+# marks a field with the release that brought it: what an older one wrote lacks it, and means its default
+SINCE = "since"
 _SHOWN, _NAMED = 60, 5  # characters of a value, names of a kind, that an error shows
 
 
@@ -65,15 +67,15 @@ def read_fields(kind: type[T], values: object, what: str, defaults: bool = False
         kind: the dataclass; its fields' types are numbers, texts, lists, mappings, other dataclasses.
         values: what JSON has for it.
         what: how an error begins, such as "not a whole front".
-        defaults: whether a field that has a default may be missing.
+        defaults: whether every field that has a default may be missing; else those marked with `SINCE`.
 
     Raises:
         ValueError: a field is missing, unknown or of another type; every such one is named.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{what}: {_MisfitError(values, 'a mapping')}")
-    checks, optional = _checks(typing.cast(Any, kind))
-    missing = checks.keys() - values.keys() - (optional if defaults else set())
+    checks, optional, later = _checks(typing.cast(Any, kind))
+    missing = checks.keys() - values.keys() - (optional if defaults else later)
     faults = [f"missing {name}" for name in sorted(missing)]
     faults += _unknown(values.keys() - checks.keys())
     checked: dict[str, Any] = {}
@@ -100,12 +102,13 @@ def _shortened(text: str) -> str:
 
 
 @cache
-def _checks(kind: type[Any]) -> tuple[dict[str, Check], set[str]]:
-    """The check of each field of a dataclass, and the names of those that have a default."""
+def _checks(kind: type[Any]) -> tuple[dict[str, Check], set[str], set[str]]:
+    """The check of each field of a dataclass, and the names of those with a default, and of later ones."""
     hints = typing.get_type_hints(kind, include_extras=True)
     listed = fields(kind)
     optional = {f.name for f in listed if f.default is not MISSING or f.default_factory is not MISSING}
-    return {field.name: _check(hints[field.name]) for field in listed}, optional
+    later = {field.name for field in listed if SINCE in field.metadata}
+    return {field.name: _check(hints[field.name]) for field in listed}, optional, later
 
 
 def _check(hint: Any) -> Check:

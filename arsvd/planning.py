@@ -1,10 +1,11 @@
 """A plan: one rank per layer, and what it costs."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from arsvd.json_fields import Count, Size, read_fields
+from arsvd.coverage import Coverage
+from arsvd.json_fields import SINCE, Count, Size, read_fields
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
 from arsvd.spectrum import Spectra, Spectrum
@@ -48,6 +49,8 @@ class Plan:
         macs: multiplications of one input row in the planned layers.
         dense_params: numbers stored by the whole model as it is.
         dense_macs: multiplications of one input row in the planned layers as they are.
+        coverage: how much of the model the planned layers are, and which others stay dense; None in plans
+            of before it was kept.
     """
 
     basis: str
@@ -58,6 +61,7 @@ class Plan:
     macs: Size
     dense_params: Count
     dense_macs: Size
+    coverage: Coverage | None = field(default=None, metadata={SINCE: "0.2.0"})
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
@@ -146,4 +150,5 @@ def plan(spectra: Spectra, rule: RankRule, multiple: int = 1) -> Plan:
         macs=spectra.macs(guarded),
         dense_params=spectra.params(spectra.dense),
         dense_macs=spectra.macs(spectra.dense),
+        coverage=spectra.coverage,
     )

@@ -60,6 +60,7 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
     Raises:
         DataError: the data is missing, broken or too small.
         StudyError: there is no place for the study.
+        NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
     dataset = load_dataset(config, data_dir)
@@ -67,4 +68,19 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
     from sweeps.search.opening import study_place
 
     study_place(home)
-    return Prepared(config, dataset, home, connect())
+    return Prepared(config, dataset, home, client_for(dataset))
+
+
+def client_for(dataset: Dataset) -> "MlflowClient":
+    """Reach the tracking server, where models of this data set can be registered under its name.
+
+    Raises:
+        NameTakenError: the name stands for other data.
+        TrackingError: the tracking server does not answer.
+    """
+    client = connect()
+    # here, not above: MLflow is imported now
+    from sweeps.tracking.claiming import check_name
+
+    check_name(client, dataset)
+    return client

@@ -1,12 +1,12 @@
 """A sweep that exists goes on: which changes it takes, and whether the data is still the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sweeps.config import SweepConfig, config_to_params
 from sweeps.dataset import load_dataset
 from sweeps.ledger import Ledger
-from sweeps.preparing import Prepared, ResumeError
-from sweeps.tracking.connection import connect
+from sweeps.preparing import Prepared, ResumeError, client_for
 
 _CHANGEABLE = ("search.trials", "resources.", "select.")
 
@@ -26,18 +26,20 @@ def prepare_resume(
         ConfigError: a change is faulty.
         ResumeError: a change would mix members of two kinds, or the data is not the same.
         DataError: the data is missing, broken or too small.
+        NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
     config = ledger.changed_config(overrides)
     refuse_changes(ledger.begun_config, config)  # in the file as well, which somebody may have edited
-    dataset = load_dataset(config, data_dir)
     facts = ledger.facts
+    # its models stay where they are, should this version name the folder in another way
+    dataset = replace(load_dataset(config, data_dir), name=facts.dataset)
     if dataset.hash != facts.data_hash:
         raise ResumeError(
             f"the data set {dataset.name} has the content hash {dataset.hash[:12]}…, sweep {facts.id} was "
             f"run on {facts.data_hash[:12]}…: give it the same files (--data-dir), or begin a new sweep"
         )
-    return Prepared(config, dataset, ledger.home, connect(), ledger, force)
+    return Prepared(config, dataset, ledger.home, client_for(dataset), ledger, force)
 
 
 def refuse_changes(old: SweepConfig, new: SweepConfig) -> None:

@@ -163,7 +163,7 @@ def _same_data(config: SweepConfig, facts: SweepFacts, data_dir: Path | None) ->
     Raises:
         DataError: it is missing or another one.
     """
-    dataset = load_dataset(config, data_dir)
+    dataset = replace(load_dataset(config, data_dir), name=facts.dataset)
     if dataset.hash != facts.data_hash:
         raise DataError(
             f"the data set {facts.dataset!r} found here is not the one of the sweep: its content hash begins "

@@ -1,5 +1,6 @@
 """What the commands print."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from arsvd import Plan
+from arsvd.coverage import Coverage
+from arsvd.endings import load_line
+from arsvd.layers import listed
 from sweeps.ledger import Ledger, LedgerError, sweep_ids
 from sweeps.records import FAILED, Front, SweepFacts
 from sweeps.report.table import baseline_table, front_table, plain
@@ -84,15 +88,16 @@ def print_version(console: Console, version: "RegisteredVersion", export: Path |
     _say(console, version_text(version))
     _say(console, f'load     mlflow.pytorch.load_model("{version.uri}")')
     if export is not None:
-        _say(console, f'saved    {export}; load it with arsvd.load("{export}")')
+        _say(console, f"saved    {export}; load it with {load_line(export)}")
 
 
 def version_text(version: "RegisteredVersion") -> str:
     """Say in one line what a registered version is."""
     test = "" if version.test_accuracy is None else f", test {version.test_accuracy:.2%}"
+    scale = "" if version.scale == 255 else f"; its input is the images' levels divided by {version.scale:g}"
     return (
         f"{version.name} version {version.version}: {version.params:,} parameters, "
-        f"validation {version.validation_accuracy:.2%}{test}"
+        f"validation {version.validation_accuracy:.2%}{test}{scale}"
     )
 
 
@@ -110,8 +115,25 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
         console,
         f"{plan.dense_params:,} -> {plan.params:,} parameters ({plan.ratio:.1f}x), {plan.basis} basis",
     )
-    line = load or f'arsvd.load("{output}")'
-    _say(console, f"saved    {output}; load it with {line}")
+    if plan.coverage is not None:
+        _say(console, coverage_text(plan.coverage, len(plan.layers)))
+    _say(console, f"saved    {output}; load it with {load or load_line(output)}")
+
+
+def coverage_text(coverage: Coverage, layers: int) -> str:
+    """Say in one line how much of a model a plan of so many layers is about, and what stays dense."""
+    share = coverage.macs_share
+    macs = "" if share is None else f", {_percent(share)} of the MACs"
+    text = (
+        f"covers {layers} of {layers + len(coverage.skipped)} linear layers, "
+        f"{_percent(coverage.params_share)} of the numbers{macs}"
+    )
+    return f"{text}; left dense: {listed(coverage.skipped)}" if coverage.skipped else text
+
+
+def _percent(share: float) -> str:
+    # downwards: what is not all must not be called 100 %
+    return f"{math.floor(share * 1000) / 10:.1f} %"
 
 
 def sweep_rows(home: Path | str) -> list[dict[str, Any]]:

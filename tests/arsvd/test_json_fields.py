@@ -1,12 +1,12 @@
 """JSON of unknown origin becomes a dataclass of the declared types, or an error that names each fault."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pytest
 
 from arsvd import OperatingPoint, Plan
-from arsvd.json_fields import Count, Share, Size, read_fields, read_json
+from arsvd.json_fields import SINCE, Count, Share, Size, read_fields, read_json
 from arsvd.latency import Latency
 from arsvd.planning import LayerPlan
 
@@ -49,6 +49,18 @@ def test_each_field_has_its_declared_type() -> None:
     assert isinstance(found.curves["loss"][0], float)
     early = {name: value for name, value in WHOLE.items() if name != "late"}
     assert read_fields(Outer, early, "not whole", defaults=True).late == "late"
+
+
+@dataclass(frozen=True)
+class Grown:
+    name: str = "unnamed"
+    later: int = field(default=3, metadata={SINCE: "0.2.0"})
+
+
+def test_only_what_a_later_release_brought_may_be_missing() -> None:
+    assert read_fields(Grown, {"name": "x"}, "not whole") == Grown("x", 3)
+    with pytest.raises(ValueError, match="not whole: missing name"):
+        read_fields(Grown, {"later": 4}, "not whole")
 
 
 # name: a change of the whole values, the error's text

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 import arsvd
+from arsvd.coverage import Coverage
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
@@ -166,12 +169,39 @@ def test_a_version_is_printed_with_its_address(version: RegisteredVersion) -> No
     )
 
 
+def test_a_version_of_deep_images_says_what_its_input_is(version: RegisteredVersion) -> None:
+    deep = replace(version, scale=4095.0)
+    text = printed(lambda console: print_version(console, deep, None))
+    assert "; its input is the images' levels divided by 4095\n" in text
+
+
 def test_a_plan_is_printed_layer_by_layer(tmp_path: Path) -> None:
     plan = arsvd.plan(arsvd.spectra(arsvd.MLP([64, 32, 10])), arsvd.Ranks((5, None)))
     lines = printed(lambda console: print_plan(console, plan, tmp_path / "m")).splitlines()
     assert lines[1].split()[1:5] == ["32", "x", "64", "5"]
     assert lines[2].split()[4:6] == ["dense", "1.0000"]
     assert lines[3] == "2,410 -> 842 parameters (2.9x), weight basis"
+    assert lines[4] == "covers 2 of 2 linear layers, 100.0 % of the numbers, 100.0 % of the MACs"
+
+
+def test_what_a_plan_does_not_cover_is_said(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), *(nn.Linear(144, 144) for _ in range(8)))
+    for number in range(3, 9):
+        model[number].weight = model[2].weight
+    plan = arsvd.plan(arsvd.spectra(model, torch.randn(3, 1, 8, 8)), arsvd.Energy(0.9))
+    lines = printed(lambda console: print_plan(console, plan, tmp_path / "m")).splitlines()
+    ties = " (its weight is tied to "
+    # 20,736 weights and 144 biases of 43,816 numbers; 20,736 of 8 x 20,736 + 36 x 36 multiplications
+    assert lines[3].startswith(
+        "covers 1 of 8 linear layers, 48.9 % of the numbers, 12.4 % of the MACs; left dense: 2" + ties
+    )
+    assert lines[3].count(ties) == 5
+    assert lines[3].endswith(" and 2 more")
+    nearly = replace(plan, coverage=Coverage(99_999, 100_000))
+    text = printed(lambda console: print_plan(console, nearly, tmp_path / "m"))
+    assert "covers 1 of 1 linear layers, 99.9 % of the numbers\n" in text
+    before = replace(plan, coverage=None)
+    assert "covers" not in printed(lambda console: print_plan(console, before, tmp_path / "m"))
 
 
 def test_sweeps_are_listed_oldest_first_and_damaged_ones_named(
