@@ -64,6 +64,7 @@ def _supervised(name: str, seconds: float, seed: int, failures: Path) -> bool:
             if status == 0:
                 break
             deaths += 1
+            print(f"{name}: a process ended with the status {status}", flush=True)
             current = Path(scratch) / "current"
             if not current.exists():
                 print(f"{name}: it does not start (status {status})")

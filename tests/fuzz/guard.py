@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_RUNS = ("exec", "compile", "pickle.find_class", "marshal.load", "marshal.loads", "ctypes.dlopen")
+# not "compile": the standard library parses literals and tracebacks with it, and it runs nothing
+_RUNS = ("exec", "pickle.find_class", "marshal.load", "marshal.loads", "ctypes.dlopen")
 _STARTS = (
     "subprocess.Popen",
     "os.system",
@@ -36,7 +37,6 @@ _CHANGES = {
     "sqlite3.connect": 1,
 }
 _IMPORTING = "<frozen importlib"
-_FORMATTING = "/traceback.py"  # which compiles the lines that it marks in a fault
 
 
 class Guard:
@@ -109,7 +109,7 @@ class Guard:
         frame: FrameType | None = sys._getframe(3)
         while frame is not None:
             name = frame.f_code.co_filename
-            if name.startswith(_IMPORTING) or name.endswith((_FORMATTING, *self._generates)):
+            if name.startswith(_IMPORTING) or name.endswith(self._generates):
                 return True
             frame = frame.f_back
         return False

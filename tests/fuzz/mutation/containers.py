@@ -122,7 +122,7 @@ def mutate_safetensors(random: Random, data: bytes, others: Sequence[bytes]) -> 
     kind = random.random()
     if kind < 0.5 and names:
         name = random.choice(names)
-        inner = mutate_json(random, metadata[name].encode(), ())
+        inner = mutate_json(random, metadata[name].encode(errors="replace"), ())
         metadata[name] = inner.decode("utf-8", errors="replace")
     elif kind < 0.75 and tensors:
         entry = header[random.choice(tensors)]

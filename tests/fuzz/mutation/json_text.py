@@ -141,7 +141,7 @@ def _value(random: Random, old: Any, others: Sequence[bytes], marks: dict[str, s
         return mark
     if kind < 0.35 and isinstance(old, int | float) and not isinstance(old, bool) and abs(old) < 2**200:
         return random.choice((-old, old + 1, old * 1000, old / 3, float(old), str(old), [old], old - 1))
-    if kind < 0.45 and isinstance(old, str):
+    if kind < 0.45 and isinstance(old, str) and len(old) < 10_000:
         return random.choice((old + "x", old[:-1], old.upper(), [old], old * 500, f"{old}\n{old}"))
     if kind < 0.5:
         return [old]
