@@ -82,7 +82,8 @@ def checked_archive(path: str | os.PathLike[str]) -> io.BytesIO:
 
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     with Path(path).open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(min(size, MOST_BYTES) + 1)  # a buffer of this size is taken, whatever there is
     if len(content) > MOST_BYTES:
         raise RefusedError(f"is larger than {MOST_BYTES >> 30} GiB, and files of up to that size are read")
     return content
