@@ -136,7 +136,15 @@ VALUES = {
     "pack of none": ("resources.pack=0", "resources.pack: got 0, must be auto or a whole number >= 1"),
     "misspelt auto": ("resources.concurrent=atuo", "got 'atuo', must be auto or a whole number >= 1; did"),
     "upper-case name": ("name=My Sweep", "got 'My Sweep', must be up to 64 lower-case letters, digits and"),
-    "number as name": ("name=12", "name: got 12, must be"),
+    "no key": ("=5", "the override '=5' has no key before the =, must be section.key=value"),
+    "key of two lines": ("search.\ntrials=5", "search.\\ntrials: unknown key; did you mean search.trials?"),
+    "a comment after a word": ("search.sampler=tpe # fast", "got 'tpe # fast', must be tpe, nsga2"),
+    "a comment after a form": ("model.hidden=[8] # [9]", "a # begins a comment in YAML, so what follows"),
+    "a block of YAML": ("training.lr=uniform: [0.1, 1]", "got 'uniform: [0.1, 1]', must be a number > 0"),
+    "a list item": ("search.objectives=- loss", "got '- loss', must be a list of different names"),
+    "an anchor": ("search.trials=&a 4", "search.trials: got '&a 4', must be a whole number"),
+    "a date": ("search.trials=2026-01-02", "search.trials: got '2026-01-02', must be a whole number"),
+    "bytes that are no text": ("name=\udcff", "name: got '\\udcff', which cannot be read: it is not UTF-8"),
 }
 
 
@@ -196,6 +204,7 @@ FILES = {
     "key twice": (GOOD + "search: {trials: 5}\n", "line 6, column 1: the key search is given twice"),
     "merge key": (GOOD + "<<: {a: 1}\n", "<<: unknown key"),
     "escapes in a key": ('"a\\e[31m\\nb": 1', "  a\\x1b[31m\\nb: unknown key"),
+    "number as name": (GOOD + "name: 12\n", "name: got 12, must be"),
     "missing section": ("dataset: {name: mnist}", "missing, must be a mapping with at least epochs"),
     "missing key": (
         GOOD.replace("epochs: 10, ", ""),

@@ -177,6 +177,49 @@ def test_overrides():
     assert config.training.seed is None
 
 
+AS_TYPED = (
+    "/data/set #2", "/data/set#2", "a & b", "&a", "@eaDir", "%x", "*", "!important", "a: b", "a:", "- a", "-",
+    " lead", "trail ", "  ", "'single'", '"double"', "it's", "C:\\pets\\new", "~", "~/pets", "null", "true",
+    "yes", "1e-3", "012", "0x1F", "1_000", ".inf", "2026-01-02", "12:30:45", "[pets]", "{pets}", "[", "a, b",
+    "a=b", "=", "|", ">", "?", "---", "...", "<<", "tab\there", "two\nlines", "\a", "été", "猫",
+    "\u2028", "\ufeff",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", AS_TYPED)
+def test_an_override_of_text_is_taken_as_typed(tmp_path, path):
+    config = load_config("digits", ["dataset.name=imagefolder", f"dataset.path={path}"])
+    assert config.dataset.path == path
+    # and so it is in the sweep's own file, and as the parameter that MLflow shows
+    assert load_config(written(tmp_path, dump_config(config))) == config
+    assert config_to_params(config)["dataset.path"] == path
+
+
+@pytest.mark.parametrize("name", ["012", "1e-3", "null", "yes", "2026-01-02"])
+def test_a_name_that_yaml_takes_for_something_else(tmp_path, name):
+    config = load_config("digits", [f"name={name}"])
+    assert config.name == name
+    assert load_config(written(tmp_path, dump_config(config))).name == name
+
+
+@pytest.mark.parametrize("override", ["search.trials = 8", " search.trials =8", "search.trials= 8 "])
+def test_spaces_around_an_override_do_not_count(override):
+    assert load_config("digits", [override]).search.trials == 8
+
+
+def test_spaces_in_an_override_count_where_they_are_part_of_a_path():
+    folder = ["digits", ["dataset.name=imagefolder", "dataset.path = /data/a b "]]
+    assert load_config(*folder).dataset.path == "/data/a b"
+
+
+def test_nothing_leaves_a_text_out(tmp_path):
+    section = {"name": "imagefolder", "path": "pets", "size": 8}
+    path = written(tmp_path, dump_config(parse_config({**MINIMAL, "name": "own", "dataset": section})))
+    changes = ["dataset.name=digits", "dataset.path=", "dataset.size=null", "dataset.test=", "name="]
+    config = load_config(path, changes)
+    assert (config.name, config.dataset.path, config.dataset.size) == ("digits", None, None)
+
+
 def test_override_fills_a_section_that_the_file_leaves_out(tmp_path):
     path = written(tmp_path, dump_config(parse_config(MINIMAL)).replace("select: {max_drop: 0.005}\n", ""))
     assert load_config(path, ["select.max_drop=0.01"]).select.max_drop == 0.01
