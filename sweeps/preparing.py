@@ -67,4 +67,17 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
     from sweeps.search.opening import study_place
 
     study_place(home)
-    return Prepared(config, dataset, home, connect())
+    return Prepared(config, dataset, home, connect_for(dataset.name))
+
+
+def connect_for(dataset: str) -> "MlflowClient":
+    """Reach the tracking server, and make sure that it takes runs of a data set.
+
+    Raises:
+        TrackingError: it does not answer, or the data set's experiment was deleted there.
+    """
+    client = connect()
+    from sweeps.tracking.runs import check_experiment
+
+    check_experiment(client, dataset)
+    return client

@@ -5,8 +5,7 @@ from pathlib import Path
 from sweeps.config import SweepConfig, config_to_params
 from sweeps.dataset import load_dataset
 from sweeps.ledger import Ledger
-from sweeps.preparing import Prepared, ResumeError
-from sweeps.tracking.connection import connect
+from sweeps.preparing import Prepared, ResumeError, connect_for
 
 _CHANGEABLE = ("search.trials", "resources.", "select.")
 
@@ -37,7 +36,7 @@ def prepare_resume(
             f"the data set {dataset.name} has the content hash {dataset.hash[:12]}…, sweep {facts.id} was "
             f"run on {facts.data_hash[:12]}…: give it the same files (--data-dir), or begin a new sweep"
         )
-    return Prepared(config, dataset, ledger.home, connect(), ledger, force)
+    return Prepared(config, dataset, ledger.home, connect_for(dataset.name), ledger, force)
 
 
 def refuse_changes(old: SweepConfig, new: SweepConfig) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,13 +19,11 @@ from sweeps.publishing import FrontModels, close_run, configs, filed, open_run, 
 from sweeps.records import FINISHED, Front, FrontPoint, MemberRecord
 from sweeps.report import write_report
 from sweeps.tracking import ModelData, SweepWriter, connect, prompt_requests
-from sweeps.tracking.registry import registered_versions
+from sweeps.tracking.models import standing_versions
 from sweeps.tracking.versions import point_identity
 from sweeps.worker import PATIENCE_SECONDS, Missed, Worker
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from sweeps.tracking.writer import Status
 
 
@@ -84,7 +82,8 @@ def sync_sweep(
         open_run(writer, ledger, config, running=False)
         models = None
         if front is not None:
-            models, lost = _front_models(client, ledger, front, config, records, data_dir)
+            known, _ = standing_versions(client, writer.run_id, ledger.facts.dataset)
+            models, lost = _front_models(ledger, front, config, records, data_dir, set(known))
             missing += lost
             _write_report(ledger, front, config)
         for record in records:
@@ -114,20 +113,15 @@ def _readable(ledger: Ledger) -> tuple[list[MemberRecord], list[Missed]]:
 
 
 def _front_models(
-    client: "MlflowClient",
     ledger: Ledger,
     front: Front,
     config: SweepConfig,
     records: Sequence[MemberRecord],
     data_dir: Path | None,
+    known: set[tuple[Any, ...]],
 ) -> tuple[FrontModels, list[Missed]]:
-    """Return the part of a front that is registered or can be, and what cannot.
-
-    Raises:
-        TrackingError: the server is away or refuses.
-    """
+    """Return the part of a front that is registered or can be, and what cannot."""
     facts = ledger.facts
-    known = {v.point for v in registered_versions(client, facts.dataset) if v.sweep == facts.id}
     standing = [entry for entry in front.points if point_identity(entry) in known]
     wanted = [entry for entry in front.points if point_identity(entry) not in known]
     hashes = {record.key: record.weights_sha256 for record in records}

@@ -1,8 +1,20 @@
 """Options that several commands share."""
 
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import click
+
+
+def known_user(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Refuse a place in the home of a user whom this machine does not know."""
+    named = re.search(r"(?:^|///)(~[^/]*)", str(value or ""))
+    if named and os.path.expanduser(named[1]) == named[1]:
+        raise click.BadParameter(f"{named[1]} is no home of a user of this machine.", context, option)
+    return value
+
 
 DATA_DIR = click.option(
     "--data-dir",
