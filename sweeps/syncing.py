@@ -10,11 +10,11 @@ from torch import nn
 
 from arsvd.data import DataError, Dataset
 from sweeps.config import SweepConfig, config_to_params
-from sweeps.dataset import load_dataset
 from sweeps.finish import Models
 from sweeps.fronts import GrowingFront
 from sweeps.ledger import FRONT, Ledger, LedgerError, SweepFacts
 from sweeps.lock import hold
+from sweeps.places import find_data
 from sweeps.publishing import FrontModels, close_run, configs, filed, open_run, submit_models, write_member
 from sweeps.records import FINISHED, Front, FrontPoint, MemberRecord
 from sweeps.report import write_report
@@ -137,7 +137,7 @@ def _front_models(
     build: Callable[[FrontPoint], nn.Module] = _unbuilt
     if whole:
         try:
-            dataset = _same_data(config, facts, data_dir)
+            dataset = _same_data(ledger, config, facts, data_dir)
         except DataError as error:
             cause = f"they need the data set, and {error}"
             missing.append(Missed(f"{len(whole)} models of the front", cause))
@@ -151,13 +151,13 @@ def _front_models(
     return FrontModels(part, build, data, configs(records), config.select.max_drop), missing
 
 
-def _same_data(config: SweepConfig, facts: SweepFacts, data_dir: Path | None) -> Dataset:
+def _same_data(ledger: Ledger, config: SweepConfig, facts: SweepFacts, data_dir: Path | None) -> Dataset:
     """Load the data set, and make sure that it is the one that the sweep was run on.
 
     Raises:
         DataError: it is missing or another one.
     """
-    dataset = load_dataset(config, data_dir)
+    dataset, _ = find_data(ledger, config, data_dir)
     if dataset.hash != facts.data_hash:
         raise DataError(
             f"the data set {facts.dataset!r} found here is not the one of the sweep: its content hash begins "

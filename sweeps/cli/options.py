@@ -19,7 +19,7 @@ def known_user(context: click.Context, option: click.Parameter, value: Any) -> A
 DATA_DIR = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where data sets lie; else ARSVD_DATA, else ~/.cache/arsvd.",
+    help="Where data sets lie; else where a sweep on file found them, else ARSVD_DATA, else ~/.cache/arsvd.",
 )
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

@@ -16,7 +16,7 @@ from sweeps.tracking.failures import redact as redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-HOME_VARIABLE = "ARSVD_HOME"
+HOME_VARIABLE, DEFAULT_HOME = "ARSVD_HOME", ".arsvd"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _CONNECT_SECONDS = 4
@@ -44,7 +44,7 @@ def sweeps_home() -> Path | str:
     Raises:
         TrackingError: it begins with the home of a user whom this machine does not know.
     """
-    home = os.environ.get(HOME_VARIABLE) or ".arsvd"
+    home = os.environ.get(HOME_VARIABLE) or DEFAULT_HOME
     if "://" in home:
         return home.rstrip("/")
     try:

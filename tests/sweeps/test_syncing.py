@@ -155,7 +155,7 @@ def test_an_ended_sweep_is_brought_into_an_empty_store_once(
     first = check_whole(connect(), ledger, sync_sweep(ledger))
     assert sorted(first["outputs"][-1]) == first["models"]
     monkeypatch.setenv("ARSVD_DATA", str(tmp_path / "nowhere"))
-    monkeypatch.setattr("sweeps.syncing.load_dataset", pytest.fail)  # needed for models that are missing only
+    monkeypatch.setattr("sweeps.syncing.find_data", pytest.fail)  # needed for models that are missing only
     again = sync_sweep(ledger)
     assert check_whole(connect(), ledger, again) == first
     assert not (home / "sweep.lock").exists()

@@ -11,6 +11,7 @@ from sweeps.cli import main
 
 Refused = Callable[..., str]
 
+
 @pytest.fixture(autouse=True)
 def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that starts all the same would be waited for."""
