@@ -1,15 +1,36 @@
-"""MLflow's web application without its assistant.
+"""MLflow's web application, which keeps to its own files and runs and calls nothing for whoever asks.
 
-MLflow serves an assistant that starts coding agents and a shell for whoever asks from the same machine. Where
-several users share that machine, each could act as the one who runs the server. It has no switch, so its
-routes end here.
+MLflow serves an assistant that starts coding agents and a shell for whoever asks from the same machine: where
+several users share it, each could act as the one who runs the server. It serves a gateway, web hooks and jobs
+besides, by which a caller makes the server send requests to any address, or evaluate what the caller wrote.
+Nothing here needs them, and most have no switch, so their routes end here. What names a place for files is
+checked in `mlflow_server.locations`.
 """
 
 import os
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-_ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
+# Each by the beginning of its routes behind /api/2.0, /ajax-api/3.0 and so on.
+_SHUT = {
+    "mlflow/assistant": "the assistant is",
+    "mlflow/gateway": "the gateway is",
+    "mlflow/webhooks": "web hooks are",
+    "mlflow/jobs": "jobs are",
+    "jobs": "jobs are",
+    "mlflow/scorer/invoke": "scorers are",
+    "mlflow/scorers/online-config": "scorers are",
+    "mlflow/genai/evaluate": "evaluations are",
+    "mlflow/issues/invoke": "evaluations are",
+    "mlflow/prompt-optimization": "prompt optimization is",
+    "mlflow/demo": "demonstrations are",
+    "mlflow/runs/create-promptlab-run": "the prompt laboratory is",
+    # they speak of buckets that an experiment would name, which this server lets no experiment do
+    "mlflow/artifacts/presigned": "addresses of buckets are",
+}
+_API = re.compile(rf"/(?:ajax-)?api/[0-9.]+/({'|'.join(map(re.escape, _SHUT))})")
+_GATEWAY = "/gateway/"
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,27 +43,42 @@ def create_application() -> Application:
 
     Authentication is on where `MLFLOW_AUTH_CONFIG_PATH` is set, as `serve` sets it.
     """
+    from mlflow_server.locations import guard_stores
+
+    guard_stores()
     if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
         from mlflow.server.auth import create_app
 
-        return without_assistant(create_app())
+        return without_services(create_app())
     from mlflow.server.fastapi_app import app
 
-    return without_assistant(app)
+    return without_services(app)
 
 
-def without_assistant(application: Application) -> Application:
-    """Answer requests for MLflow's assistant with status 404 and leave the others to an application."""
+def without_services(application: Application) -> Application:
+    """Answer requests for what is shut with status 404 and leave the others to an application."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        # with any prefix in front, and however often a slash is written
-        path = "/".join(["", *(part for part in str(scope.get("path", "")).split("/") if part)])
-        if scope["type"] == "http" and _ASSISTANT in path:
-            await send(
-                {"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]}
-            )
-            await send({"type": "http.response.body", "body": b"the assistant is switched off\n"})
+        shut = shut_service(str(scope.get("path", ""))) if scope["type"] == "http" else None
+        if shut is None:
+            await application(scope, receive, send)
             return
-        await application(scope, receive, send)
+        await send(
+            {"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]}
+        )
+        await send({"type": "http.response.body", "body": f"{shut} switched off\n".encode()})
 
     return answer
+
+
+def shut_service(path: str) -> str | None:
+    """Return what a path belongs to and is shut, with its verb; None where the path is open.
+
+    Args:
+        path: the path of a request, decoded.
+    """
+    # with any prefix in front, and however often a slash is written
+    path = "/".join(["", *(part for part in path.split("/") if part), ""])
+    if found := _API.search(path):
+        return _SHUT[found[1]]
+    return _SHUT["mlflow/gateway"] if path.startswith(_GATEWAY) else None

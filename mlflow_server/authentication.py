@@ -121,7 +121,8 @@ def _replace(path: Path, text: str) -> None:
     """Write a file that only this user may read, whole or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.unlink(missing_ok=True)
+        for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed here
+            left.unlink()
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
             file.flush()

@@ -2,11 +2,13 @@
 
 import os
 
-# Nothing is reported to third parties, and the seven or so processes that evaluate language models stay off.
+# Nothing is reported to third parties; language models are not served, and the seven or so processes that
+# evaluate them stay off.
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "PYTHONUNBUFFERED": "1",
 }
 # A shell that talks to another server, or that has a safeguard switched off, must not reach into this one.

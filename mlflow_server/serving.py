@@ -76,7 +76,7 @@ def _command(settings: ServerSettings, port: int) -> list[str]:
     if settings.tls is not None:
         certificate, key = settings.tls
         options += ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "arsvd"]
+    command = [sys.executable, "-m", "mlflow_server.child", "server", "--app-name", "arsvd"]
     command += ["--host", settings.host, "--port", str(port)]
     command += ["--serve-artifacts", "--artifacts-destination", str(settings.artifacts)]
     command += ["--workers", str(settings.workers), "--uvicorn-opts", shlex.join(options)]

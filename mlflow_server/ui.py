@@ -33,9 +33,11 @@ def browse(
     """
     port = free_port(LOOPBACK, port)
     hosts = allowed_hosts(LOOPBACK, port)
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "arsvd"]
+    command = [sys.executable, "-m", "mlflow_server.child", "server", "--app-name", "arsvd"]
     command += ["--host", LOOPBACK, "--port", str(port)]
-    command += ["--default-artifact-root", artifacts, "--workers", "1", "--uvicorn-opts", "--no-access-log"]
+    # MLflow would else serve, and write for whoever asks, a folder `mlartifacts` in the current directory
+    command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
+    command += ["--workers", "1", "--uvicorn-opts", "--no-access-log"]
     command += [
         "--allowed-hosts",
         ",".join(hosts),

@@ -1,15 +1,17 @@
 """The data set that a sweep file names."""
 
-import re
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from arsvd.data import Dataset, load
+from arsvd.data.roots import absolute
 from sweeps.config import SweepConfig
+from sweeps.names import plain
 
 
 def load_dataset(config: SweepConfig, data_dir: Path | None = None) -> Dataset:
-    """Load a sweep's data set, split as its configuration says.
+    """Load a sweep's data set, split as its configuration says, under the name that its models get.
 
     Args:
         config: the checked configuration.
@@ -28,11 +30,13 @@ def load_dataset(config: SweepConfig, data_dir: Path | None = None) -> Dataset:
         size=wanted.size,
         **({} if wanted.test is None else {"test": wanted.test}),
     )
-    if wanted.path is not None:
-        # folders are many: models are registered under the folder's name, not under "imagefolder"
-        dataset = replace(dataset, name=_slug(Path(wanted.path).resolve().name) or dataset.name)
-    return dataset
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if wanted.label is not None:
+        return replace(dataset, name=wanted.label, origin="")
+    if wanted.path is None:
+        return replace(dataset, origin=wanted.name)
+    # folders are many: models are registered under the folder's name, not under "imagefolder"
+    folder = absolute(wanted.path).resolve()
+    name = plain(folder.name.lower(), kept="").strip("-")
+    # the path itself is nobody else's business
+    origin = hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()
+    return replace(dataset, name=name or dataset.name, origin=origin)

@@ -122,6 +122,7 @@ def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
         found = read_owner(ledger)
         if found is None or found.token != owner.token:
             raise _locked(ledger, found)
+        ledger.storage.drop_drafts()
         try:
             yield
         finally:

@@ -72,11 +72,17 @@ def find_data(ledger: Ledger, config: SweepConfig, data_dir: Path | None = None)
             `arsvd.data.data_root`. A folder of images that is gone is looked for there by its name.
 
     Returns:
-        The data set, and where it was found.
+        The data set, under the name that the sweep's models have, and where it was found.
 
     Raises:
         DataError: it is in none of these places; every one is named.
     """
+    dataset, place = _find(ledger, config, data_dir)
+    # its models stay where they are, should this version name the folder in another way, or it was moved
+    return replace(dataset, name=ledger.facts.dataset), place
+
+
+def _find(ledger: Ledger, config: SweepConfig, data_dir: Path | None) -> tuple[Dataset, DataPlace]:
     known = DataPlace.read(ledger)
     if config.dataset.path is not None:
         place = _folder(ledger, config, known, data_dir)

@@ -65,6 +65,7 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
     Raises:
         DataError: the data is missing, broken or too small.
         StudyError: there is no place for the study.
+        NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
     dataset = load_dataset(config, data_dir)
@@ -77,14 +78,17 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
 
 
 def client_for(dataset: Dataset) -> "MlflowClient":
-    """Reach the tracking server, and make sure that it takes runs of a data set.
+    """Reach the tracking server, where runs and models of this data set can be kept under its name.
 
     Raises:
-        TrackingError: it does not answer, or the data set's experiment was deleted there.
+        NameTakenError: the name stands for other data.
+        TrackingError: the tracking server does not answer, or the data set's experiment was deleted there.
     """
     client = connect()
     # here, not above: MLflow is imported now
+    from sweeps.tracking.claiming import check_name
     from sweeps.tracking.runs import check_experiment
 
     check_experiment(client, dataset.name)
+    check_name(client, dataset)
     return client

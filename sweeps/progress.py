@@ -9,7 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from arsvd.data import Dataset
 from sweeps.records import Front
+
+_CLASSES = 10  # that are named
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,19 @@ def facts(state: State, elapsed: float) -> list[tuple[str, str]]:
     else:
         rows.append(("took", duration(elapsed)))
     return rows
+
+
+def data_lines(dataset: Dataset) -> list[str]:
+    """Say what a sweep learns from: classes, sizes of the splits, values, and how the files were read."""
+    classes = dataset.classes
+    more = f" and {len(classes) - _CLASSES} more" if len(classes) > _CLASSES else ""
+    low, high = dataset.train.images.aminmax()
+    first = (
+        f"data {dataset.name}: {len(classes)} classes ({', '.join(classes[:_CLASSES])}{more}); "
+        f"{len(dataset.train):,} training, {len(dataset.validation):,} validation and {len(dataset.test):,} "
+        f"test images of {'×'.join(map(str, dataset.shape))}; values {int(low)} to {int(high)}"
+    )
+    return [first, *(f"  {note}" for note in dataset.notes)]
 
 
 def duration(seconds: float) -> str:

@@ -30,6 +30,7 @@ def prepare_resume(
         ConfigError: a change is faulty.
         ResumeError: a change would mix members of two kinds, or the data is not the same.
         DataError: the data is missing, broken or too small.
+        NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
     config = ledger.changed_config(overrides)

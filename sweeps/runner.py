@@ -13,7 +13,7 @@ from sweeps.ledger import Ledger
 from sweeps.lock import hold
 from sweeps.mending import mended_study, whole_members
 from sweeps.preparing import Prepared, ResumeError
-from sweeps.progress import Progress, Quiet
+from sweeps.progress import Progress, Quiet, data_lines
 from sweeps.publishing import open_run
 from sweeps.records import FAILED, Front
 from sweeps.resources import TrialResources, fit_resources, room
@@ -130,6 +130,8 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress) -> SweepOutcome
         standing.left,
         partial(room, features=dataset.features, classes=len(dataset.classes)) if resources.alike else None,
     )
+    for line in data_lines(dataset):
+        progress.note(line)
     progress.note(f"sweep {ledger.facts.id}: {_plan_text(len(records), searcher.members, resources)}")
     with Exporters() as exporters, _sweep_run(prepared, ledger) as (writer, worker):
         session = Session(ledger, config.search.trials, config.select.max_drop, writer, worker, progress)

@@ -3,8 +3,10 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 S3 = "s3://"
+_DRAFT = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `Folder.write` names what it has not finished
+_DRAFT_SECONDS = 3600  # a write takes less, also on a slow file system
 
 
 class StorageError(OSError):
@@ -79,6 +83,9 @@ class Storage(ABC):
     def arrow(self) -> tuple[str, Any]:
         """Return the directory as pyarrow takes it: its path, and its file system (None: this machine's)."""
 
+    def drop_drafts(self) -> None:  # noqa: B027 - where a file appears when it is whole there are none
+        """Remove what processes that were killed while they wrote left behind."""
+
     def set_aside(self, name: str) -> str:
         """Rename a damaged file to NAME.damaged, or NAME.damaged-2 and so on, and return that name."""
         number, new = 1, f"{name}.damaged"
@@ -121,6 +128,13 @@ class Folder(Storage):
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
+
+    def drop_drafts(self) -> None:
+        old = time.time() - _DRAFT_SECONDS
+        for path in self.path.rglob(".*"):
+            with contextlib.suppress(OSError):  # somebody else's, or gone meanwhile
+                if _DRAFT.fullmatch(path.name) and path.stat().st_mtime < old:
+                    path.unlink()
 
     def exists(self, name: str) -> bool:
         return (self.path / name).is_file()

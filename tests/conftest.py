@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import resource
 import secrets
 import shutil
 import signal
@@ -17,6 +18,32 @@ import pytest
 
 _WAIT_SECONDS = 90.0
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+@pytest.fixture
+def in_child() -> Callable[..., int]:
+    """Run something in a forked process: `in_child(work, size=N, killed=True)`; returns how that ended.
+
+    Files of the process grow to N bytes: the write beyond kills it, or with `killed=False` fails as on a full
+    disk. A fork, since importing MLflow again would take seconds.
+    """
+
+    def run(work: Callable[[], object], size: int | None = None, killed: bool = True) -> int:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                if size is not None:
+                    signal.signal(signal.SIGXFSZ, signal.SIG_DFL if killed else signal.SIG_IGN)
+                    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+                work()
+                status = 0
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    return run
 
 
 class PostgresCluster:

@@ -59,11 +59,23 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a source holds before validation images are taken out of its training split."""
+    """What a source holds.
+
+    Args:
+        classes: One name per label.
+        train: Training split; validation images are still to be taken out of it where there are none.
+        test: Test split.
+        validation: Validation split; None where it is to be held out of `train`.
+        notes: As in `Dataset`.
+        scale: As in `Dataset`.
+    """
 
     classes: tuple[str, ...]
     train: Split
     test: Split
+    validation: Split | None = None
+    notes: tuple[str, ...] = ()
+    scale: float = 255.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +91,10 @@ class Dataset:
         mean: Per channel, of pixels in [0, 1], over `train` only.
         std: As `mean`; 1.0 for a channel of one constant value.
         hash: `content_hash` of the classes and splits.
+        notes: What was read, left out and changed, one sentence each, for people.
+        scale: Level in the source's files that is 1.0 in a model's input: 255, unless they have more than 8
+            bits.
+        origin: Something that tells apart data sets of one name that come from two places.
     """
 
     name: str
@@ -89,6 +105,9 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     hash: str
+    notes: tuple[str, ...] = ()
+    scale: float = 255.0
+    origin: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -119,7 +138,8 @@ class Dataset:
         """The data set as numpy arrays, which share memory with its tensors, and plain values.
 
         Returns:
-            `<split>_images` and `<split>_labels` for train, validation and test; the other fields by name.
+            `<split>_images` and `<split>_labels` for train, validation and test; the other fields by name,
+            but for `notes`, `scale` and `origin`, which no training needs.
         """
         values: dict[str, Any] = {
             "name": self.name,
@@ -146,10 +166,12 @@ class Dataset:
         return cls(
             name=str(values["name"]),
             classes=tuple(values["classes"]),
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
             mean=tuple(values["mean"]),
             std=tuple(values["std"]),
             hash=str(values["hash"]),
-            **splits,
         )
 
 

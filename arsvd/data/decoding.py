@@ -1,11 +1,16 @@
-"""Decoding image files of any kind and size into one uint8 array."""
+"""Decoding image files of any kind and size into one array."""
 
 from __future__ import annotations
 
+import functools
 import os
+import re
+import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,101 +19,288 @@ from arsvd.data.dataset import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
-Pixels = NDArray[np.uint8]
+Levels = NDArray[Any]
 
 # Without a size, images that share one of at most this side keep it; others are brought to DEFAULT_SIZE.
 LARGEST_KEPT_SIDE = 64
 DEFAULT_SIZE = (32, 32)
 BROKEN_SHOWN = 5
 CHUNK = 256
+# Pillow goes by a file's first bytes, not by its ending, and starts Ghostscript on PostScript: what is not
+# listed is not opened, whatever it is called. Targa files have no first bytes of their own.
+FORMATS = (
+    *("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000"),
+    *("DIB", "ICO", "PCX", "QOI", "SGI", "SUN"),
+)
+TARGA, MULTI_JPEG = "TGA", "MPO"  # the latter is opened as JPEG
+_FLOATS = (".pfm",)
+_ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
+_QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF's orientations
+_WIDE = re.compile(r"(?P<channels>RGB|RGBA|RGBX);16(?P<order>[LBN])")
 
 
-def decode(paths: Sequence[str], size: tuple[int, int] | None) -> Pixels:
+class _Picture(NamedTuple):
+    """One image.
+
+    Args:
+        levels: `(height, width)` or `(height, width, 3)`; uint8, or float32 where there are more bits.
+        transparent: Whether it has transparent pixels.
+        frames: How many frames its file has.
+    """
+
+    levels: Levels
+    transparent: bool
+    frames: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Decoded images.
+
+    Args:
+        levels: `(samples, channels, height, width)`: 1 channel if every image is greyscale, else 3. uint8;
+            float32, as they are in the files, where images have more than 8 bits a channel.
+        transparent: How many images have transparent pixels, which were laid on white.
+        animated: How many images have further frames, which were not read.
+    """
+
+    levels: Levels
+    transparent: int
+    animated: int
+
+
+@functools.cache
+def endings() -> frozenset[str]:
+    """The endings of files that are read, in lower case."""
+    import PIL.Image
+
+    PIL.Image.init()
+    read = {*_formats(""), TARGA, MULTI_JPEG}
+    known = PIL.Image.registered_extensions().items()
+    return frozenset(ending for ending, name in known if name in read and ending not in _FLOATS)
+
+
+def decode(paths: Sequence[str], size: tuple[int, int] | None) -> Decoded:
     """Decode images, in threads, since Pillow decodes outside the interpreter lock.
+
+    Images are turned as their EXIF orientation says. Transparent pixels are laid on white.
 
     Args:
         paths: The files.
         size: `(height, width)` in pixels; None keeps a shared size of at most 64×64, else 32×32.
 
-    Returns:
-        uint8 `(samples, channels, height, width)`: 1 channel if every image is greyscale, else 3.
-
     Raises:
-        DataError: Files that cannot be decoded: the first five by name and cause, and how many.
+        DataError: Files that cannot be decoded: the first five by name and cause, and how many. Images of 8
+            and of more bits side by side.
     """
+    import PIL.Image
+
+    endings()  # registers all of Pillow's formats once, which is not safe in several threads
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+        # refused below, in words
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
         decoded = pool.map(lambda chunk: [_try_decode(path, size) for path in chunk], chunks)
-        pictures = [picture for chunk in decoded for picture in chunk]
-    results = zip(paths, pictures, strict=True)
-    broken = [f"\n  {path}: {fault}" for path, fault in results if isinstance(fault, str)]
+        results = [result for chunk in decoded for result in chunk]
+    broken = [
+        f"\n  {path}: {fault}" for path, fault in zip(paths, results, strict=True) if isinstance(fault, str)
+    ]
     if broken:
         more = f"\n  and {len(broken) - BROKEN_SHOWN} more" if len(broken) > BROKEN_SHOWN else ""
         raise DataError(
             f"{len(broken)} of {len(paths)} images cannot be decoded:{''.join(broken[:BROKEN_SHOWN])}{more}\n"
             "Repair or remove these files."
         )
-    return _stack([picture for picture in pictures if not isinstance(picture, str)], size)
+    pictures = [picture for picture in results if not isinstance(picture, str)]
+    _refuse_two_depths(paths, pictures)
+    return Decoded(
+        _stack([picture.levels for picture in pictures], size),
+        sum(picture.transparent for picture in pictures),
+        sum(picture.frames > 1 for picture in pictures),
+    )
 
 
-def _try_decode(path: str, size: tuple[int, int] | None) -> Pixels | str:
+def _refuse_two_depths(paths: Sequence[str], pictures: Sequence[_Picture]) -> None:
+    deep = [picture.levels.dtype != np.uint8 for picture in pictures]
+    if any(deep) and not all(deep):
+        raise DataError(
+            f"{paths[deep.index(True)]} has 16 or 32 bits a pixel and {paths[deep.index(False)]} has 8: no "
+            "scale fits both. Bring all images to one depth."
+        )
+
+
+def _try_decode(path: str, size: tuple[int, int] | None) -> _Picture | str:
     try:
-        return _decode_one(path, size)
+        # opened here: from a path Pillow maps uncompressed TIFF into memory, and then scrambles what EXIF
+        # turns by a quarter (13.0)
+        with open(path, "rb") as file:
+            return _decode_one(file, size)
     except MemoryError:
         raise
     except Exception as fault:  # Pillow raises a dozen unrelated types on a broken file
         # Pillow repeats the path, which the caller's message already starts with.
-        return str(fault).replace(f" {path!r}", "") or type(fault).__name__
+        return (
+            re.sub(rf" (<[^<>]*{re.escape(path)}[^<>]*>|{re.escape(repr(path))})", "", str(fault))
+            or type(fault).__name__
+        )
 
 
-def _decode_one(path: str, size: tuple[int, int] | None) -> Pixels:
-    """One image, `(height, width)` or `(height, width, 3)`; a large one is resized here, to save memory."""
+def _decode_one(file: BinaryIO, size: tuple[int, int] | None) -> _Picture:
+    """One image; a large one is resized here, to save memory."""
     import PIL.Image
 
-    with PIL.Image.open(path) as image:
+    with PIL.Image.open(file, formats=_formats(file.name)) as image:
+        _refuse_huge(image)
+        # an MPO's further frames are the same photo in other sizes or from beside
+        frames = 1 if image.format == MULTI_JPEG else getattr(image, "n_frames", 1)
         target = size
         if target is None and max(image.size) > LARGEST_KEPT_SIDE:
             target = DEFAULT_SIZE
-        if target is not None:
+        if _is_wide_colour(image):
+            return _Picture(_resize_levels(_wide_colour(image, file), target), False, frames)
+        if target is not None and image.format in ("JPEG", MULTI_JPEG):
             # A JPEG can be decoded at a half, a quarter or an eighth of its size, much faster.
-            image.draft(None, (2 * target[1], 2 * target[0]))
-        return _resize(_eight_bits(image), target)
+            width, height = 2 * target[1], 2 * target[0]
+            image.draft(None, (height, width) if _orientation(image) in _QUARTER_TURNS else (width, height))
+        _turn_upright(image)
+        if image.mode == "F" or image.mode.startswith("I"):
+            return _Picture(_resize_levels(_deep_grey(image), target), False, frames)
+        flat, transparent = _on_white(image)
+        return _Picture(np.asarray(_resize(flat, target)), transparent, frames)
 
 
-def _eight_bits(image: Image) -> Image:
-    """The image in mode L (greyscale) or RGB."""
+def _formats(path: str) -> tuple[str, ...]:
+    """What a file may be: Targa by its ending, else anything that this Pillow was built to read."""
     import PIL.Image
 
-    if image.mode.startswith("I"):
-        # convert("L") would clip 16-bit greyscale to white.
-        levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError(f"holds greyscale values from {levels.min()} to {levels.max()}, outside 16 bits")
-        return PIL.Image.fromarray((levels >> 8).astype(np.uint8))
+    ending = os.path.splitext(path)[1].lower()
+    if PIL.Image.registered_extensions().get(ending) == TARGA:
+        return (TARGA,)
+    return tuple(name for name in FORMATS if name in PIL.Image.OPEN)
+
+
+def _refuse_huge(image: Image) -> None:
+    import PIL.Image
+
+    most = PIL.Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        raise ValueError(f"has {image.width}×{image.height} pixels, more than the {most:,} that are read")
+
+
+def _orientation(image: Image) -> int:
+    """EXIF's orientation: 1 for upright, and where nothing readable is said. TIFF's is applied by Pillow."""
+    if image.format == "TIFF" or _ORIENTED.isdisjoint(image.info):
+        return 1
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # damaged EXIF, of which Pillow raises what its parts raise: shown as it is stored
+        return 1
+
+
+def _turn_upright(image: Image) -> None:
+    from PIL import ImageOps
+
+    image.load()  # what a PNG says of its orientation may stand behind its pixels
+    if _orientation(image) != 1:
+        ImageOps.exif_transpose(image, in_place=True)
+
+
+def _on_white(image: Image) -> tuple[Image, bool]:
+    """The image in mode L (greyscale) or RGB, and whether it had transparent pixels."""
+    import PIL.Image
+
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if not image.has_transparency_data:
+        return image.convert(mode), False
+    whole = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    transparent = np.asarray(whole.getchannel("A")).min() < 255
+    if transparent:
+        whole = PIL.Image.alpha_composite(PIL.Image.new("RGBA", whole.size, "white"), whole)
+    return whole.convert(mode), bool(transparent)
+
+
+def _deep_grey(image: Image) -> Levels:
+    """The levels of greyscale of 16 or 32 bits, as float32 `(height, width)`."""
     if image.mode == "F":
         raise ValueError("holds floating-point pixels, whose range is unknown")
-    return image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    if "transparency" in image.info:
+        raise ValueError("holds 16-bit greyscale with a transparent level; convert it to 8 bits")
+    levels = np.asarray(image)
+    if levels.min() < 0:
+        raise ValueError(f"holds negative greyscale values, down to {levels.min()}")
+    return levels.astype(np.float32)
 
 
-def _resize(image: Image, size: tuple[int, int] | None) -> Pixels:
+def _raw_mode(image: ImageFile) -> str:
+    arguments = image.tile[0].args if image.tile else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _is_wide_colour(image: ImageFile) -> bool:
+    """Whether colour or transparency has 16 bits a channel, of which Pillow would keep the upper eight."""
+    return image.mode in ("RGB", "RGBA", "CMYK") and ";16" in _raw_mode(image)
+
+
+def _wide_colour(image: ImageFile, file: BinaryIO) -> Levels:
+    """The levels of colour of 16 bits a channel, as float32 `(height, width, 3)`.
+
+    Pillow has no mode for them. It takes one byte of each two, and which one the raw mode says, so the image
+    is decoded twice.
+    """
     import PIL.Image
 
-    if size is not None and (image.height, image.width) != size:
-        image = image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    raw = _raw_mode(image)
+    known = _WIDE.fullmatch(raw)
+    if known is None or "transparency" in image.info:
+        raise ValueError("holds 16 bits a channel in a form that is not read; convert it to 8 bits")
+    _turn_upright(image)
+    little = known["order"] == "L" or (known["order"] == "N" and sys.byteorder == "little")
+    file.seek(0)
+    with PIL.Image.open(file, formats=_formats(file.name)) as again:
+        again.tile = [
+            tile._replace(args=_with_raw_mode(tile.args, f"{known['channels']};16{'B' if little else 'L'}"))
+            for tile in again.tile
+        ]
+        _turn_upright(again)
+        levels = np.asarray(image, dtype=np.float32) * 256 + np.asarray(again)
+    if levels.shape[2] == 4 and levels[..., 3].min() < 65535:
+        raise ValueError("holds 16 bits a channel and transparent pixels; convert it to 8 bits")
+    return np.ascontiguousarray(levels[..., :3])
 
 
-def _stack(pictures: list[Pixels], size: tuple[int, int] | None) -> Pixels:
+def _with_raw_mode(arguments: Any, raw: str) -> Any:
+    return (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
+
+
+def _resize(image: Image, size: tuple[int, int] | None) -> Image:
     import PIL.Image
 
+    if size is None or (image.height, image.width) == size:
+        return image
+    return image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
+
+
+def _resize_levels(levels: Levels, size: tuple[int, int] | None) -> Levels:
+    import PIL.Image
+
+    if size is None or levels.shape[:2] == size:
+        return levels
+    if levels.ndim == 3 and levels.dtype != np.uint8:  # Pillow has no mode for these
+        bands = [_resize_levels(np.ascontiguousarray(band), size) for band in np.moveaxis(levels, 2, 0)]
+        return np.stack(bands, axis=2)
+    return np.asarray(_resize(PIL.Image.fromarray(levels), size))
+
+
+def _stack(pictures: list[Levels], size: tuple[int, int] | None) -> Levels:
     if size is None:
         sizes = {(picture.shape[0], picture.shape[1]) for picture in pictures}
         size = sizes.pop() if len(sizes) == 1 else DEFAULT_SIZE
     channels = 3 if any(picture.ndim == 3 for picture in pictures) else 1
-    stacked = np.empty((len(pictures), channels, *size), dtype=np.uint8)
+    stacked = np.empty((len(pictures), channels, *size), dtype=pictures[0].dtype)
     for row, picture in zip(stacked, pictures, strict=True):
-        whole = picture if picture.shape[:2] == size else _resize(PIL.Image.fromarray(picture), size)
+        whole = _resize_levels(picture, size)
         # A greyscale picture fills all three channels of a row of colour.
         row[:] = whole.transpose(2, 0, 1) if whole.ndim == 3 else whole
     return stacked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -11,32 +12,46 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arsvd.data.copies import Once, keep_once
 from arsvd.data.dataset import DataError, Source, Split
-from arsvd.data.decoding import decode
+from arsvd.data.decoding import Decoded, Levels, decode
+from arsvd.data.layout import EXPECTED, find_layout
 from arsvd.data.roots import absolute
-from arsvd.data.splitting import TEST_SEED, hold_out
+from arsvd.data.scanning import Found, refuse_same, scan
+from arsvd.data.splitting import TEST_SEED, held_samples
 
-SPLIT_WORDS = frozenset(
-    ("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
-)
-EXPECTED = (
-    "An image folder holds one folder a class with its images inside, or train/ and test/ (or val/) that "
-    "each hold such class folders."
-)
+__all__ = ["EXPECTED", "read"]
+
+# Ranks of the splits: an image that two share stays in the later one.
+_LEFT_OUT, _TRAIN, _VALIDATION, _TEST = -1, 0, 1, 2
+_NAMED = 5  # sets of contradicting images that are named
 
 
-def read(path: Path | str | None, size: tuple[int, int] | int | None = None, test: float = 0.2) -> Source:
-    """Read a directory of images.
+def read(
+    path: Path | str | None,
+    size: tuple[int, int] | int | None = None,
+    test: float = 0.2,
+    *,
+    validation: int | float,
+    seed: int = 0,
+) -> Source:
+    """Read a directory of images, every one of them once, and split it: no two splits share an image.
+
+    Hidden and system files and folders are no data. Of equal images of one class one is read; of those that
+    lie in several classes none. Where a test folder repeats training images, they are left out of training.
 
     Args:
-        path: Directory of class folders, or of train/ and test/ with the same class folders in each. val/ is
-            taken as the test split where there is no test/, and is not read where there is one.
+        path: Directory of class folders, or of train/ and test/ with the same class folders in each, by these
+            or similar names (`layout.WORDS`). val/ is taken as the test split where there is no test/, and is
+            not read where there is one.
         size: `(height, width)` in pixels, or one number for both; None as in `decoding.decode`.
         test: Share held out as the test split, always the same images, where the directory has no test split.
+        validation: As for `splitting.hold_out`.
+        seed: Chooses the validation images.
 
     Raises:
-        DataError: A directory of another layout, with fewer than two classes, with an empty class, or with
-            images that cannot be decoded.
+        DataError: A directory of another layout, with fewer than two classes, with an empty class, with
+            images that cannot be decoded, or with images that are all equal.
     """
     if path is None or not str(path):
         raise DataError(f"imagefolder needs a directory: dataset.path=DIR. {EXPECTED}")
@@ -45,25 +60,40 @@ def read(path: Path | str | None, size: tuple[int, int] | int | None = None, tes
         state = "is a file, not a directory" if folder.exists() else "does not exist"
         raise DataError(f"the image folder {folder} {state}. Give another dataset.path. {EXPECTED}")
     pixels = _as_size(size)
-    train_folder, test_folder = _parts(folder)
-    classes = _classes(train_folder)
-    train_paths, train_labels = _files(train_folder, classes)
-    test_paths: list[str] = []
-    test_labels = np.empty(0, dtype=np.int64)
-    if test_folder is not None:
-        _require_same(train_folder, classes, test_folder, _classes(test_folder))
-        test_paths, test_labels = _files(test_folder, classes)
-
+    layout = find_layout(folder)
+    found = [scan(part, folder) for part in (layout.train, layout.test) if part is not None]
+    if len(found) == 2:
+        _require_same(*found)
+        refuse_same([part.folder / name for part in found for name in part.classes])
+    classes = found[0].classes
+    paths = [file for part in found for file in part.paths]
+    labels = np.array([label for part in found for label in part.labels], dtype=np.int64)
     # Decoded together, so that both splits get one size and one number of channels.
-    images = torch.from_numpy(decode([*train_paths, *test_paths], pixels))
-    labels = torch.from_numpy(np.concatenate([train_labels, test_labels]))
-    count = len(train_paths)
-    train = Split(images[:count], labels[:count])
-    if test_folder is not None:
-        # Cloned: a view would keep the training images in memory for as long as the test split lives.
-        return Source(classes, train, Split(images[count:].clone(), labels[count:].clone()))
-    kept, held = hold_out(train, test, TEST_SEED, classes=classes, option="test")
-    return Source(classes, kept, held)
+    decoded = decode(paths, pixels)
+    ranks = np.repeat([_TRAIN, _TEST][: len(found)], [len(part.paths) for part in found])
+
+    once = keep_once(decoded.levels, labels, ranks)
+    if once.distinct == 1:
+        raise DataError(f"all {len(paths)} images of {folder} are equal: there is nothing to learn.")
+    copies = _copy_notes(once, paths, folder)
+    ranks[~once.kept] = _LEFT_OUT
+    try:
+        if layout.test is None:
+            _hold_out(ranks, labels, test, TEST_SEED, _TEST, classes, "test")
+        _hold_out(ranks, labels, validation, seed, _VALIDATION, classes, "validation")
+    except DataError as fault:
+        raise DataError("; ".join([str(fault), *copies])) from fault
+    images, scale, scale_notes = _eight_bits(decoded.levels, labels, ranks)
+    splits = [_split(images, labels, ranks == rank) for rank in (_TRAIN, _VALIDATION, _TEST)]
+    _require_every_class(splits, classes, copies)
+    return Source(
+        classes,
+        splits[0],
+        splits[2],
+        validation=splits[1],
+        notes=(*_file_notes(found, paths, folder), *layout.notes, *copies, *_kinds(decoded), *scale_notes),
+        scale=scale,
+    )
 
 
 def _as_size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
@@ -81,65 +111,12 @@ def _as_size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:
     return int(sides[0]), int(sides[1])
 
 
-def _subfolders(folder: Path) -> list[str]:
-    # Hidden folders are left by file managers and notebooks; none is a class.
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _parts(folder: Path) -> tuple[Path, Path | None]:
-    """The folders of the training and the test split; no second one where there is no test split."""
-    names = _subfolders(folder)
-    nested = {name for name in names if _subfolders(folder / name)}
-    if "train" in nested:
-        for name in ("test", "val"):
-            if name in names:
-                return folder / "train", folder / name
-        return folder / "train", None
-    if names and all(name.lower() in SPLIT_WORDS for name in names):
-        raise DataError(
-            f"{folder} holds {', '.join(f'{name}/' for name in names)}, which look like splits, but no "
-            f"train/ with class folders inside. {EXPECTED}"
-        )
-    return folder, None
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    names = _subfolders(folder)
-    if len(names) < 2:
-        found = f"only one class folder, {names[0]}/" if names else "no class folders"
-        raise DataError(f"{folder} has {found}; at least two classes are needed. {EXPECTED}")
-    return tuple(names)
-
-
-def _files(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], NDArray[np.int64]]:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset
-
-    indices = {name: index for index, name in enumerate(classes)}
-    samples: list[tuple[str, int]] = make_dataset(
-        str(folder),
-        indices,
-        is_valid_file=lambda path: is_image_file(path) and not os.path.basename(path).startswith("."),
-        allow_empty=True,
-    )
-    labels = np.array([label for _, label in samples], dtype=np.int64)
-    empty = [name for name in classes if not np.any(labels == indices[name])]
-    if empty:
-        raise DataError(
-            f"no images in the class folder{'s' if len(empty) > 1 else ''} {', '.join(empty)} of {folder}. "
-            f"Add images ({', '.join(IMG_EXTENSIONS)}) or remove the folder."
-        )
-    return [path for path, _ in samples], labels
-
-
-def _require_same(
-    train_folder: Path, train: tuple[str, ...], test_folder: Path, test: tuple[str, ...]
-) -> None:
+def _require_same(train: Found, test: Found) -> None:
     differences = [
         f"only in {folder}: {', '.join(names)}"
         for folder, names in (
-            (train_folder, [name for name in train if name not in test]),
-            (test_folder, [name for name in test if name not in train]),
+            (train.folder, [name for name in train.classes if name not in test.classes]),
+            (test.folder, [name for name in test.classes if name not in train.classes]),
         )
         if names
     ]
@@ -148,3 +125,106 @@ def _require_same(
             f"the class folders of the training and the test split differ; {'; '.join(differences)}. "
             "Give both splits the same class folders."
         )
+
+
+def _hold_out(
+    ranks: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    amount: int | float,
+    seed: int,
+    rank: int,
+    classes: tuple[str, ...],
+    option: str,
+) -> None:
+    """Give a part of the training images another rank, in place."""
+    pool = np.flatnonzero(ranks == _TRAIN)
+    ranks[pool[held_samples(labels[pool], amount, seed, classes=classes, option=option)]] = rank
+
+
+def _eight_bits(
+    levels: Levels, labels: NDArray[np.int64], ranks: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], float, list[str]]:
+    """Bring levels of more than 8 bits to 8, all by one scale: the largest of the training split is 255.
+
+    Images that become equal by it are left out like other copies: their rank changes, in place.
+
+    Returns:
+        The images, the level that is white, and what was done in words.
+    """
+    if levels.dtype == np.uint8:
+        return levels, 255.0, []
+    peaks = levels.reshape(len(levels), -1).max(axis=1)
+    scale = float(peaks[ranks == _TRAIN].max())
+    if scale == 0:
+        raise DataError("every training image is black: there is nothing to learn.")
+    images = np.empty(levels.shape, dtype=np.uint8)
+    for row, image in zip(images, levels, strict=True):
+        row[:] = np.rint(np.minimum(image * (255 / scale), 255))
+    notes = [
+        f"levels of 16 or 32 bits are divided by {scale:g}, the largest of the training images, to lie in "
+        "[0, 1]; whoever uses a model must do the same"
+    ]
+    beyond = int(np.count_nonzero((peaks > scale) & (ranks > _TRAIN)))
+    if beyond:
+        notes.append(f"{beyond} validation or test images have larger levels, which count as 1")
+    read = np.flatnonzero(ranks != _LEFT_OUT)
+    once = keep_once(images[read], labels[read], ranks[read])
+    ranks[read[~once.kept]] = _LEFT_OUT
+    if not once.kept.all():
+        notes.append(f"{int(np.count_nonzero(~once.kept))} images equal others in 8 bits and are left out")
+    return images, scale, notes
+
+
+def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Split:
+    return Split(torch.from_numpy(images[chosen]), torch.from_numpy(labels[chosen]))
+
+
+def _require_every_class(splits: Sequence[Split], classes: tuple[str, ...], copies: Sequence[str]) -> None:
+    for name, split in zip(("training", "validation", "test"), splits, strict=True):
+        counts = np.bincount(split.labels.numpy(), minlength=len(classes))
+        missing = [label for label, count in zip(classes, counts, strict=True) if not count]
+        if missing:
+            raise DataError(
+                "; ".join([f"no image of {', '.join(missing)} is left in the {name} split", *copies])
+            )
+
+
+def _file_notes(found: Sequence[Found], paths: Sequence[str], folder: Path) -> list[str]:
+    others: Counter[str] = Counter()
+    for part in found:
+        others += part.left_out
+    notes = [f"{len(paths):,} image files in {folder}"]
+    if others:
+        listed = ", ".join(f"{count:,} {what}" for what, count in sorted(others.items()))
+        notes.append(f"left out: {listed}")
+    return notes
+
+
+def _copy_notes(once: Once, paths: Sequence[str], folder: Path) -> list[str]:
+    notes = []
+    if once.copies:
+        notes.append(f"{once.copies:,} images equal others of their class and are left out")
+    if once.repeated:
+        notes.append(
+            f"{once.repeated:,} training images are in the test folder too and are left out of training"
+        )
+    if once.contradicting:
+        groups = [
+            " = ".join(os.path.relpath(paths[index], folder) for index in group)
+            for group in once.contradicting[:_NAMED]
+        ]
+        more = f", and {len(once.contradicting) - _NAMED:,} more" if len(once.contradicting) > _NAMED else ""
+        count = sum(map(len, once.contradicting))
+        notes.append(
+            f"{count:,} images equal others of another class and are left out: {', '.join(groups)}{more}"
+        )
+    return notes
+
+
+def _kinds(decoded: Decoded) -> list[str]:
+    notes = []
+    if decoded.transparent:
+        notes.append(f"{decoded.transparent:,} images have transparent pixels, which are laid on white")
+    if decoded.animated:
+        notes.append(f"{decoded.animated:,} images have several frames, of which the first is read")
+    return notes

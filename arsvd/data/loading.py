@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from arsvd.data import cifar, digits, imagefolder, mnist
-from arsvd.data.dataset import DataError, Dataset, Source, describe
+from arsvd.data.dataset import DataError, Dataset, Source, Split, describe
 from arsvd.data.roots import data_root
 from arsvd.data.splitting import hold_out
 
@@ -56,14 +57,19 @@ def load(
     _require_known(name)
     try:
         if name == "imagefolder":
-            source = imagefolder.read(path, size, test)
+            source = imagefolder.read(path, size, test, validation=validation, seed=seed)
         else:
             _refuse_folder_options(name, path=path, size=size)
             source = _READERS[name](data_root(root))
     except OSError as fault:
         raise DataError(f"{name} cannot be read: {fault}") from fault
-    train, held = hold_out(source.train, validation, seed, classes=source.classes, option="validation")
-    return describe(name, source.classes, train, held, source.test)
+    train, held = source.train, source.validation
+    if held is None:
+        train, held = hold_out(train, validation, seed, classes=source.classes, option="validation")
+    _refuse_flat(train)
+    return replace(
+        describe(name, source.classes, train, held, source.test), notes=source.notes, scale=source.scale
+    )
 
 
 def fetch(name: str, *, root: Path | str | None = None) -> Path:
@@ -86,6 +92,15 @@ def fetch(name: str, *, root: Path | str | None = None) -> Path:
             f"{imagefolder.EXPECTED}"
         )
     return _FETCHERS[name](data_root(root))
+
+
+def _refuse_flat(train: Split) -> None:
+    # the first few tell of almost every data set that it is none of these
+    for images in (train.images[:100], train.images):
+        pixels = images.flatten(1)
+        if bool((pixels.amin(1) != pixels.amax(1)).any()):
+            return
+    raise DataError("every training image has one value in all its pixels: there is nothing to learn.")
 
 
 def _refuse_folder_options(name: str, **options: object) -> None:

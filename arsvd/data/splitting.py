@@ -32,10 +32,31 @@ def hold_out(
     Raises:
         DataError: An amount or seed that cannot be used, or a class with fewer than two images.
     """
-    sizes = np.bincount(split.labels.numpy(), minlength=len(classes))
-    counts = held_counts([int(size) for size in sizes], amount, classes=classes, option=option)
-    held = _choose(split.labels.numpy(), counts, seed)
+    held = held_samples(split.labels.numpy(), amount, seed, classes=classes, option=option)
     return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
+
+
+def held_samples(
+    labels: NDArray[np.int64], amount: int | float, seed: int, *, classes: Sequence[str], option: str
+) -> NDArray[np.bool_]:
+    """Choose the samples that `hold_out` holds out.
+
+    Args:
+        labels: Label of each sample.
+        amount: As for `hold_out`.
+        seed: As for `hold_out`.
+        classes: As for `hold_out`.
+        option: As for `hold_out`.
+
+    Returns:
+        bool, one a sample: whether it is held out.
+
+    Raises:
+        DataError: As for `hold_out`.
+    """
+    sizes = np.bincount(labels, minlength=len(classes))
+    counts = held_counts([int(size) for size in sizes], amount, classes=classes, option=option)
+    return _choose(labels, counts, seed)
 
 
 def held_counts(

@@ -8,7 +8,7 @@ from pydantic import PlainValidator, ValidationError
 
 from sweeps.config.faults import SHOWN_CHARACTERS, ConfigError, FaultError, listed, nearest, printable, shown
 from sweeps.config.schema import Section, SweepConfig
-from sweeps.config.values import OrNothing, Text
+from sweeps.config.values import Label, OrNothing, Text
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")  # the second: a key that is no text, from Python only
 
@@ -59,7 +59,7 @@ def takes_text(key: str) -> bool:
     parent, _, leaf = key.rpartition(".")
     section = known_keys()[parent] if parent else SweepConfig
     kind = _kind(section or SweepConfig, leaf)
-    return isinstance(kind.kind if isinstance(kind, OrNothing) else kind, Text)
+    return isinstance(kind.kind if isinstance(kind, OrNothing) else kind, Label | Text)
 
 
 def nearest_key(key: str) -> str | None:

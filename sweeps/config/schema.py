@@ -10,6 +10,7 @@ from sweeps.config.values import (
     SEED_LIMIT,
     AutoOr,
     DistinctNames,
+    Label,
     Number,
     OneOf,
     OrNothing,
@@ -53,6 +54,7 @@ class DatasetConfig(Section):
     """The images, and how they are split. `path`, `size` and `test` belong to imagefolder only.
 
     Attributes:
+        label: What models are registered under; None for the data set's name, or the folder's.
         validation: A count of training images, or a fraction of them.
         size: Side, or height and width, in pixels that images are resized to; None keeps their own size.
         test: Fraction held out as the test split, for a folder that has none; None for other data sets.
@@ -62,6 +64,7 @@ class DatasetConfig(Section):
     path: Annotated[str | None, PlainValidator(OrNothing(Text(r"(?s).+", "the path of a folder")))] = Field(
         default=None, validate_default=True
     )
+    label: Annotated[str | None, PlainValidator(OrNothing(Label()))] = None
     validation: Annotated[int | float, PlainValidator(Portion())] = 0.1
     seed: Annotated[int, PlainValidator(_seed)] = 0
     size: Annotated[int | tuple[int, int] | None, PlainValidator(OrNothing(Sides()))] = None

@@ -6,10 +6,12 @@ Each kind is called with a raw value, returns it in its final type and raises `F
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from sweeps.config.faults import FaultError, did_you_mean, listed, shown
+from sweeps.names import plain
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -173,6 +175,19 @@ class Text:
         if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
             raise refuse(value, self.allowed)
         return value
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name in letters of any script that fits an address."""
+
+    allowed: str = "up to 64 letters of any script, digits, dots, hyphens and underscores"
+
+    def __call__(self, value: object) -> str:
+        text = unicodedata.normalize("NFC", value) if isinstance(value, str) else ""
+        if not 1 <= len(text) <= 64 or plain(text) != text or not plain(text, kept="").strip("-"):
+            raise refuse(value, self.allowed)
+        return text
 
 
 @dataclass(frozen=True)

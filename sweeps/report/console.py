@@ -88,9 +88,10 @@ def print_version(console: Console, version: "RegisteredVersion", export: Path |
 def version_text(version: "RegisteredVersion") -> str:
     """Say in one line what a registered version is."""
     test = "" if version.test_accuracy is None else f", test {version.test_accuracy:.2%}"
+    scale = "" if version.scale == 255 else f"; its input is the images' levels divided by {version.scale:g}"
     return (
         f"{version.name} version {version.version}: {version.params:,} parameters, "
-        f"validation {version.validation_accuracy:.2%}{test}"
+        f"validation {version.validation_accuracy:.2%}{test}{scale}"
     )
 
 

@@ -141,6 +141,8 @@ def connect(uri: str | None = None) -> "MlflowClient":
             "its address must start with http://, https://, sqlite:///, postgresql:// or mysql://"
         )
     with tracking_errors(uri), prompt_requests(), _alone(uri):
+        if scheme.split("+")[0] == "sqlite":
+            _prepare(uri)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
@@ -172,6 +174,17 @@ def _alone(uri: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a file system without locks: as safe as it can be
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _prepare(uri: str) -> None:
+    """Make a database file's tables or bring them up to date, so that no interruption leaves half of them."""
+    from mlflow_server import ServerError
+    from mlflow_server.schema import prepare_tracking
+
+    try:
+        prepare_tracking(uri)
+    except ServerError as error:
+        raise TrackingError(str(error)) from None
 
 
 def _check_server(uri: str) -> None:

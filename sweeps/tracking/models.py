@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import LoggedModelOutput, Metric
-from mlflow.exceptions import MlflowException
 from torch import Tensor, nn
 
 from arsvd.data import Dataset
+from sweeps.tracking.claiming import claim_name
 from sweeps.tracking.entities import digest, split_name
 from sweeps.tracking.exporting import Exporters
 from sweeps.tracking.failures import artifact_errors, tracking_errors
@@ -42,17 +42,22 @@ class ModelData:
         hash: its content hash.
         classes: the names of its classes, in the order of the logits.
         examples: uint8 (images, channels, height, width), one image or more.
+        origin: where the data comes from; see `arsvd.data.Dataset`.
+        scale: the level in the data's files that is 1.0 in a model's input.
     """
 
     name: str
     hash: str
     classes: tuple[str, ...]
     examples: Tensor
+    origin: str = ""
+    scale: float = 255.0
 
     @classmethod
     def of(cls, dataset: Dataset) -> "ModelData":
         """Take it from a data set; the examples are the first validation images."""
-        return cls(dataset.name, dataset.hash, dataset.classes, dataset.validation.images[:_LOGGED_IMAGES])
+        examples = dataset.validation.images[:_LOGGED_IMAGES]
+        return cls(dataset.name, dataset.hash, dataset.classes, examples, dataset.origin, dataset.scale)
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,10 @@ def log_front(
         sweep = run.data.tags[SWEEP_TAG]
         known, lost = standing_versions(client, run_id, data.name)
         _remove_unregistered(client, run, sweep, {version.model_id for version in known.values()})
-        _create_registered_model(client, data)
         linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
         unknown = [entry for entry in front.points if point_identity(entry) not in known]
+        if unknown:
+            claim_name(client, data)
         with ExitStack() as stack:
             exporters = exporters or stack.enter_context(Exporters())
             new = _log(client, run, front, unknown, build, data, configs or {}, exporters)
@@ -197,7 +203,7 @@ def _log(
             model_type="arsvd",
         )
         begun.append((entry, model))
-        header = {**origin, "classes": list(data.classes), **entry.point.to_dict()}
+        header = {**origin, "classes": list(data.classes), "scale": data.scale, **entry.point.to_dict()}
         dataset = (data.name, data.hash, data.classes)
         return Order(network.cpu().eval(), header, data.examples, dataset)
 
@@ -244,6 +250,7 @@ def _finish(
         test_accuracy=test,
         sha256=sha256,
         model_id=model.model_id,
+        scale=data.scale,
     )
     return _register(client, model, run_id, facts, front)
 
@@ -267,15 +274,6 @@ def _register(
         listed = json.dumps([{"name": facts.name, "version": number}])
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": listed})
     return replace(facts, version=number)
-
-
-def _create_registered_model(client: "MlflowClient", data: ModelData) -> None:
-    name = registered_name(data.name)
-    try:
-        client.create_registered_model(name, tags={DATASET_TAG: data.name})
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _remove_unregistered(client: "MlflowClient", run: "Run", sweep: str, registered: set[str]) -> None:

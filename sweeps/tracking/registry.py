@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 BEST, SMALLEST, MOST_ACCURATE = "best", "smallest", "most-accurate"
 _PAGE = 1000
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def registered_versions(client: "MlflowClient", dataset: str) -> list[RegisteredVersion]:
@@ -228,12 +228,12 @@ def _by_alias(client: "MlflowClient", dataset: str, alias: str) -> RegisteredVer
         try:
             return _facts(client.get_model_version_by_alias(name, alias))
         except MlflowException as error:
-            if error.error_code not in _ABSENT:
+            if error.error_code not in ABSENT:
                 raise
         try:
             aliases = client.get_registered_model(name).aliases
         except MlflowException as error:
-            if error.error_code not in _ABSENT:
+            if error.error_code not in ABSENT:
                 raise
             raise NoModelError(_nothing_registered(client, dataset)) from None
     listed = ", ".join(sorted(aliases)) or "none"

@@ -1,10 +1,11 @@
 """What the registry holds of one data set, and the choice among it."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from sweeps.names import plain
 
 if TYPE_CHECKING:
     from sweeps.records import FrontPoint
@@ -16,6 +17,9 @@ _TOLERANCE = 1e-9
 
 # Where a version's files are in its folder; MLflow would put them there.
 PROGRAM_PATH, WEIGHTS_PATH = "data/model.pt2", "extra_files/model.safetensors"
+
+
+BYTE = 255.0  # the level that is 1.0 in a model's input, for images of 8 bits
 
 
 class NoModelError(LookupError):
@@ -44,6 +48,7 @@ class RegisteredVersion:
         test_accuracy: in [0, 1]; None where it was not measured.
         sha256: of its safetensors file, in hex.
         model_id: the logged model that it is a version of.
+        scale: the level in the data's files that is 1.0 in its input.
     """
 
     name: str
@@ -62,6 +67,7 @@ class RegisteredVersion:
     test_accuracy: float | None
     sha256: str
     model_id: str
+    scale: float = BYTE
 
     @property
     def uri(self) -> str:
@@ -94,6 +100,8 @@ class RegisteredVersion:
             "sha256": self.sha256,
             "arsvd.model_id": self.model_id,
         }
+        if self.scale != BYTE:
+            tags["scale"] = repr(self.scale)
         if self.test_accuracy is not None:
             tags["test_accuracy"] = repr(self.test_accuracy)
         return tags
@@ -124,6 +132,7 @@ class RegisteredVersion:
                 test_accuracy=None if test is None else _share(test),
                 sha256=tags["sha256"],
                 model_id=tags["arsvd.model_id"],
+                scale=float(tags.get("scale", BYTE)),
             )
         except KeyError as error:
             raise ValueError(f"version {version} of {name!r} has no tag {error.args[0]!r}") from None
@@ -140,9 +149,9 @@ def registered_name(dataset: str) -> str:
     """Return the registered model of a data set: `arsvd-<dataset>`, fit for an address.
 
     Args:
-        dataset: the data set's name; characters that an address cannot hold become hyphens.
+        dataset: the data set's name; what is no letter of any script and no digit becomes hyphens.
     """
-    return "arsvd-" + re.sub(r"[^A-Za-z0-9._-]+", "-", dataset)
+    return "arsvd-" + plain(dataset)
 
 
 def ranks_text(ranks: Sequence[int | None]) -> str:

@@ -2,6 +2,7 @@
 
 import configparser
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,27 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
         "secret-key",
     ]
     assert {mode(path) for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "disk full"])
+@pytest.mark.parametrize("size", [0, 1, 20, 32, 100])
+def test_a_first_start_that_is_cut_leaves_whole_secrets_or_none(
+    size: int, killed: bool, tmp_path: Path, in_child: Callable[..., int]
+) -> None:
+    def work() -> object:
+        return prepare_authentication(tmp_path, "sqlite:///accounts.db")
+
+    assert in_child(work, size, killed) != 0
+    made = {path.name: path.read_text() for path in tmp_path.iterdir() if path.name[0] != "."}
+    assert all(len(text.strip()) >= 32 for text in made.values())
+    second = prepare_authentication(tmp_path, "sqlite:///accounts.db")
+    assert second.new == ("admin-password" not in made)
+    assert {name: (tmp_path / name).read_text() for name in made} == made
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "admin-password",
+        "authentication.ini",
+        "secret-key",
+    ]
 
 
 def test_each_folder_has_its_own(tmp_path: Path) -> None:

@@ -95,4 +95,5 @@ def test_no_setting_of_another_server_reaches_the_child(monkeypatch: pytest.Monk
         "MLFLOW_S3_ENDPOINT_URL": "http://s3.example",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ENABLE_AI_GATEWAY": "false",
     }

@@ -63,7 +63,6 @@ def as_admin(server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
         ("GET", "/model-versions/get-artifact?name=a&version=1&path=f"),
         ("POST", "/graphql"),
         ("POST", "/v1/traces"),
-        ("GET", "/ajax-api/3.0/jobs/x"),
         ("POST", "/api/2.0/mlflow/users/create"),
         ("GET", "/signup"),
     ],

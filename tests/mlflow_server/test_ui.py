@@ -1,5 +1,6 @@
 """The tracking server for browsing: on loopback, for as long as its context, and clear where it fails."""
 
+import json
 import socket
 import stat
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from mlflow_server import ServerError
 from mlflow_server.ui import browse
 
-# Stands in for `python -m mlflow server`: takes the same arguments and does what a test wants.
+# Stands in for `python -m mlflow_server.child server`: takes the same arguments and does what a test wants.
 STUB = """#!{python}
 import http.server, os, sys, time
 port = int(sys.argv[sys.argv.index("--port") + 1])
@@ -64,6 +65,22 @@ def get(address: str) -> str:
         return str(answer.read().decode())
 
 
+def post(address: str, method: str = "POST", **body: str) -> int:
+    """Send a request as any page or program of this machine can; returns the status."""
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def put(address: str) -> int:
+    return post(address, "PUT")
+
+
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,6 +125,17 @@ def test_mlflow_answers_on_loopback_until_the_context_ends(tmp_path: Path, stub:
         assert "<title>MLflow</title>" in get(address)
         assert listening_addresses(int(port)) == {"0100007F"}
         (pid,) = stub
+        where = tmp_path / "elsewhere"
+        assert (
+            post(f"{address}/api/2.0/mlflow/experiments/create", name="a", artifact_location=str(where))
+            == 400
+        )
+        assert post(f"{address}/api/2.0/mlflow/experiments/create", name="b") == 200
+        # MLflow serves a folder of the current directory for writing unless told otherwise
+        assert put(f"{address}/api/2.0/mlflow-artifacts/artifacts/x/y") == 503
+        assert post(f"{address}/ajax-api/3.0/mlflow/demo/generate") == 404
+        assert not where.exists()
+        assert not Path("mlartifacts").exists()
     assert is_free(int(port))
     assert group_is_gone(pid)
     with pytest.raises(urllib.error.URLError):
@@ -145,7 +173,7 @@ def test_a_server_that_says_much_goes_on_answering(
     with browse("sqlite:///x", "files", 0) as server:
         for _ in range(3):  # a megabyte to stderr each time, more than any pipe holds
             said = get(f"{server.address}/health")
-    assert said.startswith("-m mlflow server --app-name arsvd --host 127.0.0.1 --port ")
+    assert said.startswith("-m mlflow_server.child server --app-name arsvd --host 127.0.0.1 --port ")
     assert "--default-artifact-root files" in said
     assert "sqlite" not in said  # a database's address may hold a password, and everyone reads command lines
     assert group_is_gone(stub[0])

@@ -166,6 +166,12 @@ def test_a_version_is_printed_with_its_address(version: RegisteredVersion) -> No
     )
 
 
+def test_a_version_of_deep_images_says_what_its_input_is(version: RegisteredVersion) -> None:
+    deep = replace(version, scale=4095.0)
+    text = printed(lambda console: print_version(console, deep, None))
+    assert "; its input is the images' levels divided by 4095\n" in text
+
+
 def test_a_plan_is_printed_layer_by_layer(tmp_path: Path) -> None:
     plan = arsvd.plan(arsvd.spectra(arsvd.MLP([64, 32, 10])), arsvd.Ranks((5, None)))
     lines = printed(lambda console: print_plan(console, plan, tmp_path / "m")).splitlines()

@@ -49,6 +49,36 @@ def test_what_is_written_is_read_back_and_replaced(storage: Storage) -> None:
         assert path.read_bytes() == b"two"
 
 
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "disk full"])
+@pytest.mark.parametrize("size", [0, 1, 4000, 99_999])
+def test_a_write_that_is_cut_leaves_what_was_there(
+    size: int, killed: bool, tmp_path: Path, in_child: Callable[..., int]
+) -> None:
+    folder = Folder(tmp_path / "sweep")
+    for before in (None, b"before"):
+        if before is not None:
+            folder.write("members/a.json", before)
+        assert in_child(lambda: folder.write("members/a.json", b"x" * 100_000), size, killed) != 0
+        assert folder.exists("members/a.json") == (before is not None)
+        assert folder.files("members") == ["a.json"][: before is not None]
+    assert folder.read("members/a.json") == b"before"
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path, in_child: Callable[..., int]) -> None:
+    folder = Folder(tmp_path / "sweep")
+    for name in ("a.json", "b.json"):
+        assert in_child(lambda name=name: folder.write(f"members/{name}", b"x" * 100), size=10) < 0
+    folder.write("members/.hidden", b"x")
+    folder.write(".sweep.lock", b"x")
+    drafts = sorted((tmp_path / "sweep" / "members").glob(".*.json.*"))
+    assert len(drafts) == 2
+    for path in (drafts[0], tmp_path / "sweep" / "members" / ".hidden", tmp_path / "sweep" / ".sweep.lock"):
+        os.utime(path, (0, 0))
+    folder.drop_drafts()  # the other one may be in the making
+    left = {path.name for path in (tmp_path / "sweep").rglob(".*")}
+    assert left == {drafts[1].name, ".hidden", ".sweep.lock"}
+
+
 def test_files_and_folders_are_listed_without_what_is_being_written(storage: Storage) -> None:
     assert storage.files("") == storage.folders("") == storage.files("nowhere") == []
     for name in ("members/b.json", "members/a.json", "members/.a.json.x1", "report/front.csv", "sweep.yaml"):

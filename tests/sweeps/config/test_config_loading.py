@@ -195,11 +195,12 @@ def test_an_override_of_text_is_taken_as_typed(tmp_path, path):
     assert config_to_params(config)["dataset.path"] == path
 
 
+@pytest.mark.parametrize("key", ["name", "dataset.label"])
 @pytest.mark.parametrize("name", ["012", "1e-3", "null", "yes", "2026-01-02"])
-def test_a_name_that_yaml_takes_for_something_else(tmp_path, name):
-    config = load_config("digits", [f"name={name}"])
-    assert config.name == name
-    assert load_config(written(tmp_path, dump_config(config))).name == name
+def test_a_name_that_yaml_takes_for_something_else(tmp_path, key, name):
+    config = load_config("digits", [f"{key}={name}"])
+    assert config_to_params(config)[key] == name
+    assert load_config(written(tmp_path, dump_config(config))) == config
 
 
 @pytest.mark.parametrize("override", ["search.trials = 8", " search.trials =8", "search.trials= 8 "])

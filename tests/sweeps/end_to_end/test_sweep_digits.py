@@ -62,7 +62,7 @@ def test_the_command_tells_its_progress_on_stderr(sweep: Any) -> None:
     assert lines[-1].startswith(f"members {sweep.members} of {sweep.members} | points ")
     # nothing but our own lines: no warning, no table of Tune, no traceback
     others = [line for line in sweep.done.stderr.splitlines() if not line.startswith("members ")]
-    assert [line.split()[0] for line in others] == ["sweep", "measuring", "logging"]
+    assert [line.split()[0] for line in others] == ["data", "sweep", "measuring", "logging"]
 
 
 # --- the ledger -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from arsvd.data import Dataset
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.ledger import Ledger
+from sweeps.ledger import Ledger, sweep_ids
 from sweeps.mending import mended_study
 from sweeps.records import FAILED, MemberRecord
 from sweeps.search import Study
@@ -214,3 +214,33 @@ def test_a_lock_that_a_killed_driver_left_in_the_journal_is_removed(new_sweep: C
     study, _, _ = sweep.open()
     ask(study, 1)  # Optuna itself would wait for 30 seconds
     assert not Path(f"{sweep.ledger.journal}.lock").is_symlink()
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "disk full"])
+@pytest.mark.parametrize("size", [0, 1, 100, 300, 2000])
+def test_a_journal_that_is_cut_as_it_is_begun_goes_on(
+    size: int, killed: bool, new_sweep: Callable[..., Sweep], in_child: Callable[..., int]
+) -> None:
+    sweep = new_sweep()
+    assert in_child(lambda: ask(sweep.open()[0], 8), size, killed) != 0
+    study, standing, _ = sweep.open()
+    asked = [number for number, _ in [*standing.left, *ask(study, 8 - standing.asked)]]
+    assert len(set(asked)) == 8
+    assert sum(KEY in trial.user_attrs for trial in sweep.trials) == 8
+
+
+@pytest.mark.parametrize("size", [0, 100, 400, 700])
+def test_a_sweep_whose_directory_is_cut_as_it_is_made_was_never_one(
+    size: int,
+    tmp_path: Path,
+    new_config: Callable[..., SweepConfig],
+    digits: Dataset,
+    in_child: Callable[..., int],
+) -> None:
+    def make() -> object:
+        return Ledger.create(tmp_path, new_config(), digits, REFERENCE)
+
+    assert in_child(make, size) < 0
+    assert sweep_ids(tmp_path) == []
+    ledger = Ledger.create(tmp_path, new_config(), digits, REFERENCE)
+    assert sweep_ids(tmp_path) == [ledger.facts.id]

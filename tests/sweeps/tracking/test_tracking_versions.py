@@ -46,8 +46,9 @@ def version(
         EXAMPLE,
         replace(EXAMPLE, test_accuracy=1 / 3, basis="weight"),
         replace(EXAMPLE, ranks=(None,), basis=None, family="dense"),
+        replace(EXAMPLE, scale=4095.0),
     ],
-    ids=["no test figure", "all", "dense"],
+    ids=["no test figure", "all", "dense", "levels of 12 bits"],
 )
 def test_tags_hold_all_facts(example: RegisteredVersion) -> None:
     tags = example.to_tags()
@@ -59,6 +60,7 @@ def test_tags_hold_all_facts(example: RegisteredVersion) -> None:
     ("tag", "value", "says"),
     [
         ("params", None, "has no tag 'params'"),
+        ("scale", "wide", "has an unreadable tag.*wide"),
         ("params", "many", "has an unreadable tag.*many"),
         ("ranks", '"12"', "has an unreadable tag.*whole numbers"),
         ("ranks", "[true]", "has an unreadable tag.*whole numbers"),
@@ -68,7 +70,7 @@ def test_tags_hold_all_facts(example: RegisteredVersion) -> None:
 )
 def test_foreign_tags_are_named(tag: str, value: str | None, says: str) -> None:
     tags = EXAMPLE.to_tags()
-    del tags[tag]
+    tags.pop(tag, None)
     if value is not None:
         tags[tag] = value
     with pytest.raises(ValueError, match=f"version 3 of 'arsvd-mnist' {says}"):
