@@ -343,6 +343,8 @@ def test_a_deleted_experiment_is_refused_with_commands_that_mend_it(
     assert program == "mlflow"
     name, _, value = place.partition("=")
     monkeypatch.setenv(name, value)
+    # as in a new process: other tests of this one have told MLflow of a server
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
     said = CliRunner().invoke(cli, arguments)
     assert said.exit_code == 0, said.output
     check_experiment(client, "digits")
