@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arsvd.batches import check_logits
 from arsvd.modes import evaluation_mode
 
 PROBES = 4
@@ -55,18 +56,18 @@ def output_fisher(
 
         return record
 
-    handles = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]  # type: ignore[arg-type]
+    # before the model's own hooks: what is wanted are the layer's outputs, not what becomes of them
+    handles = [
+        layer.register_forward_hook(watch(name), prepend=True)  # type: ignore[arg-type]
+        for name, layer in layers.items()
+    ]
     rows, draws = 0, LabelDraws(seed)
     try:
         with evaluation_mode(model), torch.enable_grad():
             for batch in batches:
                 seen.clear()
                 logits = model(batch)
-                if not isinstance(logits, Tensor) or logits.ndim != 2:
-                    raise ValueError(
-                        "the loss basis needs a classifier that gives logits (rows, classes), "
-                        f"got {tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}"
-                    )
+                check_logits(logits, "the loss basis needs")
                 rows += len(logits)
                 _accumulate(sums, seen, logits.float() / TEMPERATURE, draws)
     finally:

@@ -6,25 +6,26 @@ a tree: rank tuples with equal first ranks share the activations up to the first
 and the ranks tried below one node share one product with U^T W.
 """
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arsvd.compression import factors
+from arsvd.batches import EXAMPLE_ROWS, check_labelled, check_logits, feeding
+from arsvd.calls import called_plainly
+from arsvd.copying import Pairs, check_copy, copied, doubts
+from arsvd.json_fields import Count, Share, Size, read_fields
 from arsvd.layers import linear_layers, replace_layer
-from arsvd.lowrank import TILE
-from arsvd.modes import evaluation_mode
+from arsvd.modes import evaluation_mode, unwrapped
 from arsvd.planning import Plan
 from arsvd.scoring import Metrics as Metrics
 from arsvd.scoring import check_labels, read, scores
 from arsvd.scoring import measure as measure
-from arsvd.spectrum import Spectra, Spectrum
+from arsvd.spectrum import Spectra
+from arsvd.truncation import Truncated
 
 RankTuple = tuple[int | None, ...]
 
@@ -46,9 +47,9 @@ class OperatingPoint:
     """
 
     ranks: RankTuple
-    params: int
-    macs: int
-    accuracy: float
+    params: Count
+    macs: Size
+    accuracy: Share
     macro_f1: float
     loss: float
     family: str
@@ -68,26 +69,36 @@ class OperatingPoint:
         """Rebuild a point from `to_dict`.
 
         Raises:
-            ValueError: a field is missing or unknown.
+            ValueError: a field is missing, unknown or not what such a point has.
         """
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        if isinstance(values, Mapping) and set(values) != names:
             raise ValueError(f"an operating point has the fields {sorted(names)}, got {sorted(values)}")
-        return cls(**{**values, "ranks": tuple(values["ranks"])})
+        return read_fields(cls, values, "not a whole operating point")
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 4096) -> Metrics:
-    """Measure a model as it is, in evaluation mode.
+    """Measure a model as it is, in evaluation mode, and uncompiled.
 
     Args:
         model: maps (rows, …) to (rows, classes).
         inputs: (rows, …).
-        labels: (rows,) int64.
+        labels: (rows,), whole numbers.
         batch_size: rows a forward pass takes.
+
+    Raises:
+        ValueError: the model does not take the inputs or gives no logits, or the labels are not one class a
+            row.
     """
-    with evaluation_mode(model):
-        return measure(torch.cat([model(batch) for batch in inputs.split(batch_size)]), labels)
+    check_labelled(inputs, labels)
+    found = []
+    with unwrapped(model) as plain, evaluation_mode(plain):
+        for batch in inputs.split(batch_size):
+            with feeding(batch, "inputs"):
+                found.append(plain(batch))
+            check_logits(found[-1])
+    return measure(torch.cat(found), labels)
 
 
 class Evaluator:
@@ -97,13 +108,17 @@ class Evaluator:
         model: the model that the spectra come from; it is not changed, and must not be while it is measured.
         spectra: its spectra.
         inputs: (rows, …), what the model takes.
-        labels: (rows,) int64.
+        labels: (rows,), whole numbers.
         batch_size: rows walked at a time.
+
+    Raises:
+        ValueError: the inputs or the labels are not one tensor each.
     """
 
     def __init__(
         self, model: nn.Module, spectra: Spectra, inputs: Tensor, labels: Tensor, batch_size: int = 8192
     ) -> None:
+        check_labelled(inputs, labels)
         self.model, self.spectra = model, spectra
         self.inputs, self.labels, self.batch_size = inputs, labels, batch_size
         self._known: dict[RankTuple, Metrics] = {}
@@ -111,7 +126,16 @@ class Evaluator:
     @cached_property
     def _stages(self) -> list["_Stage"]:
         # when first walked: an evaluator that is told what was measured elsewhere needs no factors of its own
-        return _stages(copy.deepcopy(self.model).eval(), self.spectra)
+        with unwrapped(self.model) as plain:
+            small = copied(plain).eval()
+            gone = list(linear_layers(small, [spectrum.name for spectrum in self.spectra]).values())
+            stages, pairs = _stages(plain, small, self.spectra)
+            root = stages[-1].root
+            # of a chain that holds nothing else it is known that walking it does what calling it does
+            if len(stages) == 1 or doubts(plain, root, gone) is not None:
+                walk = None if len(stages) == 1 else partial(_dense_outputs, stages)
+                check_copy(plain, root, pairs, gone, self.inputs[:EXAMPLE_ROWS], walk)
+            return stages
 
     @property
     def evaluated(self) -> int:
@@ -143,14 +167,18 @@ class Evaluator:
             ranks: one rank per layer each; None where a layer stays dense.
 
         Raises:
-            ValueError: there are no rows or a label is not a class.
+            ValueError: there are no rows, a label is not a class, the model does not take the inputs or gives
+                no logits, or what would be measured is not what the model does.
         """
         wanted = list(dict.fromkeys(ranks))
         parts: dict[RankTuple, list[Tensor]] = {key: [] for key in self.missing(wanted)}
         if parts:
             for batch in self.inputs.split(self.batch_size):
-                for key, logits in _walk(self._stages, 0, batch, list(parts)):
-                    parts[key].append(logits)
+                with feeding(batch, "validation inputs"):
+                    for key, logits in _walk(self._stages, 0, batch, list(parts)):
+                        parts[key].append(logits)
+            for pieces in parts.values():
+                check_logits(pieces[0])
             whole = [torch.cat(pieces) for pieces in parts.values()]
             self.check_labels(whole[0].shape[1])
             scored = torch.stack([scores(logits, self.labels) for logits in whole])
@@ -186,81 +214,47 @@ def operating_point(plan: Plan, metrics: Metrics) -> OperatingPoint:
     )
 
 
-class _Truncated(nn.Module):
-    """A linear layer at whichever rank is asked for."""
-
-    def __init__(self, layer: nn.Linear, spectrum: Spectrum) -> None:
-        super().__init__()
-        self.dense, self.dense_bias = layer.weight.detach(), layer.bias
-        # the compressed layer's own factors: scaled otherwise, half precision would round them otherwise
-        left, right, _ = factors(spectrum, layer, spectrum.full_rank)
-        self.left, self.right = left.to(self.dense.dtype), right.to(self.dense.dtype)
-        # the mean's part along each component, and the whole of it: b_r = b + mean - U_r (U_r^T mean)
-        self.mean, self.along = spectrum.mean, spectrum.duals.T @ spectrum.mean
-        self.vectors = spectrum.vectors
-        self.biased = spectrum.biased_when_truncated
-        self.rank: int | None = None
-
-    def bias_at(self, rank: int) -> Tensor | None:
-        if not self.biased:
-            return None
-        lost = self.mean - self.vectors[:, :rank] @ self.along[:rank]
-        return (lost if self.dense_bias is None else lost + self.dense_bias.double()).to(self.dense.dtype)
-
-    @property
-    def weight(self) -> Tensor:
-        """(out, in) at the rank asked for: `nn.TransformerEncoderLayer` reads it in place of a call."""
-        return self.dense if self.rank is None else self.left[:, : self.rank] @ self.right[: self.rank]
-
-    @property
-    def bias(self) -> Tensor | None:
-        """(out,) at the rank asked for."""
-        return self.dense_bias if self.rank is None else self.bias_at(self.rank)
-
-    def outputs(self, x: Tensor, ranks: Sequence[int | None]) -> Iterable[tuple[int | None, Tensor]]:
-        """Yield the layer's outputs at each of several ranks, from one product with U^T W."""
-        largest = max((rank for rank in ranks if rank is not None), default=0)
-        # up to whole tiles of the product's kernel: some columns more take less time
-        reduced = F.linear(x, self.right[: -(-largest // TILE) * TILE]) if largest else None
-        for rank in ranks:
-            if rank is None or reduced is None:
-                yield rank, F.linear(x, self.dense, self.dense_bias)
-            else:
-                yield rank, F.linear(reduced[..., :rank], self.left[:, :rank], self.bias_at(rank))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return next(iter(self.outputs(x, [self.rank])))[1]
-
-
 @dataclass(frozen=True)
 class _Stage:
-    """A piece of a chain: fixed modules, then the layer whose rank varies (all of them in other models)."""
+    """A piece of a chain: fixed modules, then the layer whose rank varies (all of them in other models).
+
+    Attributes:
+        before: the fixed modules; all of the model where it is no chain.
+        varying: the layer after them, or all layers where the model is no chain.
+        last: whether this is the last stage, which ends in no layer.
+        root: the whole copy.
+    """
 
     before: nn.Module
-    varying: tuple[_Truncated, ...]
+    varying: tuple[Truncated, ...]
     last: bool
+    root: nn.Module
 
 
-def _stages(model: nn.Module, spectra: Spectra) -> list[_Stage]:
-    """Cut a model into stages, one per varying layer where it is a chain, and one for all otherwise."""
-    layers = linear_layers(model, [spectrum.name for spectrum in spectra])
-    root = nn.Sequential(model)  # so that a model that is one linear layer has a parent as well
-    varying = []
+def _stages(model: nn.Module, small: nn.Module, spectra: Spectra) -> tuple[list[_Stage], Pairs]:
+    """Cut a model's copy into stages: one per varying layer where it is a chain, otherwise one for all."""
+    names = [spectrum.name for spectrum in spectra]
+    originals, layers = linear_layers(model, names), linear_layers(small, names)
+    holder = nn.Sequential(small)  # so that a model that is one linear layer has a parent as well
+    pairs = {}
     for spectrum in spectra:
-        truncated = _Truncated(layers[spectrum.name], spectrum)
-        replace_layer(root, layers[spectrum.name], truncated)
-        varying.append(truncated)
+        truncated = Truncated(layers[spectrum.name], spectrum)
+        replace_layer(holder, layers[spectrum.name], truncated)
+        pairs[spectrum.name] = originals[spectrum.name], truncated
+    root = holder[0]
+    varying = [truncated for _, truncated in pairs.values()]
     chain = _flatten(root)
-    if [module for module in chain if isinstance(module, _Truncated)] != varying:
-        return [_Stage(root, tuple(varying), last=True)]
+    walked = [module for module in chain if isinstance(module, Truncated)]
+    if walked != varying or not all(map(called_plainly, walked)):
+        return [_Stage(root, tuple(varying), last=True, root=root)], pairs
     stages, before = [], nn.Sequential()
     for module in chain:
-        if isinstance(module, _Truncated):
-            stages.append(_Stage(before, (module,), last=False))
+        if isinstance(module, Truncated):
+            stages.append(_Stage(before, (module,), last=False, root=root))
             before = nn.Sequential()
         else:
             before.append(module)
-    return [*stages, _Stage(before, (), last=True)]
+    return [*stages, _Stage(before, (), last=True, root=root)], pairs
 
 
 def _flatten(module: nn.Module) -> list[nn.Module]:
@@ -268,10 +262,15 @@ def _flatten(module: nn.Module) -> list[nn.Module]:
     if (
         isinstance(module, nn.Sequential)
         and type(module).forward is nn.Sequential.forward
-        and not (module._forward_hooks or module._forward_pre_hooks)
+        and called_plainly(module)
     ):
         return [leaf for child in module for leaf in _flatten(child)]
     return [module]
+
+
+def _dense_outputs(stages: list[_Stage], x: Tensor) -> Tensor:
+    ((_, outputs),) = _walk(stages, 0, x, [(None,) * (len(stages) - 1)])
+    return outputs
 
 
 def _walk(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -105,8 +106,18 @@ def front(
         Points by ascending number of parameters, and so by ascending accuracy.
 
     Raises:
-        ValueError: a label is not one of the model's classes, or a rule does not apply.
+        ValueError: the validation data are not a tensor of inputs that the model takes and one of labels
+            that are its classes, a rule does not apply, or a compressed model would not do what is measured.
     """
+    inputs, labels = _pair(validation)
     chosen = [*energy_grid(spectra), *budget_grid(spectra, multiple=multiple)] if rules is None else rules
     plans = [plan(spectra, rule, multiple) for rule in (Ranks(spectra.dense), *chosen)]
-    return pareto(Evaluator(model, spectra, *validation).points(plans))
+    return pareto(Evaluator(model, spectra, inputs, labels).points(plans))
+
+
+def _pair(validation: Any) -> tuple[Tensor, Tensor]:
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        count = f" of {len(validation)}" if isinstance(validation, tuple | list) else ""
+        raise ValueError(f"validation is the pair (inputs, labels), got a {type(validation).__name__}{count}")
+    inputs, labels = validation
+    return inputs, labels

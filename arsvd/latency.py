@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from arsvd.json_fields import Size, read_fields
 from arsvd.modes import evaluation_mode, torch_threads
 
 BATCHES = (1, 256)
@@ -32,10 +33,10 @@ class Latency:
         dense_p95_us: the same for the dense model.
     """
 
-    batch: int
-    threads: int
+    batch: Size
+    threads: Size
     device: str
-    repeats: int
+    repeats: Size
     median_us: float
     p95_us: float
     dense_median_us: float
@@ -60,16 +61,17 @@ class Latency:
         """Rebuild the figures from `to_dict`.
 
         Raises:
-            ValueError: a field is missing or unknown, or a time is not above 0.
+            ValueError: a field is missing, unknown or of another type, or a time is not above 0.
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(values, Mapping) or set(values) != names:
             got = sorted(values) if isinstance(values, Mapping) else values
             raise ValueError(f"a latency has the fields {sorted(names)}, got {got}")
+        latency = read_fields(cls, values, "not a whole latency")
         for name in sorted(name for name in names if name.endswith("_us")):
             if not values[name] > 0:
                 raise ValueError(f"{name} must be above 0 microseconds, got {values[name]}")
-        return cls(**values)
+        return latency
 
 
 def measure_latency(

@@ -62,14 +62,14 @@ class LowRankLinear(nn.Module):
         """The product of the factors, (out, in): what code that reads `linear.weight` expects to find."""
         return self.left @ self.right
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features)."""
-        if not self._swapping_pays(x):
-            return F.linear(F.linear(x, self.right), self.left, self.bias)
-        rows = x.reshape(-1, self.in_features)
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features), called as `nn.Linear` is."""
+        if not self._swapping_pays(input):
+            return F.linear(F.linear(input, self.right), self.left, self.bias)
+        rows = input.reshape(-1, self.in_features)
         # (rank, rows), passed on as a transposed view: the second product reads it as it lies
         reduced = torch.mm(self.right, rows.t()).t()
-        return F.linear(reduced, self.left, self.bias).reshape(*x.shape[:-1], self.out_features)
+        return F.linear(reduced, self.left, self.bias).reshape(*input.shape[:-1], self.out_features)
 
     def _swapping_pays(self, x: Tensor) -> bool:
         # Exported programs hold for every batch, so there the size must not be looked at. Calls at small

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arsvd.batches import calibration_batches
+from arsvd.coverage import chain_macs
 from arsvd.curvature import PROBES, TEMPERATURE, LabelDraws, damped
 from arsvd.layers import linear_layers
-from arsvd.moments import calibration_batches
+from arsvd.modes import inner
 from arsvd.spectrum import Spectra, Spectrum, chosen_basis, joined, output_spectra, weight_spectra
 from arsvd.stacking import dense_chain, kind_of, stacked_layers
 
@@ -63,7 +65,10 @@ def pack_spectra(
     found: list[list[Spectrum]] = []
     for start in range(0, len(chains), members):
         found += _factorised(chains[start : start + members], batches, basis)
-    return [joined(model, basis, layers) for model, layers in zip(models, found, strict=True)]
+    return [
+        joined(model, basis, layers, macs=chain_macs(chain, chain))
+        for model, chain, layers in zip(models, chains, found, strict=True)
+    ]
 
 
 def _chains(models: Sequence[nn.Module]) -> list[Chain]:
@@ -74,7 +79,11 @@ def _chains(models: Sequence[nn.Module]) -> list[Chain]:
             raise ValueError(
                 f"model {position} is no dense MLP in float32 or float64; arsvd.spectra factorises it alone"
             )
-        linear_layers(model)  # it refuses shared weights
+        if list(linear_layers(inner(model))) != list(chain):
+            raise ValueError(
+                f"model {position} has layers that stay dense, such as tied ones; "
+                f"arsvd.spectra factorises it alone"
+            )
         chains.append(chain)
     kinds = {kind_of(chain) for chain in chains}
     if len(kinds) > 1:
@@ -109,11 +118,12 @@ def _factorised(chains: Sequence[Chain], batches: Sequence[Tensor], basis: str) 
 
 
 def _check_finite(chains: Sequence[Chain], stack: Sequence[tuple[Tensor, Tensor]]) -> None:
-    finite = torch.stack([torch.isfinite(weight).flatten(1).all(1) for weight, _ in stack]).tolist()
-    for name, members in zip(chains[0], finite, strict=True):
+    finite = [torch.isfinite(tensor).flatten(1).all(1) for pair in stack for tensor in pair]
+    kinds = [(name, kind) for name in chains[0] for kind in ("weights", "biases")]
+    for (name, kind), members in zip(kinds, torch.stack(finite).tolist(), strict=True):
         if not all(members):
             raise ValueError(
-                f"layer {name!r} of model {members.index(False)} holds NaN or infinite weights; "
+                f"layer {name!r} of model {members.index(False)} holds NaN or infinite {kind}; "
                 "it cannot be factorised"
             )
 

@@ -1,8 +1,11 @@
 """A plan: one rank per layer, and what it costs."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from arsvd.coverage import Coverage
+from arsvd.json_fields import SINCE, Count, Size, read_fields
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
 from arsvd.spectrum import Spectra, Spectrum
@@ -46,16 +49,19 @@ class Plan:
         macs: multiplications of one input row in the planned layers.
         dense_params: numbers stored by the whole model as it is.
         dense_macs: multiplications of one input row in the planned layers as they are.
+        coverage: how much of the model the planned layers are, and which others stay dense; None in plans
+            of before it was kept.
     """
 
     basis: str
     family: str
     threshold: float | None
     layers: tuple[LayerPlan, ...]
-    params: int
-    macs: int
-    dense_params: int
-    dense_macs: int
+    params: Count
+    macs: Size
+    dense_params: Count
+    dense_macs: Size
+    coverage: Coverage | None = field(default=None, metadata={SINCE: "0.2.0"})
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
@@ -78,16 +84,11 @@ class Plan:
         Raises:
             ValueError: the values are of another version or are not a plan.
         """
-        if values.get("version") != PLAN_VERSION:
-            raise ValueError(
-                f"a plan of version {PLAN_VERSION} is needed, got version {values.get('version')!r}"
-            )
+        version = values.get("version") if isinstance(values, Mapping) else None
+        if version != PLAN_VERSION:
+            raise ValueError(f"a plan of version {PLAN_VERSION} is needed, got version {version!r}")
         fields = {key: value for key, value in values.items() if key != "version"}
-        try:
-            layers = tuple(LayerPlan(**layer) for layer in fields.pop("layers"))
-            return cls(layers=layers, **fields)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"these values are not a plan: {error}") from error
+        return read_fields(cls, fields, "these values are not a plan")
 
 
 def rounded(spectrum: Spectrum, rank: int | None, multiple: int) -> int | None:
@@ -149,4 +150,5 @@ def plan(spectra: Spectra, rule: RankRule, multiple: int = 1) -> Plan:
         macs=spectra.macs(guarded),
         dense_params=spectra.params(spectra.dense),
         dense_macs=spectra.macs(spectra.dense),
+        coverage=spectra.coverage,
     )

@@ -1,14 +1,17 @@
 """Fit the layers of a compressed model to the dense one, from what the compressed layers below give them."""
 
-import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from arsvd.compression import as_layer, balanced, low_rank
-from arsvd.layers import linear_layers, replace_layer
-from arsvd.modes import evaluation_mode
+from arsvd.batches import EXAMPLE_ROWS, check_labelled
+from arsvd.calls import layer_input
+from arsvd.compression import balanced, compress
+from arsvd.layers import linear_layers
+from arsvd.lowrank import LowRankLinear
+from arsvd.modes import evaluation_mode, unwrapped
 from arsvd.planning import Plan
 from arsvd.spectrum import Spectra, Spectrum
 
@@ -44,31 +47,29 @@ def refit(
         (arXiv 1505.06798), there for convolutions. Here the left factor stays fixed, so that one solve
         serves every rank, and the ridge pulls towards the trained weight instead of zero.
     """
+    check_labelled(calibration, calibration)
     if len(calibration) < 2:
         raise ValueError(f"refitting needs at least 2 rows of inputs, got {len(calibration)}")
     batches = list(calibration.split(batch_size))
-    small = copy.deepcopy(model)
+    small = compress(model, spectra, plan, calibration[:EXAMPLE_ROWS])
+    fitted = dict(small.named_modules())
     changed = False
-    with evaluation_mode(small), evaluation_mode(model):
+    with unwrapped(model) as plain, evaluation_mode(small), evaluation_mode(plain):
+        targets = linear_layers(plain, [spectrum.name for spectrum in spectra])
         for spectrum, rank in zip(spectra, plan.ranks, strict=True):
-            layer = linear_layers(small, [spectrum.name])[spectrum.name]
-            if not changed:
-                if rank is not None:
-                    replace_layer(small, layer, low_rank(spectrum, layer, rank))
-                    changed = True
-                continue
-            target = linear_layers(model, [spectrum.name])[spectrum.name]
-            weight, bias = _regress(small, layer, model, target, batches)
-            replace_layer(small, layer, _fitted(spectrum, layer, rank, weight, bias))
+            layer, target = fitted[spectrum.name], targets[spectrum.name]
+            if changed:
+                _fill(layer, spectrum, *_regress(small, layer, plain, target, batches))
+            changed = changed or rank is not None
     return small
 
 
 def _regress(
-    small: nn.Module, layer: nn.Linear, model: nn.Module, target: nn.Linear, batches: list[Tensor]
+    small: nn.Module, layer: nn.Module, model: nn.Module, target: nn.Linear, batches: list[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Solve for the weight (out, in) that maps compressed inputs to dense outputs; with both means."""
-    n, m = layer.in_features, layer.out_features
-    device = layer.weight.device
+    n, m = target.in_features, target.out_features
+    device = target.weight.device
     gram = torch.zeros(n, n, dtype=torch.float64, device=device)
     cross = torch.zeros(n, m, dtype=torch.float64, device=device)
     sum_x = torch.zeros(n, dtype=torch.float64, device=device)
@@ -91,15 +92,16 @@ def _regress(
     return weight, (mean_x, mean_z)
 
 
-def _watched(model: nn.Module, layer: nn.Linear, batches: list[Tensor], side: str) -> Iterator[Tensor]:
+def _watched(model: nn.Module, layer: nn.Module, batches: list[Tensor], side: str) -> Iterator[Tensor]:
     """Yield a layer's inputs or outputs (rows, features) in float64, a batch at a time."""
     seen: list[Tensor] = []
 
-    def record(_: nn.Module, arguments: tuple[Tensor, ...], outputs: Tensor) -> None:
+    def record(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Tensor) -> None:
         # cloned: what follows may work in place
-        seen.append((arguments[0] if side == "in" else outputs).detach().clone())
+        seen.append((layer_input(arguments, keywords) if side == "in" else outputs).detach().clone())
 
-    handle = layer.register_forward_hook(record)
+    # before the model's own hooks, which may change the outputs
+    handle = layer.register_forward_hook(record, prepend=True, with_kwargs=True)
     try:
         for batch in batches:
             seen.clear()
@@ -109,17 +111,18 @@ def _watched(model: nn.Module, layer: nn.Linear, batches: list[Tensor], side: st
         handle.remove()
 
 
-def _fitted(
-    spectrum: Spectrum, layer: nn.Linear, rank: int | None, weight: Tensor, means: tuple[Tensor, Tensor]
-) -> nn.Module:
+def _fill(layer: nn.Module, spectrum: Spectrum, weight: Tensor, means: tuple[Tensor, Tensor]) -> None:
+    """Put a fitted weight (out, in) into a layer, dense or of two factors, with the bias that fits it."""
     mean_x, mean_z = means
-    if rank is None:
-        if layer.bias is None:  # a dense layer must not grow: without a bias it stays as it was trained
-            return layer
-        fitted = copy.deepcopy(layer)
-        fitted.weight.copy_(weight)
-        fitted.bias.copy_(mean_z - weight @ mean_x)
-        return fitted
-    left, right = spectrum.vectors[:, :rank], spectrum.duals[:, :rank].T @ weight
-    bias = mean_z - left @ (right @ mean_x) if spectrum.biased_when_truncated else None
-    return as_layer(layer, *balanced(left, right), bias)
+    if isinstance(layer, LowRankLinear):
+        left = spectrum.vectors[:, : layer.rank]
+        right = spectrum.duals[:, : layer.rank].T @ weight
+        if layer.bias is not None:
+            layer.bias.copy_(mean_z - left @ (right @ mean_x))
+        left, right = balanced(left, right)
+        layer.left.copy_(left)
+        layer.right.copy_(right)
+    elif isinstance(layer, nn.Linear) and layer.bias is not None:
+        # a dense layer must not grow: without a bias it stays as it was trained
+        layer.weight.copy_(weight)
+        layer.bias.copy_(mean_z - weight @ mean_x)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from arsvd.batches import check_logits
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -32,6 +34,7 @@ def measure(logits: Tensor, labels: Tensor) -> Metrics:
     Raises:
         ValueError: there are no rows or a label is not a class.
     """
+    check_logits(logits)
     check_labels(labels, *logits.shape)
     return read(scores(logits, labels)[None], len(labels))[0]
 
@@ -40,8 +43,18 @@ def check_labels(labels: Tensor, rows: int, classes: int) -> None:
     """Refuse labels that cannot be compared with logits (rows, classes); it waits for a device.
 
     Raises:
-        ValueError: there are no rows, not one label a row, or a label is not a class.
+        ValueError: there are no rows, not one whole number a row, or a label is not a class.
     """
+    if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+        advice = ""
+        if labels.ndim == 2:
+            advice = f": pass labels{'[:, 0]' if labels.shape[1] == 1 else '.argmax(1) if they are one-hot'}"
+        elif labels.ndim == 1:
+            advice = ": pass labels.long() if they are classes"
+        raise ValueError(
+            f"labels must be one whole number a row, got {labels.dtype} "
+            f"of shape {tuple(labels.shape)}{advice}"
+        )
     if len(labels) == 0 or len(labels) != rows:
         raise ValueError(f"{rows} rows of logits and {len(labels)} labels cannot be compared")
     lowest, highest = int(labels.min()), int(labels.max())

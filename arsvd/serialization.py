@@ -4,9 +4,9 @@ import itertools
 import json
 import os
 import tempfile
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +15,60 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from arsvd.calls import carry, obstacle
+from arsvd.endings import SAFETENSORS, check_output
 from arsvd.layers import replace_layer
 from arsvd.lowrank import LowRankLinear
-from arsvd.mlp import MLP
-from arsvd.preprocessing import Normalize
+from arsvd.modes import unwrapped
+from arsvd.parts import build, describe
+from arsvd.recognition import recognise
 
 FORMAT_VERSION = 1
 HEADER = "arsvd"
-Describe = Callable[[Any], dict[str, Any]]
-Build = Callable[..., nn.Module]
 
-# The closed registry of what a file may name. Whatever else a model is made of needs `into=`.
-_LEAVES: dict[str, tuple[type[nn.Module], Describe, Build]] = {
-    "linear": (
-        nn.Linear,
-        lambda m: {"in_features": m.in_features, "out_features": m.out_features, "bias": m.bias is not None},
-        nn.Linear,
-    ),
-    "low_rank_linear": (
-        LowRankLinear,
-        lambda m: {
-            "in_features": m.in_features,
-            "rank": m.rank,
-            "out_features": m.out_features,
-            "bias": m.bias is not None,
-        },
-        LowRankLinear,
-    ),
-    "normalize": (
-        Normalize,
-        lambda m: {"channels": len(m.mean)},
-        lambda channels: Normalize([0.0] * channels, [1.0] * channels),
-    ),
-    "flatten": (nn.Flatten, lambda m: {"start_dim": m.start_dim, "end_dim": m.end_dim}, nn.Flatten),
-    "dropout": (nn.Dropout, lambda m: {"p": m.p}, nn.Dropout),
-    "relu": (nn.ReLU, lambda m: {}, nn.ReLU),
-    "gelu": (nn.GELU, lambda m: {"approximate": m.approximate}, nn.GELU),
-    "tanh": (nn.Tanh, lambda m: {}, nn.Tanh),
-    "sigmoid": (nn.Sigmoid, lambda m: {}, nn.Sigmoid),
-    "identity": (nn.Identity, lambda m: {}, nn.Identity),
-}
-_CHAINS: dict[str, type[nn.Sequential]] = {"sequential": nn.Sequential, "mlp": MLP}
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What the header of a model's file says, after it was checked.
+
+    Attributes:
+        architecture: the description of the model; None where only its own code can build it.
+        low_rank: name of a low-rank layer to its inputs, rank and outputs.
+        aliases: name of a tensor to that of the equal one in the file.
+    """
+
+    architecture: Any
+    low_rank: dict[str, tuple[int, int, int]]
+    aliases: dict[str, str]
+
+    @classmethod
+    def checked(
+        cls, header: dict[str, Any], tensors: dict[str, Tensor], path: str | os.PathLike[str]
+    ) -> "ModelHeader":
+        """Check a header against the tensors of its file.
+
+        Raises:
+            ValueError: it is not that of a model, or tells of other tensors than there are.
+        """
+        if lacking := [key for key in ("architecture", "low_rank") if key not in header]:
+            raise ValueError(f"{path} is not a model that arsvd.save wrote: its header has no {lacking[0]!r}")
+        low_rank, aliases = header["low_rank"], header.get("aliases", {})
+        if not isinstance(low_rank, dict) or not isinstance(aliases, dict):
+            raise ValueError(f"{path} is damaged: its header lists no layers")
+        for alias, original in aliases.items():
+            if not isinstance(original, str) or original not in tensors or alias in tensors:
+                raise ValueError(f"{path} is damaged: its header has {alias!r} stand for {original!r:.80}")
+        shapes = {}
+        for name, sizes in low_rank.items():
+            names = [f"{name}.{factor}" if name else factor for factor in ("right", "left")]
+            right, left = (tensors.get(aliases.get(factor, factor)) for factor in names)
+            if right is None or left is None or right.ndim != 2 or sizes != [*right.shape[::-1], len(left)]:
+                raise ValueError(
+                    f"{path} is damaged: the low-rank layer {name!r} of its header, {sizes!r:.80}, is not "
+                    f"the one of its tensors"
+                )
+            shapes[name] = right.shape[1], right.shape[0], len(left)
+        return cls(header["architecture"], shapes, aliases)
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
@@ -65,13 +78,16 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
         model: any module. One made of the parts that this library knows (linear and low-rank layers, the
             common activations, `nn.Sequential`, `MLP`, `Normalize`) is rebuilt by `load(path)` alone;
             another needs `load(path, into=...)`.
-        path: the file, by custom ending in `.safetensors`.
+        path: the file, ending in `.safetensors`.
         metadata: JSON-able values to keep with it, such as where the model comes from.
 
     Raises:
+        ValueError: the file's name has another ending, or no file can be written there.
         TypeError: the metadata is not JSON-able.
     """
-    state = model.state_dict()
+    check_output(path, (SAFETENSORS,))
+    with unwrapped(model) as plain:
+        state, architecture, low_rank = plain.state_dict(), describe(plain), _low_rank_layers(plain)
     tensors: dict[str, Tensor] = {}
     first: dict[tuple[object, ...], str] = {}
     aliases: dict[str, str] = {}
@@ -85,8 +101,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
             tensors[name] = tensor.detach().cpu().contiguous().clone()
     header = {
         "version": FORMAT_VERSION,
-        "architecture": _describe(model),
-        "low_rank": {n: [m.in_features, m.rank, m.out_features] for n, m in _low_rank_layers(model).items()},
+        "architecture": architecture,
+        "low_rank": {n: [m.in_features, m.rank, m.out_features] for n, m in low_rank.items()},
         "dtypes": sorted({str(t.dtype) for t in tensors.values()}),
         "aliases": aliases,
         "metadata": metadata or {},
@@ -102,11 +118,12 @@ def load(
     Args:
         path: the file.
         into: a model with the original, dense architecture, for models made of parts that this library
-            does not know. It is changed: its compressed layers are replaced and its weights are loaded.
+            does not know. It is changed: its compressed layers are replaced, with the hooks that they have,
+            and its weights are loaded.
         device: where the model goes.
 
     Returns:
-        The model in evaluation mode.
+        The model in evaluation mode; of a compiled one the model inside.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -114,33 +131,48 @@ def load(
             fit `into`.
     """
     header, tensors = read_tensors(path)
-    for alias, original in header.get("aliases", {}).items():
+    described = ModelHeader.checked(header, tensors, path)
+    for alias, original in described.aliases.items():
         tensors[alias] = tensors[original]
     if into is not None:
-        model = into
-        _make_low_rank(model, header["low_rank"], tensors, path)
-    elif header["architecture"] is None:
+        with unwrapped(into) as model:
+            _make_low_rank(model, described.low_rank, tensors, path)
+            _fill(model, tensors, path)
+    elif described.architecture is None:
         raise ValueError(
             f"{path} holds a model made of parts that only its own code can build: "
             f"pass into=<the original model> to load the weights and ranks into it"
         )
     else:
-        model = _build(header["architecture"])
-    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        if name in tensors:
-            tensor.data = tensor.data.to(tensors[name].dtype)  # the file's dtypes win, tensor by tensor
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the model: {error}") from error
-    for alias, original in header.get("aliases", {}).items():
+        model = build(described.architecture, tensors, path)
+    for alias, original in described.aliases.items():
         _tie(model, alias, original)
     return model.to(device).eval()
 
 
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Load tensors into a model of the user's; the file's dtypes win, tensor by tensor."""
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_meta:
+            raise ValueError(
+                f"{path} cannot be loaded into a model on the meta device, which holds no numbers: {name}"
+            )
+        if name in tensors:
+            if tensor.is_floating_point() != tensors[name].is_floating_point():
+                raise ValueError(
+                    f"{path} does not fit the model: {name} is {tensors[name].dtype} in the file and "
+                    f"{tensor.dtype} in the model"
+                )
+            tensor.data = tensor.data.to(tensors[name].dtype)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the model: {error}") from error
+
+
 def rebuildable(model: nn.Module) -> bool:
     """Whether `load` rebuilds such a model from its file alone, without `into`."""
-    return _describe(model) is not None
+    return describe(model) is not None
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -151,7 +183,9 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is damaged or not one of this library's.
     """
     with _open(path) as file:
-        metadata: dict[str, Any] = _header(path, file.metadata())["metadata"]
+        metadata = _header(path, file.metadata()).get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} is damaged: its metadata is a {type(metadata).__name__}")
     return metadata
 
 
@@ -187,12 +221,19 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     """
     with _open(path) as file:
         header = _header(path, file.metadata())
-        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        try:
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except Exception as error:  # torch raises several kinds on what it has no dtype for
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
 def _open(path: str | os.PathLike[str]) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    kind = recognise(path)
+    if kind is not None and kind.reader != SAFETENSORS:
+        advice = "" if kind.reader is None else ": read it with arsvd.read_model"
+        raise ValueError(f"{path} is not a whole safetensors file: it is {kind.words}{advice}")
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -204,36 +245,16 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
         raise ValueError(
             f"{path} is a safetensors file that this library did not write: its header is missing"
         )
-    header: dict[str, Any] = json.loads(metadata[HEADER])
+    try:
+        header: Any = json.loads(metadata[HEADER])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: its header is not JSON that can be read: {error}") from error
     version = header.get("version") if isinstance(header, dict) else None
     if version != FORMAT_VERSION:
-        raise ValueError(f"{path} is of format {version}; this release reads format {FORMAT_VERSION}")
-    return header
-
-
-def _describe(module: nn.Module) -> dict[str, Any] | None:
-    """Describe a module in JSON, or return None where a part of it is not in the registry."""
-    for kind, chain in _CHAINS.items():
-        if type(module) is chain:
-            parts = [[name, _describe(child)] for name, child in module._modules.items() if child is not None]
-            return None if any(part is None for _, part in parts) else {"kind": kind, "parts": parts}
-    for kind, (leaf, arguments, _) in _LEAVES.items():
-        if type(module) is leaf:
-            return {"kind": kind, **arguments(module)}
-    return None
-
-
-def _build(description: dict[str, Any]) -> nn.Module:
-    arguments = dict(description)
-    kind = arguments.pop("kind", None)
-    if kind in _CHAINS:
-        parts = OrderedDict((name, _build(part)) for name, part in arguments["parts"])
-        chain = _CHAINS[kind].__new__(_CHAINS[kind])
-        nn.Sequential.__init__(chain, parts)  # MLP's own constructor would draw dense layers
-        return chain
-    if kind in _LEAVES:
-        return _LEAVES[kind][2](**arguments)
-    raise ValueError(f"the file names a part {kind!r}; known are {sorted([*_CHAINS, *_LEAVES])}")
+        shown = version if isinstance(version, int | None) else type(version).__name__
+        raise ValueError(f"{path} is of format {shown}; this release reads format {FORMAT_VERSION}")
+    found: dict[str, Any] = header
+    return found
 
 
 def _low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
@@ -243,14 +264,14 @@ def _low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
 def _tie(model: nn.Module, alias: str, original: str) -> None:
     """Make one parameter of two that were one when the model was saved."""
     (path, name), (source, key) = alias.rpartition(".")[::2], original.rpartition(".")[::2]
-    parameters = model.get_submodule(path)._parameters
-    if name in parameters:
-        parameters[name] = model.get_submodule(source)._parameters[key]
+    parameters, others = model.get_submodule(path)._parameters, model.get_submodule(source)._parameters
+    if name in parameters and key in others:
+        parameters[name] = others[key]
 
 
 def _make_low_rank(
     model: nn.Module,
-    shapes: dict[str, list[int]],
+    shapes: dict[str, tuple[int, int, int]],
     tensors: dict[str, Tensor],
     path: str | os.PathLike[str],
 ) -> None:
@@ -265,5 +286,8 @@ def _make_low_rank(
                 f"{path} has a low-rank layer {name!r} of {in_features} -> {out_features}, "
                 f"the model has {old}"
             )
-        bias = f"{name}.bias" in tensors
-        replace_layer(model, old, LowRankLinear(in_features, rank, out_features, bias))
+        if (reason := obstacle(old)) is not None:
+            raise ValueError(f"layer {name!r} of the model cannot become the file's low-rank one: {reason}")
+        new = LowRankLinear(in_features, rank, out_features, f"{name}.bias" in tensors)
+        carry(old, new)
+        replace_layer(model, old, new)

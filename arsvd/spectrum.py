@@ -15,9 +15,8 @@ same kind of factors, W_r = U_r U_r^T W:
   L = R^-1 U and D = R U, and energies of different layers are in one unit.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -25,9 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from arsvd.batches import EXAMPLE_ROWS, calibration_batches
+from arsvd.copying import own_example
+from arsvd.coverage import Coverage, counted_macs
 from arsvd.curvature import output_fisher
-from arsvd.layers import linear_layers
-from arsvd.moments import calibration_batches, output_moments
+from arsvd.exported import closed_regions
+from arsvd.layers import check_numbers, linear_layers, survey
+from arsvd.modes import unwrapped
+from arsvd.moments import output_moments
+from arsvd.noise import noise_floor
 
 BASES = ("weight", "activation", "loss")
 
@@ -118,11 +123,19 @@ class Spectra:
         basis: "weight", "activation" or "loss".
         layers: one spectrum a layer.
         other_params: parameters of the model outside these layers; they count in every size.
+        coverage: how much of the model these layers are; None where that was not kept.
+        example: a few rows of inputs, to check compressed copies with; None where there were none. They
+            are no part of the result: pickles leave them out.
     """
 
     basis: str
     layers: tuple[Spectrum, ...]
     other_params: int
+    coverage: Coverage | None = None
+    example: Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "example": None}
 
     def __iter__(self) -> Iterator[Spectrum]:
         return iter(self.layers)
@@ -156,12 +169,16 @@ def spectra(
     batch_size: int = 2048,
     basis: str | None = None,
 ) -> Spectra:
-    """Factorise every linear layer of a model.
+    """Factorise every linear layer of a model that can be factorised.
+
+    Layers that cannot, or that never ran on the calibration inputs, stay dense, and `coverage` says which.
+    A model that was compiled, or wrapped for data parallelism, is run without.
 
     Args:
         model: any module that holds `nn.Linear` layers; it is not changed.
-        calibration: inputs of the model, (rows, …), or batches of them; at least 2 rows. They choose the
-            activation basis, if not told otherwise. None chooses the weight basis.
+        calibration: inputs of the model, (rows, …), or a list or an iterator of batches of them; at least 2
+            rows. They choose the activation basis, if not told otherwise. None chooses the weight basis.
+            Every position counts as a row of a layer, that of padding as well.
         layers: names of the layers to factorise; all when None.
         batch_size: rows a forward pass takes when `calibration` is one tensor.
         basis: "weight", "activation" or "loss"; the last one is for classifiers and needs a backward pass.
@@ -170,28 +187,69 @@ def spectra(
         One spectrum a layer.
 
     Raises:
-        ValueError: a layer holds NaN or infinite weights, has outputs that are not finite, shares its
-            weight, or never ran on the calibration inputs; fewer than 2 rows; inputs that the model
-            does not take; a basis that is unknown or does not go with the calibration.
+        ValueError: a layer holds numbers that are NaN, infinite, complex or not there (meta tensors), or
+            has outputs that are not finite; no layer can be factorised, or one that was asked for cannot;
+            the model was made in inference mode; fewer than 2 rows, or no batches of inputs that the model
+            takes; a basis that is unknown or does not go with the calibration.
         TypeError: a calibration batch is not a tensor.
     """
     basis = chosen_basis(basis, calibration)
-    found = linear_layers(model, layers)
-    for name, layer in found.items():
-        if not bool(torch.isfinite(layer.weight).all()):
-            raise ValueError(f"layer {name!r} holds NaN or infinite weights; it cannot be factorised")
-    if calibration is None:
-        results = [spectrum for item in found.items() for spectrum in weight_spectra([item])]
-    else:
-        batches = list(calibration_batches(calibration, batch_size))
-        moments = output_moments(model, found, batches)
-        metrics = output_fisher(model, found, batches) if basis == "loss" else {}
-        results = []
-        for name, layer in found.items():
-            rows, total, second = moments[name]
-            metric = metrics[name][None] if basis == "loss" else None
-            results += output_spectra([(name, layer)], basis, rows, total[None], second[None], metric)
-    return joined(model, basis, results)
+    with torch.inference_mode(False), unwrapped(model) as plain:
+        found = linear_layers(plain, layers)
+        skipped = survey(plain)[1]
+        skipped |= {n: "it was not asked for" for n in linear_layers(plain) if n not in found}
+        skipped |= {
+            region.name: f"a region of the program that stays closed, {region.params:,} numbers"
+            for region in closed_regions(plain)
+        }
+        check_numbers(plain, found)
+        if calibration is None:
+            example = own_example(plain)
+            results = [spectrum for item in found.items() for spectrum in weight_spectra([item])]
+        else:
+            batches = list(calibration_batches(calibration, batch_size))
+            example = batches[0][:EXAMPLE_ROWS].clone()
+            moments = output_moments(plain, found, batches)
+            silent = [name for name in found if name not in moments]
+            _check_silent(silent, found, asked=layers is not None)
+            skipped |= dict.fromkeys(silent, "it never ran on the calibration inputs")
+            found = {name: layer for name, layer in found.items() if name in moments}
+            results = _calibrated(plain, found, batches, basis, moments)
+        places = {name: place for place, (name, _) in enumerate(plain.named_modules())}
+        return joined(
+            plain,
+            basis,
+            results,
+            sorted(skipped.items(), key=lambda item: places.get(item[0], len(places))),
+            counted_macs(plain, found, example),
+            example,
+        )
+
+
+def _calibrated(
+    model: nn.Module,
+    layers: dict[str, nn.Linear],
+    batches: Sequence[Tensor],
+    basis: str,
+    moments: dict[str, tuple[int, Tensor, Tensor]],
+) -> list[Spectrum]:
+    metrics = output_fisher(model, layers, batches) if basis == "loss" else {}
+    results = []
+    for name, layer in layers.items():
+        rows, total, second = moments[name]
+        metric = metrics[name][None] if basis == "loss" else None
+        results += output_spectra([(name, layer)], basis, rows, total[None], second[None], metric)
+    return results
+
+
+def _check_silent(silent: Sequence[str], layers: dict[str, nn.Linear], asked: bool) -> None:
+    if silent and asked:
+        raise ValueError(
+            f"layers {list(silent)} never ran on the calibration inputs; "
+            f"pass layers=[...] without them to leave them dense"
+        )
+    if len(silent) == len(layers):
+        raise ValueError(f"no linear layer ran on the calibration inputs; the model has {list(silent)}")
 
 
 def chosen_basis(basis: str | None, calibration: Tensor | Iterable[Tensor] | None) -> str:
@@ -209,10 +267,29 @@ def chosen_basis(basis: str | None, calibration: Tensor | Iterable[Tensor] | Non
     return basis
 
 
-def joined(model: nn.Module, basis: str, layers: Sequence[Spectrum]) -> Spectra:
-    """Put a model's spectra together."""
+def joined(
+    model: nn.Module,
+    basis: str,
+    layers: Sequence[Spectrum],
+    skipped: Iterable[tuple[str, str]] = (),
+    macs: tuple[float, float] | None = None,
+    example: Tensor | None = None,
+) -> Spectra:
+    """Put a model's spectra together.
+
+    Args:
+        model: the model.
+        basis: of the spectra.
+        layers: one spectrum a layer.
+        skipped: layers that stay dense, each with the reason.
+        macs: multiplications of one input row, in these layers and in the whole model.
+        example: a few rows of inputs.
+    """
     inside = sum(spectrum.params(None) for spectrum in layers)
-    return Spectra(basis, tuple(layers), sum(p.numel() for p in model.parameters()) - inside)
+    overall = sum(p.numel() for p in model.parameters())
+    own, every = (None, None) if macs is None else macs
+    coverage = Coverage(inside, overall, own, every, tuple(skipped))
+    return Spectra(basis, tuple(layers), overall - inside, coverage, example)
 
 
 NamedLayer = tuple[str, nn.Linear]
@@ -304,36 +381,3 @@ def _decompose(
         )
         for index, (name, layer) in enumerate(layers)
     ]
-
-
-def noise_floor(energies: Tensor, weight: Tensor, basis: str, shifts: Tensor) -> Tensor:
-    """Return the energies below which a component may be rounding and nothing else.
-
-    Three sources, the largest one counts. Rounding a weight of shape (m, n) to its dtype adds independent
-    errors of at most u |w|, u the unit roundoff; the largest singular value of such a matrix is about
-    u ||W||_F (1/sqrt(m) + 1/sqrt(n)), so its energy is the square of that. (The usual m * eps of
-    `matrix_rank` is above 1 for bfloat16 and would call every weight zero.) With calibration inputs,
-    sums of n products in float32 are off by up to about eps sqrt(n) of their size, the mean included, and
-    the m outputs share that energy. And the eigenvalues of a float64 matrix are exact to about m * eps64
-    of its largest, before the mean was taken out.
-
-    Args:
-        energies: (layers, k) descending, float64.
-        weight: (m, n), one of these layers', in the dtype that the model stores.
-        basis: "weight", "activation" or "loss".
-        shifts: (layers,) the squared norm of the mean of Wx, in the metric of the energies; zeros in the
-            weight basis.
-
-    Returns:
-        (layers,) float64.
-    """
-    rows, columns = weight.shape
-    roundoff = torch.finfo(weight.dtype).eps / 2
-    sums = energies.sum(1)
-    rounding = sums * (roundoff * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))) ** 2
-    arithmetic = (energies[:, 0] + shifts) * rows * torch.finfo(torch.float64).eps
-    floors = torch.maximum(rounding, arithmetic)
-    if basis != "weight" and weight.dtype != torch.float64:
-        products = (sums + shifts) * columns / rows * torch.finfo(torch.float32).eps ** 2
-        floors = torch.maximum(floors, products)
-    return floors

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arsvd.calls import called_plainly
 from arsvd.mlp import MLP
+from arsvd.modes import inner
 
 # Half precision rounds where single layers do, which stacked products would not.
 DTYPES = (torch.float32, torch.float64)
@@ -25,6 +27,7 @@ def dense_chain(model: nn.Module) -> dict[str, nn.Linear] | None:
         Name to layer from the input to the output; None where the model is something else: no `MLP`,
         compressed, changed, hooked, or in half precision.
     """
+    model = inner(model)
     if not isinstance(model, MLP) or type(model).forward is not nn.Sequential.forward:
         return None
     modules = [(name, module) for name, module in model.named_children() if type(module) is not nn.Dropout]
@@ -35,7 +38,7 @@ def dense_chain(model: nn.Module) -> dict[str, nn.Linear] | None:
     ]
     if [type(module) for _, module in modules] != expected:
         return None
-    if any(part._forward_hooks or part._forward_pre_hooks for part in model.modules()):
+    if not all(map(called_plainly, model.modules())):
         return None
     layers = {name: module for name, module in modules if isinstance(module, nn.Linear)}
     alike = {(layer.weight.dtype, layer.weight.device) for layer in layers.values()}

@@ -118,10 +118,13 @@ def read_state(home: Path | None = None) -> LocalCluster | None:
     """
     path = (default_home() if home is None else home) / STATE_FILE
     try:
-        values = json.loads(path.read_text())
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")  # a pipe would be waited for
+        values = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(values, ensure_ascii=False).encode()  # half of a character, which nothing can print
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last where it is nested too deeply
         raise ClusterError(f"{path} cannot be read ({error}): remove it if no cluster runs") from None
     try:
         if values["version"] != _VERSION:
@@ -131,13 +134,13 @@ def read_state(home: Path | None = None) -> LocalCluster | None:
             machine=Machine(str(values["machine"]["name"]), str(values["machine"]["boot"])),
             supervisor=ProcessId(int(values["supervisor"]["pid"]), int(values["supervisor"]["started"])),
             address=str(values["address"]),
-            dashboard=values["dashboard"],
+            dashboard=None if values["dashboard"] is None else str(values["dashboard"]),
             token_path=Path(values["token_path"]),
             scratch=Path(values["scratch"]),
             nodes=int(values["nodes"]),
             cpus_per_node=int(values["cpus_per_node"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ClusterError(
             f"{path} does not describe a cluster ({error!r}): remove it if no cluster runs"
         ) from None

@@ -4,16 +4,25 @@ import bisect
 import json
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from arsvd import OperatingPoint
+from arsvd.json_fields import Count, Share, read_fields, read_json
 from sweeps.ledger import BEST_SO_FAR
-from sweeps.records import FINISHED, MemberRecord, check_version
-from sweeps.storage import Storage, StorageError
+from sweeps.records import FINISHED, MemberRecord, without_version
+from sweeps.storage import Storage
 from sweeps.trial.weights import RECOVERED
 
 _VERSION = 1
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What the file holds."""
+
+    points: tuple[tuple[Count, Share], ...]
 
 
 class BestSoFar:
@@ -59,12 +68,13 @@ class BestSoFar:
     def read(cls, storage: Storage) -> "BestSoFar":
         """Read what `write` filed. It only ever saves time, so what cannot be read counts as empty."""
         try:
-            values = json.loads(storage.read(BEST_SO_FAR))
-            check_version(values, "file of the best accuracies so far")
-            return cls((int(params), float(accuracy)) for params, accuracy in values["points"])
+            values = without_version(
+                read_json(storage.read(BEST_SO_FAR)), "file of the best accuracies so far"
+            )
+            return cls(read_fields(_Points, values, "not a whole file").points)
         except FileNotFoundError:
             return cls()
-        except (StorageError, OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError) as error:
             log.warning("every point is worth fine-tuning, %s is of no use: %s", BEST_SO_FAR, error)
             return cls()
 

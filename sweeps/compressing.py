@@ -1,8 +1,7 @@
 """Compress a model, trained here or elsewhere, from a file into a file."""
 
-import importlib
-import sys
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,15 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd import Plan, RankRule, Ranks, Spectra
+from arsvd.endings import check_output, load_line
 from arsvd.evaluation import Metrics
-from arsvd.foreign import check_output
 from arsvd.serialization import rebuildable
-from sweeps.arrays import read_inputs, read_labelled
+from sweeps.arrays import fit_inputs, input_dtype, read_inputs, read_labelled
+from sweeps.factories import find_factory
+from sweeps.storage import StorageError
+
+_EXAMPLE_ROWS = 8
+_IN_PYTHON = re.compile(r"[Pp]ass layers=\[\.\.\.\] without (?:it|them)")
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,12 @@ class Data:
         calibration: an .npy file with inputs of the model, rows first.
         labelled: an .npz or .safetensors file with `inputs` and `labels`. Its inputs calibrate as well where
             there is no `calibration`; no label is looked at for that.
+        scale: what the inputs of both are divided by; None where their dtype and values say it.
     """
 
     calibration: Path | None = None
     labelled: Path | None = None
+    scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,16 +84,23 @@ class Compressed:
         dense: the model on the labelled data before; None without such data.
         small: the same after.
         load: a line of Python that loads the file.
+        bytes_before: size of the file that was read.
+        bytes_after: size of the file that was written.
+        notes: what was not taken literally, one line each: inputs, names of weights, layers left dense.
     """
 
     plan: Plan
     dense: Metrics | None
     small: Metrics | None
     load: str
+    bytes_before: int
+    bytes_after: int
+    notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan, and the accuracies where they were measured, as JSON-able values."""
-        values = self.plan.to_dict()
+        sizes = {"bytes_before": self.bytes_before, "bytes_after": self.bytes_after}
+        values = {**self.plan.to_dict(), **sizes, "notes": list(self.notes)}
         if self.dense is not None and self.small is not None:
             values |= {"dense_accuracy": self.dense.accuracy, "accuracy": self.small.accuracy}
         return values
@@ -102,6 +115,7 @@ def compress_file(
     basis: str | None = None,
     multiple: int = 1,
     factory: str | None = None,
+    skip: Sequence[str] = (),
 ) -> Compressed:
     """Read a model, compress it, write it.
 
@@ -113,38 +127,85 @@ def compress_file(
         basis: "weight", "activation" or "loss"; activation when None and there are inputs, else weight.
         multiple: of which every rank is one.
         factory: "module:function", which makes the module that a file of weights belongs to.
+        skip: names of linear layers to leave dense.
 
     Raises:
         ValueError: a file or an option cannot be used, or no plan reaches the target.
+        StorageError: the output cannot be written.
     """
     data = data or Data()
     if target.max_drop is not None and data.labelled is None:
         raise ValueError("--max-drop needs --labelled: without labels no accuracy can be measured")
-    if not output.absolute().parent.is_dir():
-        raise ValueError(f"the folder of {output} does not exist")
-    check_output(output)
-    network = arsvd.read_model(model, None if factory is None else find_factory(factory))
-    dtype = next(iter(arsvd.linear_layers(network).values())).weight.dtype
+    check_output(output, inputs=(model, data.calibration, data.labelled))
+    notes: list[str] = []
+    before = model.stat().st_size
+    network = arsvd.read_model(model, None if factory is None else find_factory(factory), notes.append)
+    layers = _chosen_layers(network, skip)
     labelled = None
     if data.labelled is not None:
         inputs, labels = read_labelled(data.labelled)
-        labelled = inputs.to(dtype), labels
-        _check_classifier(network, inputs.to(dtype))
-    calibration = None if data.calibration is None else read_inputs(data.calibration).to(dtype)
-    example = calibration
+        labelled = _fitted(network, inputs, data.labelled, data.scale, notes), labels
+        _check_classifier(network, *labelled, data.labelled)
+    calibration = None
+    if data.calibration is not None:
+        values = read_inputs(data.calibration)
+        calibration = _fitted(network, values, data.calibration, data.scale, notes)
+    given = calibration
     if calibration is None and labelled is not None:
-        example = labelled[0]
-        calibration = None if basis == "weight" else example
+        given = labelled[0]
+        calibration = None if basis == "weight" else given
     dense = None if labelled is None else arsvd.evaluate(network, *labelled)
-    spectra = arsvd.spectra(network, calibration=calibration, basis=basis)
+    try:
+        spectra = arsvd.spectra(network, calibration=calibration, layers=layers, basis=basis)
+    except ValueError as error:  # advice for Python is none on the command line
+        raise ValueError(_IN_PYTHON.sub("give --skip NAME for each", str(error))) from error
     if target.max_drop is None or labelled is None or dense is None:
         plan = arsvd.plan(spectra, target.rule(), multiple)
     else:
         plan = _smallest(network, spectra, labelled, dense.accuracy - target.max_drop, multiple)
-    small = arsvd.compress(network, spectra, plan)
+    small = arsvd.compress(network, spectra, plan, example=given)
     measured = None if labelled is None else arsvd.evaluate(small, *labelled)
-    arsvd.write_model(small, output, None if example is None else example[:8], {"plan": plan.to_dict()})
-    return Compressed(plan, dense, measured, _load_line(small, output))
+    example = None if given is None else _example(given)
+    after = written(small, output, example, {"plan": plan.to_dict()})
+    line = load_line(output, into=not rebuildable(small))
+    return Compressed(plan, dense, measured, line, before, after, tuple(notes))
+
+
+def written(model: nn.Module, path: Path, example: Tensor | None, metadata: dict[str, Any]) -> int:
+    """Write a model by `arsvd.write_model`, and return the size of its file in bytes.
+
+    Raises:
+        ValueError: the model cannot be written in this form.
+        StorageError: the file cannot be written, such as on a full disk.
+    """
+    try:
+        arsvd.write_model(model, path, example, metadata)
+        return path.stat().st_size
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _fitted(network: nn.Module, inputs: Tensor, path: Path, scale: float | None, notes: list[str]) -> Tensor:
+    fitted, words = fit_inputs(inputs, input_dtype(network, inputs), path, scale)
+    notes.append(words)
+    return fitted
+
+
+def _example(inputs: Tensor) -> Tensor:
+    """Make inputs of the same shape and dtype without anything of the user's: they may stay in the file."""
+    shape = (_EXAMPLE_ROWS, *inputs.shape[1:])
+    if not inputs.is_floating_point():
+        return torch.zeros(shape, dtype=inputs.dtype)
+    drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return drawn.to(inputs.dtype)
+
+
+def _chosen_layers(network: nn.Module, skip: Sequence[str]) -> list[str] | None:
+    """Return the names of the layers to factorise; None for all."""
+    names = [name for name, module in network.named_modules() if type(module) is nn.Linear]
+    if unknown := [name for name in skip if name not in names]:
+        raise ValueError(f"--skip names no linear layer of the model: {', '.join(unknown)}; it has {names}")
+    return [name for name in names if name not in skip] if skip else None
 
 
 def _smallest(
@@ -158,7 +219,7 @@ def _smallest(
     return replace(plan, threshold=point.threshold)
 
 
-def _check_classifier(network: nn.Module, inputs: Tensor) -> None:
+def _check_classifier(network: nn.Module, inputs: Tensor, labels: Tensor, path: Path) -> None:
     if len(inputs) < 2:
         raise ValueError(f"labelled data needs at least 2 rows, got {len(inputs)}")
     try:
@@ -171,48 +232,8 @@ def _check_classifier(network: nn.Module, inputs: Tensor) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"labelled data needs a model that gives logits (rows, classes), got {shape}")
-
-
-def _load_line(small: nn.Module, output: Path) -> str:
-    if output.suffix.lower() == ".pt2":
-        return f'torch.export.load("{output}").module()'
-    into = "" if rebuildable(small) else ", into=<the dense model>"
-    return f'arsvd.load("{output}"{into})'
-
-
-def find_factory(name: str) -> Callable[[], nn.Module]:
-    """Find a function by its name on the command line; modules of the working directory count.
-
-    It is for names that the user types, never for names from a file: importing a module runs it.
-
-    Args:
-        name: "module:function".
-
-    Returns:
-        The function; what it raises becomes a ValueError.
-
-    Raises:
-        ValueError: the name has another form, or there is no such function.
-    """
-    module_name, _, function_name = name.partition(":")
-    if not module_name or not function_name:
-        raise ValueError(f"a factory is named module:function, got {name!r}")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module_name), function_name, None)
-    except Exception as error:  # whatever the user's module raises
-        raise ValueError(f"the module of the factory {name!r} cannot be imported: {error!r}") from error
-    if not callable(found):
-        raise ValueError(f"the module {module_name!r} has no function {function_name!r}")
-
-    def make() -> nn.Module:
-        try:
-            made = found()
-        except Exception as error:
-            raise ValueError(f"the factory {name!r} failed: {error!r}") from error
-        if not isinstance(made, nn.Module):
-            raise ValueError(f"the factory {name!r} must make an nn.Module, it made a {type(made).__name__}")
-        return made
-
-    return make
+    lowest, highest, last = int(labels.min()), int(labels.max()), logits.shape[1] - 1
+    if lowest < 0 or highest > last:
+        hint = "; leave rows without a class out" if lowest < 0 else ""
+        hint = "; classes count from 0: subtract 1" if (lowest, highest) == (1, last + 1) else hint
+        raise ValueError(f"labels must be in 0 … {last}, got {lowest} … {highest} in {path}{hint}")

@@ -23,20 +23,24 @@ import contextlib
 import datetime
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
 from arsvd.data import Dataset
+from arsvd.json_fields import read_json
 from sweeps.config import ConfigError, SweepConfig, dump_config, load_config
-from sweeps.records import RECORD_VERSION, Front, MemberRecord, check_version
+from sweeps.records import JOURNAL as JOURNAL
+from sweeps.records import Front, MemberRecord, SweepFacts
 from sweeps.storage import Folder, Storage, StorageError, file_sha256, open_storage, scratch_folder
 
-JOURNAL = "study.journal"
+T = TypeVar("T")
+
+PROVENANCE = "provenance.json"
 FRONT, FRONT_SO_FAR, BEST_SO_FAR = "front.json", "front-so-far.json", "best-so-far.json"
 _CONFIG, _BEGUN = "sweep.yaml", "begun.yaml"
 _RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetensors"
@@ -44,29 +48,6 @@ _RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetenso
 
 class LedgerError(ValueError):
     """A sweep directory is not there, or a file in it is damaged."""
-
-
-@dataclass(frozen=True)
-class SweepFacts:
-    """What identifies a sweep.
-
-    Attributes:
-        id: its name, the time of its start and a random part.
-        dataset: the data set's name.
-        data_hash: the data set's content hash.
-        reference: parameters and MACs of the reference model.
-        validation_images: images that choices are made on.
-        began: ISO 8601 time in UTC.
-        study: where the Optuna study is: the journal file, or a database's address without credentials.
-    """
-
-    id: str
-    dataset: str
-    data_hash: str
-    reference: tuple[int, int]
-    validation_images: int
-    began: str
-    study: str = JOURNAL
 
 
 class Ledger:
@@ -115,7 +96,7 @@ class Ledger:
             study=study,
         )
         # last: a directory counts as a sweep from here on
-        ledger._write("sweep.json", {"version": RECORD_VERSION, **asdict(facts)})
+        ledger._write("sweep.json", facts.to_dict())
         return ledger
 
     @classmethod
@@ -171,12 +152,7 @@ class Ledger:
     @property
     def facts(self) -> SweepFacts:
         """What identifies the sweep."""
-        values = self._read("sweep.json", "sweep")
-        try:
-            fields = {key: value for key, value in values.items() if key != "version"}
-            return SweepFacts(**{**fields, "reference": tuple(fields["reference"])})
-        except (KeyError, TypeError) as error:
-            raise LedgerError(f"{self.locate('sweep.json')} is damaged: {error!r}") from error
+        return self._read("sweep.json", SweepFacts.from_dict)
 
     @property
     def config(self) -> SweepConfig:
@@ -204,6 +180,8 @@ class Ledger:
     def _read_config(self, name: str, overrides: tuple[str, ...]) -> SweepConfig:
         try:
             with self.storage.local(name) as path:
+                if os.path.exists(path) and not os.path.isfile(path):
+                    raise LedgerError(f"{self.locate(name)} is damaged: it is no file")
                 return load_config(path, overrides)
         except FileNotFoundError as error:
             raise LedgerError(f"{self.locate(name)} is missing") from error
@@ -316,11 +294,7 @@ class Ledger:
         name = _member(key, _RECORD)
         if not self.storage.exists(name):
             return None
-        values = self._read(name, "member record")
-        try:
-            return MemberRecord.from_dict(values)
-        except ValueError as error:
-            raise LedgerError(f"{self.locate(name)} is damaged: {error}") from error
+        return self._read(name, MemberRecord.from_dict)
 
     def member_keys(self) -> list[str]:
         """List the keys of the members on file."""
@@ -365,24 +339,30 @@ class Ledger:
         """
         if not self.storage.exists(FRONT):
             return None
-        values = self._read(FRONT, "front")
-        try:
-            return Front.from_dict(values)
-        except ValueError as error:
-            raise LedgerError(f"{self.locate(FRONT)} is damaged: {error}") from error
+        return self._read(FRONT, Front.from_dict)
+
+    def write_provenance(self, tags: Mapping[str, str]) -> None:
+        """File what the sweep was run by first."""
+        self._write(PROVENANCE, tags)
+
+    def provenance(self) -> dict[str, str] | None:
+        """Return what the sweep was run by first, None where that is not on file.
+
+        Raises:
+            LedgerError: the file is damaged.
+        """
+        return self._read(PROVENANCE, _tags) if self.storage.exists(PROVENANCE) else None
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         self.storage.write(name, json.dumps(values, allow_nan=False, separators=(",", ":")).encode())
 
-    def _read(self, name: str, what: str) -> dict[str, Any]:
+    def _read(self, name: str, build: Callable[[Any], T]) -> T:
         try:
-            values: dict[str, Any] = json.loads(self.storage.read(name).decode())
-            check_version(values, what)
+            return build(read_json(self.storage.read(name)))
         except FileNotFoundError as error:
             raise LedgerError(f"{self.locate(name)} is missing") from error
-        except ValueError as error:  # not JSON, not UTF-8, another version
+        except ValueError as error:  # not JSON, not UTF-8, another version, not a whole record
             raise LedgerError(f"{self.locate(name)} is damaged: {error}") from error
-        return values
 
 
 def sweep_ids(home: Path | str) -> list[str]:
@@ -391,8 +371,17 @@ def sweep_ids(home: Path | str) -> list[str]:
     begun = {}
     for name in storage.folders("sweeps"):
         with contextlib.suppress(FileNotFoundError):  # a directory without the file was never a sweep
-            begun[name] = storage.modified(f"sweeps/{name}/sweep.json")
+            try:
+                begun[name] = storage.modified(f"sweeps/{name}/sweep.json")
+            except StorageError:  # it is named as damaged then, and hides no other sweep
+                begun[name] = 0.0
     return sorted(begun, key=lambda name: begun[name])
+
+
+def _tags(values: Any) -> dict[str, str]:
+    if not isinstance(values, Mapping):
+        raise ValueError("not a mapping")
+    return {key: str(value) for key, value in values.items()}
 
 
 def _member(key: str, suffix: str) -> str:

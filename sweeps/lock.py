@@ -7,15 +7,18 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
+from arsvd.json_fields import Bounds, read_fields, read_json
 from cluster.processes import boot_id
 from sweeps.ledger import Ledger
 from sweeps.storage import Folder, StorageError
 
 LOCK = "sweep.lock"
+_LARGEST_PID = 2**31 - 1
 _NAMESPACE = Path("/proc/self/ns/pid")
 
 
@@ -40,7 +43,7 @@ class Owner:
     """
 
     host: str
-    pid: int
+    pid: Annotated[int, Bounds(1, _LARGEST_PID)]
     started: str
     since: str
     token: str
@@ -134,9 +137,14 @@ def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
 def read_owner(ledger: Ledger) -> Owner | None:
     """Return who holds a sweep's lock, None where nobody does or it cannot be read."""
     try:
-        values = json.loads(ledger.storage.read(LOCK))
-        return Owner(**{field.name: values[field.name] for field in fields(Owner) if field.name in values})
-    except (FileNotFoundError, ValueError, TypeError):
+        values = read_json(ledger.storage.read(LOCK))
+        known = {field.name for field in fields(Owner)}
+        # a later version may note more
+        ours = (
+            {name: values[name] for name in known & values.keys()} if isinstance(values, Mapping) else values
+        )
+        return read_fields(Owner, ours, "not a whole lock", defaults=True)
+    except (FileNotFoundError, ValueError):
         return None  # a lock is written whole: what cannot be read is no lock
 
 

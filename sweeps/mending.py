@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from sweeps.config import SweepConfig
-from sweeps.ledger import FRONT, Ledger, LedgerError
+from sweeps.ledger import FRONT, PROVENANCE, Ledger, LedgerError
 from sweeps.records import FINISHED, MemberRecord
 from sweeps.search import Study
 from sweeps.search.journal import drop_journal, mend_journal
 from sweeps.search.opening import in_journal, open_study
 from sweeps.search.study import Standing, StudyError
+
+_SPARE = 10
 
 
 def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRecord]:
@@ -24,21 +26,32 @@ def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRec
     Returns:
         The members, in the order of their trials.
     """
-    found = (_whole(ledger, key, note) for key in ledger.member_keys())
-    try:
-        ledger.front()
-    except LedgerError as error:
-        note(f"{error}; it is set aside as {ledger.locate(ledger.storage.set_aside(FRONT))}")
+    limit = _most_numbers(ledger)
+    found = (_whole(ledger, key, limit, note) for key in ledger.member_keys())
+    for name, read in ((FRONT, ledger.front), (PROVENANCE, ledger.provenance)):
+        try:
+            read()
+        except LedgerError as error:
+            note(f"{error}; it is set aside as {ledger.locate(ledger.storage.set_aside(name))}")
     return sorted((record for record in found if record is not None), key=lambda record: record.number)
 
 
-def _whole(ledger: Ledger, key: str, note: Callable[[str], None]) -> MemberRecord | None:
+def _most_numbers(ledger: Ledger) -> int:
+    """Return what no member's trial number can reach, however the sweep was extended or cut."""
+    search = ledger.config.search
+    return _SPARE * (max(search.trials, len(ledger.member_keys())) * (1 + search.inject) + 100)
+
+
+def _whole(ledger: Ledger, key: str, limit: int, note: Callable[[str], None]) -> MemberRecord | None:
     try:
         record = ledger.member(key)
         if record is None:
             return None
         if record.key != key:
             raise LedgerError(f"the record of member {key} is that of {record.key}")
+        if record.number >= limit:
+            # a study that was lost is made again trial by trial, up to the largest number
+            raise LedgerError(f"the record of member {key} has the number {record.number}")
         if record.status == FINISHED:
             with ledger.read_weights(key, record.weights_sha256):
                 pass

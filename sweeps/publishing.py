@@ -4,7 +4,6 @@ What is called on the worker takes keys and reads the ledger when it runs, so th
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from sweeps.tracking import LoggedVersion, RegisteredVersion
     from sweeps.tracking.exporting import Exporters
     from sweeps.tracking.writer import Status
-
-PROVENANCE = "provenance.json"
 
 
 class NotPublishedError(RuntimeError):
@@ -256,9 +253,8 @@ def _grouped(labels: Sequence[str]) -> list[str]:
 
 
 def _provenance(ledger: Ledger, running: bool) -> dict[str, str]:
-    if not ledger.storage.exists(PROVENANCE):
-        if not running:
-            return {}
-        ledger.storage.write(PROVENANCE, json.dumps(provenance_tags()).encode())
-    values = json.loads(ledger.storage.read(PROVENANCE))
-    return {str(key): str(value) for key, value in values.items()}
+    found = ledger.provenance()
+    if found is None and running:
+        found = provenance_tags()
+        ledger.write_provenance(found)
+    return found or {}

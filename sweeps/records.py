@@ -1,15 +1,59 @@
-"""What a sweep knows: records of its members, and its front. JSON-able, versioned, without behaviour."""
+"""What a sweep knows: its facts, its members' records, its front. JSON-able, versioned, without behaviour."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from arsvd import OperatingPoint
+from arsvd.json_fields import Count, Share, Size, read_fields
 from arsvd.latency import Latency
 from sweeps.config import MemberConfig
 
 RECORD_VERSION = 1
 FINISHED, FAILED = "finished", "failed"
+JOURNAL = "study.journal"
+
+
+@dataclass(frozen=True)
+class SweepFacts:
+    """What identifies a sweep.
+
+    Attributes:
+        id: its name, the time of its start and a random part.
+        dataset: the data set's name.
+        data_hash: the data set's content hash.
+        reference: parameters and MACs of the reference model.
+        validation_images: images that choices are made on.
+        began: ISO 8601 time in UTC.
+        study: where the Optuna study is: the journal file, or a database's address without credentials.
+    """
+
+    id: str
+    dataset: str
+    data_hash: str
+    reference: tuple[Count, Size]
+    validation_images: Size
+    began: str
+    study: str = JOURNAL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return {"version": RECORD_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SweepFacts":
+        """Rebuild the facts; what an earlier version did not note has its default.
+
+        Raises:
+            ValueError: the values are of another version or not whole.
+        """
+        facts = read_fields(cls, without_version(values, "sweep"), "not a whole sweep", defaults=True)
+        try:
+            datetime.fromisoformat(facts.began).timestamp()
+        except (ValueError, OverflowError):
+            raise ValueError(f"not a whole sweep: began got {facts.began!r}, must be a time") from None
+        return facts
 
 
 @dataclass(frozen=True)
@@ -32,7 +76,7 @@ class MemberRecord:
     """
 
     key: str
-    number: int
+    number: Size
     status: str
     cause: str | None
     config: MemberConfig
@@ -73,22 +117,10 @@ class MemberRecord:
         Raises:
             ValueError: the values are of another version or not a whole record.
         """
-        check_version(values, "member record")
-        given = whole_fields(cls, values, "member record")
-        if given["status"] not in (FINISHED, FAILED):
-            raise ValueError(f"a member is {FINISHED} or {FAILED}, got the status {given['status']!r}")
-        try:
-            given["config"] = MemberConfig.from_dict(given["config"])
-            for name in ("dense", "asked"):
-                given[name] = None if given[name] is None else OperatingPoint.from_dict(given[name])
-            given["points"] = tuple(OperatingPoint.from_dict(point) for point in given["points"])
-            given["baselines"] = {
-                name: tuple(OperatingPoint.from_dict(point) for point in points)
-                for name, points in given["baselines"].items()
-            }
-            return cls(**given)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"not a whole member record: {error!r}") from error
+        record = read_fields(cls, without_version(values, "member record"), "not a whole member record")
+        if record.status not in (FINISHED, FAILED):
+            raise ValueError(f"a member is {FINISHED} or {FAILED}, got the status {record.status!r}")
+        return record
 
 
 @dataclass(frozen=True)
@@ -97,7 +129,7 @@ class TestMetrics:
 
     __test__ = False  # pytest takes classes named Test… for tests
 
-    accuracy: float
+    accuracy: Share
     macro_f1: float
     loss: float
 
@@ -117,7 +149,7 @@ class FrontPoint:
     """
 
     key: str
-    number: int
+    number: Size
     point: OperatingPoint
     test: TestMetrics | None = None
     assured: float | None = None
@@ -153,13 +185,9 @@ class FrontPoint:
         """Rebuild a point from `to_dict`.
 
         Raises:
-            ValueError: a field is missing or unknown.
+            ValueError: a field is missing, unknown or of another type.
         """
-        given = whole_fields(cls, values, "front point")
-        latency = tuple(Latency.from_dict(entry) for entry in given["latency"])
-        test = None if given["test"] is None else TestMetrics(**given["test"])
-        point = OperatingPoint.from_dict(given["point"])
-        return cls(given["key"], given["number"], point, test, given["assured"], latency)
+        return read_fields(cls, values, "not a whole front point")
 
 
 @dataclass(frozen=True)
@@ -194,12 +222,12 @@ class Front:
     points: tuple[FrontPoint, ...]
     hypervolume: float
     baselines: dict[str, Baseline]
-    reference_params: int
-    reference_macs: int
-    dense_accuracy: float
+    reference_params: Count
+    reference_macs: Size
+    dense_accuracy: Share
     best: FrontPoint | None
-    validation_images: int = 0
-    confidence: float | None = None
+    validation_images: Size = 0
+    confidence: Share | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the front as JSON-able values."""
@@ -226,37 +254,29 @@ class Front:
         Raises:
             ValueError: the values are of another version or not a whole front.
         """
-        check_version(values, "front")
-        given = whole_fields(cls, values, "front")
-        try:
-            given["points"] = tuple(FrontPoint.from_dict(point) for point in given["points"])
-            given["baselines"] = {
-                name: Baseline(tuple(FrontPoint.from_dict(p) for p in b["points"]), b["hypervolume"])
-                for name, b in given["baselines"].items()
-            }
-            given["best"] = None if given["best"] is None else given["points"][given["best"]]
-            return cls(**given)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(f"not a whole front: {error!r}") from error
+        given = without_version(values, "front")
+        place = given.get("best")
+        # in a file the best is the place of one of the points
+        front = read_fields(cls, {**given, "best": None} if "best" in given else given, "not a whole front")
+        if place is None:
+            return front
+        if type(place) is not int or not 0 <= place < len(front.points):
+            raise ValueError(f"not a whole front: best got {place!r}, must be the place of one of its points")
+        return replace(front, best=front.points[place])
 
 
 def check_version(values: Mapping[str, Any], what: str) -> None:
     """Refuse JSON of another version."""
-    if not isinstance(values, Mapping) or values.get("version") != RECORD_VERSION:
-        version = values.get("version") if isinstance(values, Mapping) else None
+    version = values.get("version") if isinstance(values, Mapping) else None
+    if type(version) is not int or version != RECORD_VERSION:
         raise ValueError(f"a {what} of version {RECORD_VERSION} is needed, got version {version!r}")
 
 
-def whole_fields(kind: type[Any], values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Take a record's fields, without the version.
+def without_version(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Take a record's fields, once its version is known to be this one.
 
     Raises:
-        ValueError: one is missing or unknown; every one is named.
+        ValueError: the values are of another version.
     """
-    given = {key: value for key, value in dict(values).items() if key != "version"}
-    names = {field.name for field in fields(kind)}
-    faults = [f"missing {name}" for name in sorted(names - given.keys())]
-    faults += [f"unknown {name}" for name in sorted(given.keys() - names)]
-    if faults:
-        raise ValueError(f"not a whole {what}: {', '.join(faults)}")
-    return given
+    check_version(values, what)
+    return {key: value for key, value in values.items() if key != "version"}

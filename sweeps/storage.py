@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from arsvd.opening import open_file
+
 S3 = "s3://"
 _DRAFT = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `Folder.write` names what it has not finished
 _DRAFT_SECONDS = 3600  # a write takes less, also on a slow file system
@@ -110,8 +112,8 @@ class Folder(Storage):
         return str(self.path / name)
 
     def read(self, name: str) -> bytes:
-        with _named("read", self.locate(name)):
-            return (self.path / name).read_bytes()
+        with _named("read", self.locate(name)), open_file(self.path / name) as file:
+            return file.read()
 
     def write(self, name: str, content: bytes) -> None:
         path = self.path / name
@@ -137,7 +139,8 @@ class Folder(Storage):
                     path.unlink()
 
     def exists(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        with _named("read", self.locate(name)):
+            return (self.path / name).is_file()
 
     def modified(self, name: str) -> float:
         with _named("read", self.locate(name)):

@@ -12,11 +12,11 @@ from arsvd.data import DataError, Dataset
 from sweeps.config import SweepConfig, config_to_params
 from sweeps.finish import Models
 from sweeps.fronts import GrowingFront
-from sweeps.ledger import FRONT, Ledger, LedgerError, SweepFacts
+from sweeps.ledger import FRONT, Ledger, LedgerError
 from sweeps.lock import hold
 from sweeps.places import find_data
 from sweeps.publishing import FrontModels, close_run, configs, filed, open_run, submit_models, write_member
-from sweeps.records import FINISHED, Front, FrontPoint, MemberRecord
+from sweeps.records import FINISHED, Front, FrontPoint, MemberRecord, SweepFacts
 from sweeps.report import write_report
 from sweeps.tracking import ModelData, SweepWriter, connect, prompt_requests
 from sweeps.tracking.models import standing_versions

@@ -5,6 +5,7 @@ torchvision reads the authors' pickled files. This project reads no pickles: loa
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -17,9 +18,13 @@ from numpy.typing import NDArray
 from arsvd.data.dataset import DataError, Source, Split
 from arsvd.data.download import install, staging
 from arsvd.data.roots import fetch_command
+from arsvd.opening import open_file
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
+# The largest published file, CIFAR-100's training images, has 153,700,000.
+MOST_BYTES = 200_000_000
+MOST_NAMES_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -140,23 +145,28 @@ def _unpack(archive: Path, stage: Path, layout: Layout) -> None:
     (stage / layout.folder).mkdir()
     with tarfile.open(archive, "r:gz") as tar:
         for name in layout.files:
-            member = tar.extractfile(f"{layout.folder}/{name}")
+            info = tar.getmember(f"{layout.folder}/{name}")
+            # a link could point at another file, and a few bytes can be packed to stand for terabytes
+            if not info.isreg() or info.size > MOST_BYTES:
+                raise tarfile.TarError(f"{info.name} is not a file of at most {MOST_BYTES} bytes")
+            member = tar.extractfile(info)
             if member is None:
-                raise tarfile.TarError(f"{layout.folder}/{name} is not a file in {layout.url}")
+                raise tarfile.TarError(f"{info.name} is not a file in {layout.url}")
             with member, (stage / layout.folder / name).open("wb") as copy:
                 shutil.copyfileobj(member, copy)
 
 
 def _records(path: Path, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    got = path.stat().st_size
-    if got == 0:
-        raise DataError("is empty")
-    if got % layout.record:
-        raise DataError(
-            f"is truncated or not of {layout.name}: {got} bytes, expected a multiple of {layout.record} "
-            f"({layout.label_bytes} of labels and {PIXELS} of pixels)"
-        )
-    records = np.fromfile(path, dtype=np.uint8).reshape(-1, layout.record)
+    with open_file(path) as file:
+        got = os.fstat(file.fileno()).st_size
+        if got == 0:
+            raise DataError("is empty")
+        if got % layout.record:
+            raise DataError(
+                f"is truncated or not of {layout.name}: {got} bytes, expected a multiple of {layout.record} "
+                f"({layout.label_bytes} of labels and {PIXELS} of pixels)"
+            )
+        records = np.fromfile(file, dtype=np.uint8, count=got).reshape(-1, layout.record)
     labels = records[:, layout.label_bytes - 1].astype(np.int64)
     if int(labels.max()) >= layout.classes:
         raise DataError(f"holds the label {labels.max()}; labels are 0 to {layout.classes - 1}")
@@ -164,11 +174,19 @@ def _records(path: Path, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def _class_names(path: Path, layout: Layout) -> tuple[str, ...]:
+    with open_file(path) as file:
+        content = file.read(MOST_NAMES_BYTES + 1)
+    if len(content) > MOST_NAMES_BYTES:
+        raise DataError(f"is larger than {MOST_NAMES_BYTES} bytes, which no list of class names is")
     # The published file of CIFAR-10 ends with an empty line.
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = content.decode("utf-8-sig", errors="replace").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if len(names) != layout.classes:
         raise DataError(f"holds {len(names)} class names, expected {layout.classes}, one a line")
+    if strange := [name for name in names if "\ufffd" in name or not name.isprintable()]:
+        raise DataError(f"is not UTF-8 text: it holds the class name {strange[0]!r}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"holds the class name {twice[0]} twice")
     return names
 
 

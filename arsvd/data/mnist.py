@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from math import prod
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from arsvd.data.dataset import DataError, Source, Split
 from arsvd.data.download import install, staging
 from arsvd.data.roots import fetch_command
+from arsvd.opening import open_file
 
 CLASSES = tuple("0123456789")
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -31,23 +35,26 @@ def read(root: Path) -> Source:
     Raises:
         DataError: A file that is missing, truncated, not IDX, or at odds with another; all faults at once.
     """
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
-    _refuse(root, _header_faults(root))
-    splits: dict[str, Split] = {}
+    arrays: dict[str, NDArray[np.uint8]] = {}
     faults: list[str] = []
-    for name, prefix in PREFIXES.items():
-        image_file, label_file = (folder(root) / f"{prefix}-{ending}" for ending, _ in (IMAGES, LABELS))
-        images: Tensor = read_image_file(str(image_file))
-        labels: Tensor = read_label_file(str(label_file))
+    for name, dimensions in _files():
+        try:
+            arrays[name] = _array(folder(root) / name, dimensions)
+        except DataError as fault:
+            faults.append(f"{name}: {fault}")
+        except OSError as cause:
+            faults.append(f"{name}: cannot be read ({cause.strerror or cause})")
+    _refuse(root, faults)
+    splits: dict[str, Split] = {}
+    for split, prefix in PREFIXES.items():
+        image_file, label_file = (f"{prefix}-{ending}" for ending, _ in (IMAGES, LABELS))
+        images, labels = torch.from_numpy(arrays[image_file]), torch.from_numpy(arrays[label_file]).long()
         if len(images) != len(labels):
-            faults.append(
-                f"{label_file.name}: holds {len(labels)} labels, but {image_file.name} {len(images)} images"
-            )
+            faults.append(f"{label_file}: holds {len(labels)} labels, but {image_file} {len(images)} images")
         elif int(labels.max()) >= len(CLASSES):
-            faults.append(f"{label_file.name}: holds the label {int(labels.max())}; labels are 0 to 9")
+            faults.append(f"{label_file}: holds the label {int(labels.max())}; labels are 0 to 9")
         else:
-            splits[name] = Split(images[:, None], labels)
+            splits[split] = Split(images[:, None], labels)
     _refuse(root, faults)
     train, test = splits["train"], splits["test"]
     if train.images.shape[1:] != test.images.shape[1:]:
@@ -86,48 +93,56 @@ def _files() -> list[tuple[str, int]]:
     ]
 
 
-def _header_faults(root: Path) -> list[str]:
-    faults = []
-    for name, dimensions in _files():
-        try:
-            fault = _header_fault(folder(root) / name, dimensions)
-        except OSError as cause:
-            fault = f"cannot be read ({cause.strerror or cause})"
-        if fault is not None:
-            faults.append(f"{name}: {fault}")
-    return faults
-
-
-def _header_fault(path: Path, dimensions: int) -> str | None:
-    """What is wrong with an IDX file, judged by its header and its size.
+def _array(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Read an IDX file, once its header and its size are known to agree.
 
     The header is two zero bytes, a type (8 is uint8), the number of dimensions, and each dimension as a
     big-endian 32-bit integer.
+
+    Raises:
+        DataError: What is wrong with the file.
+        OSError: It cannot be read.
     """
-    if not path.exists():
+    try:
+        file = open_file(path)
+    except FileNotFoundError:
         packed = path.with_name(f"{path.name}.gz")
         hint = f" (there is a {packed.name}, which gunzip unpacks)" if packed.exists() else ""
-        return f"is missing{hint}"
-    header_size = 4 + 4 * dimensions
-    with path.open("rb") as file:
-        header = file.read(header_size)
-    got = path.stat().st_size
+        raise DataError(f"is missing{hint}") from None
+    with file:
+        got = os.fstat(file.fileno()).st_size
+        shape = _shape(file.read(4 + 4 * dimensions), dimensions, got)
+        return np.fromfile(file, dtype=np.uint8, count=prod(shape)).reshape(shape)
+
+
+def _shape(header: bytes, dimensions: int, got: int) -> list[int]:
+    """Take the shape out of a header.
+
+    Args:
+        header: As much of one as the file has.
+        dimensions: How many there must be.
+        got: Bytes in the whole file.
+
+    Raises:
+        DataError: What is wrong with the file, judged by its header and its size.
+    """
+    size = 4 + 4 * dimensions
     magic = bytes((0, 0, 8, dimensions))
     if header[:4] != magic:
-        return (
+        raise DataError(
             f"is not an IDX file of {dimensions}-dimensional bytes: it starts with "
             f"{header[:4].hex() or 'nothing (it is empty)'}, expected {magic.hex()}"
         )
-    if len(header) < header_size:
-        return f"is truncated inside its header: {got} bytes, expected at least {header_size}"
-    shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, header_size, 4)]
-    expected = header_size + prod(shape)
+    if len(header) < size:
+        raise DataError(f"is truncated inside its header: {got} bytes, expected at least {size}")
+    shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, size, 4)]
+    expected = size + prod(shape)
     if got != expected:
         kind = "is truncated" if got < expected else "is too long"
-        return f"{kind}: {got} bytes, expected {expected} for {'×'.join(map(str, shape))}"
-    if expected == header_size:
-        return f"holds nothing: its header says {'×'.join(map(str, shape))}"
-    return None
+        raise DataError(f"{kind}: {got} bytes, expected {expected} for {'×'.join(map(str, shape))}")
+    if expected == size:
+        raise DataError(f"holds nothing: its header says {'×'.join(map(str, shape))}")
+    return shape
 
 
 def _refuse(root: Path, faults: list[str]) -> None:

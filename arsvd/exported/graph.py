@@ -14,6 +14,9 @@ import torch.utils._pytree as pytree
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from arsvd.exported.refusal import RefusedError
+from arsvd.exported.regions import CLOSED_REGIONS, ClosedRegion, open_regions, parameter, unused
+
 _ATEN = torch.ops.aten
 _PRODUCTS = (_ATEN.mm.default, _ATEN.matmul.default)
 # where each operation keeps the flag that says that it was exported in training mode
@@ -57,6 +60,7 @@ class InputShape(nn.Module):
 class _Call:
     """One linear operation of a graph: `node` computes x W^T + b."""
 
+    owner: fx.GraphModule  # of the graph
     node: fx.Node
     place: int  # of x among the arguments; x itself may be replaced in the meantime
     weight: fx.Node  # the parameter, or its transpose
@@ -76,40 +80,54 @@ def with_linear_layers(program: ExportedProgram) -> fx.GraphModule:
         The module, in evaluation mode; the program's logits, also at other batch sizes.
 
     Raises:
-        ValueError: the program has another interface, a fixed batch, is in training mode, or has no linear
+        RefusedError: the program has another interface, a fixed batch, is in training mode, or has no linear
             operation. The message continues a sentence that begins with the program's name.
     """
     if program.call_spec.in_spec != pytree.tree_structure(((0,), {})) or (
         program.call_spec.out_spec != pytree.tree_structure(0)
     ):
-        raise ValueError("holds a program that does not map one tensor to one tensor, forward(x) -> logits")
+        raise RefusedError("holds a program that does not map one tensor to one tensor, forward(x) -> logits")
     traced = program.module()
     graph = traced.graph
     (entry,) = (node for node in graph.nodes if node.op == "placeholder")
     shape = _input_shape(entry)
-    _refuse_training(graph)
     for node in list(graph.nodes):
         if node.op == "call_module" and not node.users:  # torch's own guards: InputShape takes their place
             graph.erase_node(node)
-    layers = _add_layers(traced)
+    opened, closed = open_regions(traced)
+    for module in opened:
+        _refuse_training(module.graph)
+    layers = _add_layers(opened)
     if not layers:
-        raise ValueError("holds a program without any linear layer, so there is nothing to factorise")
-    check = _unused(traced, "input_shape")
+        raise RefusedError("holds a program without any linear layer, so there is nothing to factorise")
+    check = unused(traced, "input_shape")
     traced.add_module(check, shape)
     with graph.inserting_after(entry):
         checked = graph.call_module(check, (entry,))
     entry.replace_all_uses_with(checked, lambda user: user is not checked)
-    _make_plain(graph)
-    return fx.GraphModule(traced, graph, "Exported").eval()
+    _make_plain(opened)
+    found = fx.GraphModule(traced, graph, "Exported").eval()
+    found.meta[CLOSED_REGIONS] = closed  # fx keeps this in copies
+    return found
+
+
+def closed_regions(model: nn.Module) -> tuple[ClosedRegion, ...]:
+    """Name the regions of a model, read from a `.pt2` file, whose layers cannot be seen.
+
+    Args:
+        model: any module; one of another origin has none.
+    """
+    found: tuple[ClosedRegion, ...] = getattr(model, "meta", {}).get(CLOSED_REGIONS, ())
+    return found
 
 
 def _input_shape(entry: fx.Node) -> InputShape:
     value = entry.meta["val"]
     if not isinstance(value, Tensor) or value.ndim == 0:
-        raise ValueError("holds a program whose input is not a tensor with rows")
+        raise RefusedError("holds a program whose input is not a tensor with rows")
     sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
     if sizes[0] is not None:
-        raise ValueError(
+        raise RefusedError(
             f"was exported for batches of exactly {sizes[0]}; export it with a dynamic batch: "
             f"torch.export.export(model, (x,), dynamic_shapes=({{0: torch.export.Dim('batch')}},)), "
             f"x of 2 rows or more"
@@ -121,14 +139,16 @@ def _refuse_training(graph: fx.Graph) -> None:
     for node in graph.nodes:
         place = _TRAINING_FLAGS.get(node.target)
         if place is not None and len(node.args) > place and node.args[place] is True:
-            raise ValueError("was exported in training mode; call model.eval() before torch.export.export")
+            raise RefusedError("was exported in training mode; call model.eval() before torch.export.export")
 
 
-def _add_layers(traced: fx.GraphModule) -> list[nn.Linear]:
+def _add_layers(modules: list[fx.GraphModule]) -> list[nn.Linear]:
     """Replace every linear operation that can be a layer, in place."""
-    graph = traced.graph
-    parameters = {n: p for n in graph.nodes if (p := _parameter(traced, n)) is not None}
-    calls = [call for node in graph.nodes if (call := _match(node, parameters)) is not None]
+    owned = [(m, n, p) for m in modules for n in m.graph.nodes if (p := parameter(m, n)) is not None]
+    parameters = {node: value for _, node, value in owned}
+    calls = [
+        call for m in modules for node in m.graph.nodes if (call := _match(m, node, parameters)) is not None
+    ]
     groups: dict[int, list[_Call]] = {}
     for call in calls:
         groups.setdefault(id(parameters[_root(call.weight)]), []).append(call)
@@ -140,26 +160,24 @@ def _add_layers(traced: fx.GraphModule) -> list[nn.Linear]:
             continue
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias_parameter is not None, device="meta")
         layer.weight, layer._parameters["bias"] = weight, bias_parameter
-        path = _register(traced, str(_root(group[0].weight).target), layer)
+        paths: dict[fx.GraphModule, str] = {}
         for call in group:
+            graph = call.owner.graph
+            if call.owner not in paths:
+                paths[call.owner] = _register(call.owner, str(_root(call.weight).target), layer)
             with graph.inserting_before(call.node):
-                call.node.replace_all_uses_with(graph.call_module(path, (call.node.args[call.place],)))
+                new = graph.call_module(paths[call.owner], (call.node.args[call.place],))
+            call.node.replace_all_uses_with(new)
             graph.erase_node(call.node)
         layers.append(layer)
-    for node in reversed(list(graph.nodes)):
-        if not node.users and (node.op == "get_attr" or _is_transpose(node)):
-            graph.erase_node(node)
+    for module in modules:
+        for node in reversed(list(module.graph.nodes)):
+            if not node.users and (node.op == "get_attr" or _is_transpose(node)):
+                module.graph.erase_node(node)
     return layers
 
 
-def _parameter(traced: fx.GraphModule, node: fx.Node) -> nn.Parameter | None:
-    if node.op != "get_attr":
-        return None
-    owner, _, name = str(node.target).rpartition(".")
-    return traced.get_submodule(owner)._parameters.get(name)
-
-
-def _match(node: fx.Node, parameters: dict[fx.Node, nn.Parameter]) -> _Call | None:
+def _match(owner: fx.GraphModule, node: fx.Node, parameters: dict[fx.Node, nn.Parameter]) -> _Call | None:
     if node.op != "call_function" or node.kwargs:
         return None
     arguments: tuple[Any, ...] = node.args
@@ -179,7 +197,7 @@ def _match(node: fx.Node, parameters: dict[fx.Node, nn.Parameter]) -> _Call | No
         return None
     if bias is not None and (bias not in parameters or parameters[bias].ndim != 1):
         return None
-    return _Call(node, 1 if node.target is _ATEN.addmm.default else 0, weight, bias)
+    return _Call(owner, node, 1 if node.target is _ATEN.addmm.default else 0, weight, bias)
 
 
 def _is_transpose(node: fx.Node) -> bool:
@@ -207,10 +225,10 @@ def _exclusive(
     if any((None if call.bias is None else parameters[call.bias]) is not bias for call in group):
         return False
     allowed = {call.node for call in group}
-    for node, parameter in parameters.items():
-        if parameter is weight:
+    for node, value in parameters.items():
+        if value is weight:
             users = [u for user in node.users for u in (user.users if _is_transpose(user) else [user])]
-        elif parameter is bias:
+        elif value is bias:
             users = list(node.users)
         else:
             continue
@@ -232,21 +250,19 @@ def _register(traced: fx.GraphModule, target: str, layer: nn.Linear) -> str:
         free = place is None and (id(getattr(parent, name, None)) in own or not hasattr(parent, name))
         if free:
             parent._parameters.pop(name, None)
-    name = name if free else _unused(parent, f"{name}_linear")
+    name = name if free else unused(parent, f"{name}_linear")
     parent._modules[name] = layer
     return f"{owner}.{name}" if owner else name
 
 
-def _unused(module: nn.Module, name: str) -> str:
-    while hasattr(module, name):
-        name += "_"
-    return name
-
-
-def _make_plain(graph: fx.Graph) -> None:
+def _make_plain(modules: list[fx.GraphModule]) -> None:
     """Give the graph the signature forward(x) -> tensor, and take the exporting machine's traces out."""
-    graph.set_codegen(fx.graph.CodeGen())
-    for node in graph.nodes:
-        node.meta = {}
-        if node.op == "output":
-            node.args = (node.args[0][0],)
+    outer = modules[0].graph
+    outer.set_codegen(fx.graph.CodeGen())
+    (output,) = (node for node in outer.nodes if node.op == "output")
+    output.args = (output.args[0][0],)
+    for module in modules:
+        for node in module.graph.nodes:
+            node.meta = {}
+    for module in modules[1:]:
+        module.recompile()

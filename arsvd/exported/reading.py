@@ -9,8 +9,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from arsvd.exported.archive import check_archive
+from arsvd.exported.archive import checked_archive
 from arsvd.exported.graph import with_linear_layers
+from arsvd.exported.refusal import RefusedError
+
+_MOST_REASON = 300  # characters; torch puts the whole node and a traceback there
+
+_LOGGERS = (
+    "torch.export",
+    "torch.export.pt2_archive._package",
+    "torch._export.serde.serialize",
+    "torch._subclasses.fake_tensor",
+)
 
 
 def read_exported(path: str | os.PathLike[str]) -> nn.Module:
@@ -28,29 +38,40 @@ def read_exported(path: str | os.PathLike[str]) -> nn.Module:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    check_archive(path)
-    try:
-        with _without_torch_logs():
-            program = torch.export.load(path)
-    except Exception as error:  # torch raises whatever its readers of the parts raise
-        raise ValueError(f"{path} is not a program that this torch can read: {error!r}") from error
-    try:
-        return with_linear_layers(program)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from error
+    if Path(path).suffix.lower() != ".pt2":
+        raise ValueError(f"a program of torch.export is read from a .pt2 file, not from {Path(path).name!r}")
+    archive = checked_archive(path)
+    with _torch_logs() as logged:
+        try:
+            return with_linear_layers(torch.export.load(archive))
+        except RefusedError as error:
+            raise ValueError(f"{path} {error}") from error
+        except Exception as error:  # torch raises whatever its readers of the parts raise
+            reason = _reason(logged[-1] if logged else error)
+            raise ValueError(f"{path} is not a program that this torch can read: {reason}") from error
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:_MOST_REASON]
 
 
 @contextmanager
-def _without_torch_logs() -> Iterator[None]:
-    """Keep torch's reader from logging what the error, if there is one, says anyway."""
-    loggers = [
-        logging.getLogger(name) for name in ("torch._export", "torch._export.serde.serialize", "torch.export")
-    ]
-    levels = [logger.level for logger in loggers]
+def _torch_logs() -> Iterator[list[BaseException]]:
+    """Keep torch's reader from logging; yield the errors that it logs in place of raising them."""
+    errors: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            errors.append(record.exc_info[1])
+        return False
+
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+        logger.addFilter(keep)
     try:
-        yield
+        yield errors
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.removeFilter(keep)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
+
+from arsvd.json_fields import Size, read_fields, read_json
 
 STATE_VERSION = 1
 _HEADER, _DIGEST = "arsvd training", "sha256"
@@ -17,6 +20,17 @@ _LENGTH_BYTES = 8  # of a safetensors file's header, at its beginning
 
 class StateError(ValueError):
     """A training state is damaged, of another version, or of another training."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a file has beside the tensors; see `MemberState`."""
+
+    settings: dict[str, Any]
+    steps: Size
+    curves: dict[str, list[float]]
+    failure: str | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class MemberState:
         try:
             tensors = safetensors.torch.load(content)
             length = int.from_bytes(content[:_LENGTH_BYTES], "little")
-            parsed = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+            parsed = read_json(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
             metadata = parsed.get("__metadata__") or {}
             text, digest = metadata[_HEADER], metadata[_DIGEST]
         except SafetensorError as error:
@@ -74,13 +88,19 @@ class MemberState:
             raise StateError("a training state was not written by this library") from error
         if _digest(text, tensors) != digest:
             raise StateError("a training state is damaged: its checksum does not fit its content")
-        header = json.loads(text)
-        if header["version"] != STATE_VERSION:
-            raise StateError(
-                f"a training state is of version {header['version']}; this release reads {STATE_VERSION}"
-            )
-        del header["version"]
-        return cls(**header, tensors=tensors)
+        try:
+            values = read_json(text)
+            version = values.pop("version", None) if isinstance(values, dict) else None
+            if version != STATE_VERSION:
+                raise StateError(
+                    f"a training state is of version {version}; this release reads {STATE_VERSION}"
+                )
+            header = read_fields(_Header, values, "not a whole training state")
+        except StateError:
+            raise
+        except ValueError as error:
+            raise StateError(f"a training state is damaged: {error}") from error
+        return cls(**vars(header), tensors=tensors)
 
 
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -88,5 +108,6 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).numpy().data)
+        # as bytes: NumPy has no bfloat16
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from sweeps.cli.errors import InputError, reports_errors
 from sweeps.cli.options import AS_JSON, EXISTING_FILE
+
+if TYPE_CHECKING:
+    from sweeps.tracking import RegisteredVersion
 
 
 @click.command()
@@ -17,7 +21,9 @@ from sweeps.cli.options import AS_JSON, EXISTING_FILE
 )
 @click.option("--max-params", type=int, help="Most accurate with at most this many parameters.")
 @click.option(
-    "--export", type=click.Path(dir_okay=False, path_type=Path), help="Save the model here (.safetensors)."
+    "--export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the model here, .safetensors or .pt2.",
 )
 @AS_JSON
 @reports_errors
@@ -25,24 +31,37 @@ def best(
     dataset: str, max_drop: float | None, max_params: int | None, export: Path | None, as_json: bool
 ) -> None:
     """Say which registered model of a data set is the best, and save it."""
-    import arsvd
+    from arsvd.endings import check_output
     from sweeps.report.console import print_version
-    from sweeps.tracking import connect, find_best
-    from sweeps.tracking.registry import load_version
+    from sweeps.tracking import find_best
 
-    if export is not None and not export.absolute().parent.is_dir():
-        raise InputError(f"the folder of {export} does not exist")
     try:
+        if export is not None:
+            check_output(export)
         version = find_best(dataset, max_drop=max_drop, max_params=max_params)
-        model = None if export is None else load_version(connect(), version)
+        if export is not None:
+            _export(version, export)
     except ValueError as error:  # limits out of range, or a file that is not the one registered
         raise InputError(str(error)) from error
-    if export is not None and model is not None:
-        arsvd.save(model, export, version.to_dict())
     if as_json:
         click.echo(json.dumps(version.to_dict()))
     else:
         print_version(Console(), version, export)
+
+
+def _export(version: "RegisteredVersion", path: Path) -> None:
+    import torch
+
+    from arsvd.endings import EXPORTED, ending
+    from sweeps.compressing import written
+    from sweeps.tracking import connect
+    from sweeps.tracking.registry import input_shape, load_version
+
+    client = connect()
+    model = load_version(client, version)
+    # zeros: what an example holds may end up in the file
+    example = torch.zeros(3, *input_shape(client, version)) if ending(path) == EXPORTED else None
+    written(model, path, example, version.to_dict())
 
 
 @click.command()
@@ -81,6 +100,13 @@ def best(
     metavar="MODULE:FUNCTION",
     help="Makes the dense model, for files of weights. It is imported.",
 )
+@click.option(
+    "--scale",
+    type=float,
+    metavar="NUMBER",
+    help="Divide inputs by this: 255 for pixels kept as bytes, 1 to take bytes as they are.",
+)
+@click.option("--skip", multiple=True, metavar="LAYER", help="Leave this layer dense; may be repeated.")
 @AS_JSON
 @reports_errors
 def compress(
@@ -95,25 +121,36 @@ def compress(
     basis: str | None,
     multiple: int,
     factory: str | None,
+    scale: float | None,
+    skip: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compress the linear layers of a model; no pickle is read.
 
-    MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or a state dict (.safetensors, .pt, .pth)
-    with --factory. Give one target.
+    MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or with --factory a state dict or a
+    checkpoint that has one, in a file of torch.save or safetensors. Its content says what it is, not its
+    ending. Give one target.
     """
     from sweeps.compressing import Data, Target, compress_file
     from sweeps.report.console import print_plan
+    from sweeps.storage import StorageError
 
     try:
         target = Target(energy, max_params, max_macs, max_drop)
-        data = Data(calibration, labelled)
-        done = compress_file(model, output, target, data, basis=basis, multiple=multiple, factory=factory)
-    except ValueError as error:
+        data = Data(calibration, labelled, scale)
+        done = compress_file(
+            model, output, target, data, basis=basis, multiple=multiple, factory=factory, skip=skip
+        )
+    except StorageError:
+        raise
+    except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     if as_json:
         click.echo(json.dumps(done.to_dict()))
     else:
+        for note in done.notes:
+            click.echo(note)
         print_plan(Console(), done.plan, output, done.load)
+        click.echo(f"{done.bytes_before:,} → {done.bytes_after:,} bytes on disk")
         if done.dense is not None and done.small is not None:
             click.echo(f"accuracy {done.dense.accuracy:.2%} -> {done.small.accuracy:.2%} on {labelled}")

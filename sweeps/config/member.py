@@ -80,6 +80,8 @@ class MemberConfig:
         Raises:
             ValueError: a field is unknown, missing or of the wrong type; every one is named.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"not a member's configuration: got {values!r}, must be a mapping")
         known = {field.name: field.type for field in fields(cls)}
         faults = [f"unknown field {name}" for name in values if name not in known]
         checked: dict[str, Any] = {}
@@ -127,11 +129,12 @@ def member_seed(search_seed: int, number: int) -> int:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    # of at most 64 bits, which NumPy, Optuna and MLflow take
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_widths(value: object) -> bool:

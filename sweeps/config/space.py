@@ -112,9 +112,8 @@ class Space:
         """
         distributions = self.distributions
         if set(params) != set(distributions):
-            raise ValueError(
-                f"a point of this space has the parameters {sorted(distributions)}, got {sorted(params)}"
-            )
+            got = sorted(str(name) for name in params)
+            raise ValueError(f"a point of this space has the parameters {sorted(distributions)}, got {got}")
         values = {_FIELDS[key]: value for key, value in self.fixed.items()}
         for key, form in self.searched.items():
             name = DROPPED_ENERGY if isinstance(form, EnergyRange) else key

@@ -84,7 +84,10 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
     def text(self, node: Any) -> str:
-        return str(self.construct_scalar(node))
+        text = str(self.construct_scalar(node))
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise _UnreadableError(f"{_place(node.start_mark)}: half of a character, which no file can hold")
+        return text
 
     def refused(self, node: Any) -> Any:
         raise _UnreadableError(f"{_place(node.start_mark)}: the tag {_short(node.tag)} is not allowed")
@@ -142,6 +145,8 @@ def read_yaml(text: str) -> tuple[Any, list[str]]:
         raise YamlTextError(_explained(error)) from None
     except yaml.YAMLError as error:
         raise YamlTextError(_unprintable(error)) from None
+    except ValueError as error:  # an escape past the last character, such as "\U00110000"
+        raise YamlTextError(f"not valid YAML: {error}") from None
     return value, loader.faults
 
 

@@ -1,16 +1,22 @@
 """What the commands print."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from arsvd import Plan
-from sweeps.ledger import Ledger, LedgerError, SweepFacts, sweep_ids
-from sweeps.records import FAILED, Front
-from sweeps.report.table import baseline_table, front_table
+from arsvd.coverage import Coverage
+from arsvd.endings import load_line
+from arsvd.layers import listed
+from sweeps.ledger import Ledger, LedgerError, sweep_ids
+from sweeps.records import FAILED, Front, SweepFacts
+from sweeps.report.table import baseline_table, front_table, plain
 from sweeps.standing import standing_front
+from sweeps.storage import StorageError
 
 if TYPE_CHECKING:
     from sweeps.tracking import RegisteredVersion
@@ -82,7 +88,7 @@ def print_version(console: Console, version: "RegisteredVersion", export: Path |
     _say(console, version_text(version))
     _say(console, f'load     mlflow.pytorch.load_model("{version.uri}")')
     if export is not None:
-        _say(console, f'saved    {export}; load it with arsvd.load("{export}")')
+        _say(console, f"saved    {export}; load it with {load_line(export)}")
 
 
 def version_text(version: "RegisteredVersion") -> str:
@@ -103,14 +109,31 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
     for layer in plan.layers:
         rank = "dense" if layer.rank is None else str(layer.rank)
         shape = f"{layer.out_features} x {layer.in_features}"
-        table.add_row(layer.name, shape, rank, f"{layer.kept_energy:.4f}", f"{layer.params:,}")
+        table.add_row(plain(layer.name), shape, rank, f"{layer.kept_energy:.4f}", f"{layer.params:,}")
     console.print(table)
     _say(
         console,
         f"{plan.dense_params:,} -> {plan.params:,} parameters ({plan.ratio:.1f}x), {plan.basis} basis",
     )
-    line = load or f'arsvd.load("{output}")'
-    _say(console, f"saved    {output}; load it with {line}")
+    if plan.coverage is not None:
+        _say(console, coverage_text(plan.coverage, len(plan.layers)))
+    _say(console, f"saved    {output}; load it with {load or load_line(output)}")
+
+
+def coverage_text(coverage: Coverage, layers: int) -> str:
+    """Say in one line how much of a model a plan of so many layers is about, and what stays dense."""
+    share = coverage.macs_share
+    macs = "" if share is None else f", {_percent(share)} of the MACs"
+    text = (
+        f"covers {layers} of {layers + len(coverage.skipped)} linear layers, "
+        f"{_percent(coverage.params_share)} of the numbers{macs}"
+    )
+    return f"{text}; left dense: {listed(coverage.skipped)}" if coverage.skipped else text
+
+
+def _percent(share: float) -> str:
+    # downwards: what is not all must not be called 100 %
+    return f"{math.floor(share * 1000) / 10:.1f} %"
 
 
 def sweep_rows(home: Path | str) -> list[dict[str, Any]]:
@@ -124,7 +147,7 @@ def _sweep_row(home: Path | str, sweep_id: str) -> dict[str, Any]:
         facts, config = ledger.facts, ledger.config
         front, final = standing_front(ledger)
         records = ledger.members()
-    except (LedgerError, ValueError) as error:
+    except (LedgerError, StorageError, ValueError) as error:
         return {"sweep": sweep_id, "state": "damaged", "cause": str(error)}
     best = front.best
     return {
@@ -153,13 +176,13 @@ def print_sweeps(console: Console, rows: list[dict[str, Any]], home: Path | str)
         )
     for row in rows:
         if row["state"] == "damaged":
-            table.add_row(row["sweep"], "", "", "", "", "damaged")
+            table.add_row(plain(row["sweep"]), "", "", "", "", "damaged")
             continue
         failed = f" ({row['failed']} failed)" if row["failed"] else ""
         best = "" if row["best_params"] is None else f"{row['best_params']:,} at {row['best_accuracy']:.2%}"
         table.add_row(
-            row["sweep"],
-            row["dataset"],
+            plain(row["sweep"]),
+            plain(row["dataset"]),
             f"{row['members']}/{row['trials']}{failed}",
             f"{row['hypervolume']:.4f}",
             best,
@@ -186,5 +209,6 @@ def outcome_json(
 
 
 def _say(console: Console, text: str) -> None:
-    # a path must not be broken over lines, and brackets in it are not markup
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    # a path must not be broken over lines
+    lines = [plain(line) for line in text.split("\n")]
+    console.print(Text("\n").join(lines), highlight=False, soft_wrap=True)

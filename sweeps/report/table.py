@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from sweeps.config.faults import printable
 from sweeps.records import Front
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
 from sweeps.report.scale import standard_error
@@ -56,9 +58,9 @@ def front_table(front: Front, width: int = 120) -> Table:
         notes.append(f"not shown at this width: {', '.join(left_out)}")
     table = _table("; ".join(notes))
     for column in columns:
-        table.add_column(column.header, justify="right" if column.right else "left", no_wrap=True)
+        table.add_column(plain(column.header), justify="right" if column.right else "left", no_wrap=True)
     for number, entry in enumerate(front.points):
-        cells = [column.cells[number] for column in columns]
+        cells = [plain(column.cells[number]) for column in columns]
         table.add_row(*cells, style="bold" if entry == front.best else None)
     return table
 
@@ -76,7 +78,9 @@ def baseline_table(front: Front) -> Table:
     table.add_row(OWN_FRONT, str(len(front.points)), f"{front.hypervolume:.4f}", "", style="bold")
     for name, baseline in front.baselines.items():
         difference = f"{baseline.hypervolume - front.hypervolume:+.4f}"
-        table.add_row(title(name), str(len(baseline.points)), f"{baseline.hypervolume:.4f}", difference)
+        table.add_row(
+            plain(title(name)), str(len(baseline.points)), f"{baseline.hypervolume:.4f}", difference
+        )
     return table
 
 
@@ -98,6 +102,11 @@ def front_text(front: Front, width: int = 100) -> str:
         console.print()
         console.print(baseline_table(front))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def plain(text: str) -> Text:
+    """Take a text as it is: brackets are no markup, and what would act on the terminal is written out."""
+    return Text(printable(text))
 
 
 def _columns(front: Front, listed: list[Row]) -> list[_Column]:
@@ -157,7 +166,8 @@ def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[st
 
 
 def _table(caption: str) -> Table:
-    return Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
+    text = Text(printable(caption), style="table.caption")
+    return Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, caption=text, caption_justify="left")
 
 
 def _percent(share: float | None) -> str:

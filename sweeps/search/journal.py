@@ -76,7 +76,7 @@ def _operations(lines: Sequence[bytes]) -> list[dict[str, Any]]:
 def _operation(line: bytes) -> dict[str, Any] | None:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second where it is nested too deeply
         return None
     whole = line.endswith(b"\n") and isinstance(values, dict) and {"op_code", "worker_id"} <= values.keys()
     return values if whole else None
@@ -92,7 +92,9 @@ def _begun(operations: Sequence[dict[str, Any]]) -> int:
             if operation.get("state") not in _ENDED:
                 open_since[trials] = line
             trials += 1
-        named = code == _SET_USER_ATTR and KEY in operation.get("user_attr", {})
-        if named or (code == _SET_STATE and operation.get("state") in _ENDED):
-            open_since.pop(operation.get("trial_id", -1), None)
+        attributes = operation.get("user_attr")
+        named = code == _SET_USER_ATTR and isinstance(attributes, dict) and KEY in attributes
+        trial = operation.get("trial_id")
+        if isinstance(trial, int) and (named or (code == _SET_STATE and operation.get("state") in _ENDED)):
+            open_since.pop(trial, None)
     return min(open_since.values(), default=len(operations))

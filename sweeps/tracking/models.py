@@ -56,7 +56,7 @@ class ModelData:
     @classmethod
     def of(cls, dataset: Dataset) -> "ModelData":
         """Take it from a data set; the examples are the first validation images."""
-        examples = dataset.validation.images[:_LOGGED_IMAGES]
+        examples = dataset.validation.images[:_LOGGED_IMAGES].clone()  # a view would take all images along
         return cls(dataset.name, dataset.hash, dataset.classes, examples, dataset.origin, dataset.scale)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 import arsvd
+from arsvd.exported import program_bytes
 from sweeps.tracking.versions import PROGRAM_PATH, WEIGHTS_PATH
 
 # torch.export takes a batch of 1 for a constant, and writes a model that accepts no other batch. 3 is none of
@@ -46,7 +47,7 @@ class Order:
 
     @property
     def example(self) -> Tensor:
-        """Float32 images (3, channels, height, width), repeated where there are fewer."""
+        """Float32 images (3, channels, height, width), repeated where there are fewer; no file holds them."""
         images = self.images[:_EXAMPLES]
         images = images.repeat(-(-_EXAMPLES // len(images)), 1, 1, 1)[:_EXAMPLES]
         return (images.float() / 255.0).contiguous()
@@ -84,12 +85,9 @@ def write(order: Order, folder: Path) -> str:
         )
     for file in (PROGRAM_PATH, WEIGHTS_PATH):
         (folder / file).parent.mkdir()
-    program = torch.export.export(network, (example,), dynamic_shapes=[{0: Dim.AUTO}])
+    program = torch.export.export(network, (torch.zeros_like(example),), dynamic_shapes=[{0: Dim.AUTO}])
     _check(program, network, example)
-    for node in program.graph.nodes:
-        # the lines of source that made the node, with the paths of the machine that exported it
-        node.meta.pop("stack_trace", None)
-    torch.export.save(program, folder / PROGRAM_PATH)
+    (folder / PROGRAM_PATH).write_bytes(program_bytes(program))
     form = tuple(f"{node.op} {node.target}" for node in program.graph.nodes)
     if form not in _proven:
         _check(torch.export.load(folder / PROGRAM_PATH), network, example)

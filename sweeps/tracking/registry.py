@@ -166,23 +166,10 @@ def load_version(client: "MlflowClient", version: RegisteredVersion) -> "nn.Modu
         ValueError: the file is not the one that was registered.
         TrackingError: the server or the file cannot be reached.
     """
-    from mlflow.artifacts import download_artifacts
-
     import arsvd
 
     with tempfile.TemporaryDirectory(prefix="arsvd-") as folder:
-        try:
-            with tracking_errors(client.tracking_uri):
-                location = client.get_model_version_download_uri(version.name, str(version.version))
-                path = Path(
-                    download_artifacts(
-                        artifact_uri=f"{location.rstrip('/')}/{WEIGHTS_PATH}",
-                        dst_path=folder,
-                        tracking_uri=client.tracking_uri,
-                    )
-                )
-        except OSError as error:
-            raise TrackingError(f"the weights of {version.uri} cannot be fetched: {error}") from None
+        path = _fetched(client, version, "weights", WEIGHTS_PATH, folder)
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != version.sha256:
             raise ValueError(
@@ -190,6 +177,37 @@ def load_version(client: "MlflowClient", version: RegisteredVersion) -> "nn.Modu
                 f"recorded is {version.sha256}; the file was damaged or exchanged, so it was not loaded"
             )
         return arsvd.load(path).eval()
+
+
+def input_shape(client: "MlflowClient", version: RegisteredVersion) -> tuple[int, ...]:
+    """Return the shape of one input of a registered version, as its signature states it.
+
+    Raises:
+        TrackingError: the server or the file cannot be reached.
+    """
+    from mlflow.models import Model
+
+    with tempfile.TemporaryDirectory(prefix="arsvd-") as folder:
+        signature = Model.load(str(_fetched(client, version, "signature", "MLmodel", folder))).signature
+        return tuple(signature.inputs.inputs[0].shape[1:])
+
+
+def _fetched(client: "MlflowClient", version: RegisteredVersion, what: str, name: str, folder: str) -> Path:
+    """Bring one file of a registered version into a folder."""
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        with tracking_errors(client.tracking_uri):
+            location = client.get_model_version_download_uri(version.name, str(version.version))
+            return Path(
+                download_artifacts(
+                    artifact_uri=f"{location.rstrip('/')}/{name}",
+                    dst_path=folder,
+                    tracking_uri=client.tracking_uri,
+                )
+            )
+    except OSError as error:
+        raise TrackingError(f"the {what} of {version.uri} cannot be fetched: {error}") from None
 
 
 def _check_request(max_drop: float | None, max_params: int | None, alias: str | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from arsvd.json_fields import read_json
 from sweeps.names import plain
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ class RegisteredVersion:
                 ranks=_ranks(tags["ranks"]),
                 basis=tags["basis"] or None,
                 family=tags["family"],
-                params=int(tags["params"]),
-                macs=int(tags["macs"]),
+                params=_size(tags["params"], least=1),
+                macs=_size(tags["macs"], least=0),
                 validation_accuracy=_share(tags["validation_accuracy"]),
                 dense_accuracy=_share(tags["dense_accuracy"]),
                 assured_accuracy=_share(tags["assured_accuracy"]),
@@ -255,10 +256,17 @@ def _some(versions: Sequence[RegisteredVersion]) -> list[RegisteredVersion]:
 
 
 def _ranks(text: str) -> tuple[int | None, ...]:
-    values = json.loads(text)
+    values = read_json(text)
     if not isinstance(values, list) or not all(value is None or type(value) is int for value in values):
         raise ValueError(f"ranks must be a list of whole numbers and nulls, got {text!r}")
     return tuple(values)
+
+
+def _size(text: str, least: int) -> int:
+    size = int(text)
+    if size < least:
+        raise ValueError(f"a size must be at least {least}, got {text!r}")
+    return size
 
 
 def _share(text: str) -> float:

@@ -4,6 +4,7 @@ From these every operating point of the member is rebuilt as it was measured, wi
 without the calibration images.
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,32 @@ from torch import Tensor, nn
 
 from arsvd import MLP, OperatingPoint, Ranks, Spectra, Spectrum, compress, plan
 from arsvd.evaluation import RankTuple
+from arsvd.json_fields import Count, Size, read_fields
 from arsvd.lowrank import LowRankLinear
 from arsvd.serialization import read_tensors, write_tensors
 from arsvd.training import Architecture, architecture_of
 
 KIND = "arsvd member"
+_Layer = tuple[str, Count, Count, bool]
 RECOVERED, REFIT = "recovered", "refit"
 FITTED = (RECOVERED, REFIT)  # families whose weights are kept, since no spectrum gives them
+
+
+@dataclass(frozen=True)
+class _Spectra:
+    """What a file's header says of one basis."""
+
+    other_params: Size
+    layers: tuple[_Layer, ...]
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a file's header says of its tensors."""
+
+    dense: tuple[tuple[Count, ...], ...]
+    spectra: dict[str, _Spectra]
+    fitted: tuple[tuple[str, tuple[tuple[Count, ...], ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -96,32 +116,24 @@ def load_member(path: Path) -> MemberWeights:
     header, tensors = read_tensors(path)
     if header.get("kind") != KIND:
         raise ValueError(f"{path} does not hold a member's weights")
-    spectra = {
-        basis: Spectra(
-            basis,
-            tuple(
-                Spectrum(
-                    name=name,
-                    basis=basis,
-                    out_features=out_features,
-                    in_features=in_features,
-                    has_bias=has_bias,
-                    energy=tensors[f"{basis}.{name}.energy"],
-                    vectors=tensors[f"{basis}.{name}.vectors"].double(),
-                    mean=tensors[f"{basis}.{name}.mean"],
-                    dual_vectors=_double(tensors.get(f"{basis}.{name}.duals")),
-                )
-                for name, out_features, in_features, has_bias in found["layers"]
-            ),
-            found["other_params"],
-        )
-        for basis, found in header["spectra"].items()
-    }
-    fitted: dict[tuple[str, RankTuple], MLP] = {}
-    for index, (family, architecture) in enumerate(header["fitted"]):
-        model = _fill(architecture, tensors, f"fitted.{index}")
-        fitted[family, model_ranks(model)] = model
-    return MemberWeights(_fill(header["dense"], tensors, "dense"), spectra, fitted)
+    try:
+        values = {name: header.get(name) for name in ("dense", "spectra", "fitted")}
+        contents = read_fields(_Contents, values, "not a whole member")
+        spectra = {
+            basis: Spectra(
+                basis, tuple(_spectrum(basis, layer, tensors) for layer in found.layers), found.other_params
+            )
+            for basis, found in contents.spectra.items()
+        }
+        fitted: dict[tuple[str, RankTuple], MLP] = {}
+        for index, (family, architecture) in enumerate(contents.fitted):
+            model = _fill(architecture, tensors, f"fitted.{index}")
+            fitted[family, model_ranks(model)] = model
+        return MemberWeights(_fill(contents.dense, tensors, "dense"), spectra, fitted)
+    except KeyError as error:
+        raise ValueError(f"{path} lacks the tensor {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} does not hold a member's weights: {error}") from error
 
 
 def model_ranks(model: MLP) -> RankTuple:
@@ -130,21 +142,44 @@ def model_ranks(model: MLP) -> RankTuple:
     return tuple(module.rank if isinstance(module, LowRankLinear) else None for module in linear)
 
 
-def _double(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.double()
+def _spectrum(basis: str, layer: _Layer, tensors: dict[str, Tensor]) -> Spectrum:
+    name, out_features, in_features, has_bias = layer
+    start = f"{basis}.{name}."
+    vectors, duals = tensors[f"{start}vectors"].double(), tensors.get(f"{start}duals")
+    energy, mean = tensors[f"{start}energy"], tensors[f"{start}mean"]
+    rank = min(out_features, in_features)
+    whole = vectors.ndim == 2 and len(vectors) == out_features and vectors.shape[1] <= rank
+    whole = whole and (duals is None or duals.shape == vectors.shape)
+    if not whole or energy.shape != (rank,) or mean.shape != (out_features,):
+        raise ValueError(f"the {basis} spectrum of {name} has tensors of other shapes")
+    return Spectrum(
+        name=name,
+        basis=basis,
+        out_features=out_features,
+        in_features=in_features,
+        has_bias=has_bias,
+        energy=energy.double(),
+        vectors=vectors,
+        mean=mean.double(),
+        dual_vectors=None if duals is None else duals.double(),
+    )
 
 
 def _fill(architecture: Architecture, tensors: dict[str, Tensor], prefix: str) -> MLP:
-    model = MLP([architecture[0][0], *(dims[-1] for dims in architecture)])
-    for number, dims in enumerate(architecture, start=1):
-        if len(dims) == 3:
-            setattr(model, f"linear{number}", LowRankLinear(*dims))
-    with torch.no_grad():
-        model.load_state_dict(
-            {
-                name.removeprefix(f"{prefix}."): t
-                for name, t in tensors.items()
-                if name.startswith(f"{prefix}.")
-            }
-        )
+    if not architecture or any(len(dims) not in (2, 3) for dims in architecture):
+        raise ValueError(f"the {prefix} model has no layers of two or three dimensions each")
+    if any(before[-1] != dims[0] for before, dims in itertools.pairwise(architecture)):
+        raise ValueError(f"the layers of the {prefix} model do not follow one another")
+    widths = [architecture[0][0], *(dims[-1] for dims in architecture)]
+    own = {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
+    # on no device: what the header claims takes no memory before the tensors are known to fit it
+    with torch.device("meta"):
+        model = MLP(widths)
+        for number, dims in enumerate(architecture, start=1):
+            if len(dims) == 3:
+                setattr(model, f"linear{number}", LowRankLinear(*dims))
+    try:
+        model.load_state_dict(own, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"the {prefix} model does not fit its tensors: {error}") from error
     return model.eval()

@@ -290,7 +290,7 @@ class TestStateDicts:
         [
             ([torch.ones(2)], "holds a list, not a state dict"),
             ({}, "holds no state dict"),
-            ({"epoch": 3, "model": {"w": torch.ones(2)}}, "its keys epoch, model hold no tensors"),
+            ({"epoch": 3, "args": {"lr": 0.1}}, "its keys epoch, args hold no tensors"),
         ],
         ids=["a list", "nothing", "a checkpoint"],
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 import arsvd
@@ -18,12 +18,18 @@ class Tied(nn.Module):
         self.embedding = nn.Embedding(7, 5)
         self.first = nn.Linear(5, 7)
         self.second = nn.Linear(5, 7)
+        self.other = nn.Linear(5, 6)
         if kind == "two layers":
             self.second.weight = self.first.weight
         elif kind == "an embedding":
             self.second.weight = self.embedding.weight
+        elif kind == "the model itself":
+            self.shared = self.second.weight
         else:
             self.second.bias = self.first.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.first(x), self.second(x), self.other(x)], dim=1)
 
 
 class TestLinearLayers:
@@ -57,20 +63,49 @@ class TestLinearLayers:
         with pytest.raises(ValueError, match=r"holds no nn\.Linear layer, so there is nothing to factorise"):
             arsvd.linear_layers(nn.ModuleList([part]))
 
-    @pytest.mark.parametrize("kind", ["two layers", "an embedding"])
-    def test_refuses_tied_weights_and_names_both(self, kind: str) -> None:
-        other = "first" if kind == "two layers" else "embedding"
-        with pytest.raises(ValueError, match=r"shares its weight with .*layers=\[\.\.\.\]") as caught:
-            arsvd.spectra(Tied(kind))
-        assert "'second'" in str(caught.value)
-        assert f"'{other}'" in str(caught.value)
+    @pytest.mark.parametrize(
+        ("kind", "left"),
+        [
+            (
+                "two layers",
+                {"first": "its weight is tied to second", "second": "its weight is tied to first"},
+            ),
+            ("an embedding", {"second": "its weight is tied to embedding"}),
+            ("the model itself", {"second": "its weight is tied to shared"}),
+            ("biases", {"first": "its bias is tied to second", "second": "its bias is tied to first"}),
+        ],
+    )
+    @pytest.mark.parametrize("calibrated", [False, True], ids=["weight", "activation"])
+    def test_tied_layers_stay_dense_and_are_told(
+        self, kind: str, left: dict[str, str], calibrated: bool
+    ) -> None:
+        model = Tied(kind)
+        spectra = arsvd.spectra(model, torch.randn(9, 5) if calibrated else None)
+        assert spectra.coverage is not None
+        assert spectra.coverage.skipped == tuple(left.items())
+        names = [name for name in ("first", "second", "other") if name not in left]
+        assert [spectrum.name for spectrum in spectra] == names
+        small = arsvd.compress(model, spectra, arsvd.plan(spectra, arsvd.Ranks((1,) * len(names))))
+        assert all(isinstance(small.get_submodule(name), arsvd.LowRankLinear) for name in names)
+        others = {"two layers": small.first, "an embedding": small.embedding}
+        if kind in others:
+            assert small.second.weight is others[kind].weight
+        if kind == "biases":
+            assert small.second.bias is small.first.bias
 
-    def test_refuses_tied_biases(self) -> None:
-        with pytest.raises(ValueError, match="layer 'first' shares its bias with 'second'"):
-            arsvd.spectra(Tied("biases"))
+    def test_where_all_are_tied_nothing_is_left(self) -> None:
+        with pytest.raises(
+            ValueError,
+            match=r"nothing to factorise; left dense: 0 \(its weight is tied to 1\), 1",
+        ):
+            arsvd.spectra(nn.Sequential(*list(Tied("two layers").children())[1:3]))
 
-    def test_a_tied_layer_can_be_left_out(self) -> None:
+    def test_a_tied_layer_that_is_asked_for_is_refused(self) -> None:
         assert list(arsvd.linear_layers(Tied("an embedding"), ["first"])) == ["first"]
+        with pytest.raises(
+            ValueError, match="'second' cannot be factorised: its weight is tied to embedding"
+        ):
+            arsvd.spectra(Tied("an embedding"), layers=["first", "second"])
 
     def test_names_an_unknown_layer_and_those_there_are(self) -> None:
         with pytest.raises(

@@ -130,9 +130,9 @@ class TestStoredOnce:
     def test_mixed_dtypes_stay_as_they_are(self, tmp_path: Path) -> None:
         small = shrunk(Mixed().eval(), 2, 1)
         small.norm.running_mean += 1 / 3
-        arsvd.save(small, tmp_path / "m")
+        arsvd.save(small, tmp_path / "m.safetensors")
         for into in (Mixed(), Mixed().float()):
-            loaded = arsvd.load(tmp_path / "m", into=into)
+            loaded = arsvd.load(tmp_path / "m.safetensors", into=into)
             assert all(
                 torch.equal(a, b) and a.dtype == b.dtype
                 for a, b in zip(loaded.state_dict().values(), small.state_dict().values(), strict=True)
@@ -141,19 +141,19 @@ class TestStoredOnce:
     def test_a_layer_registered_twice_is_one_again(self, tmp_path: Path) -> None:
         layer = LowRankLinear(6, 2, 6)
         model = nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(6, 3))
-        arsvd.save(model, tmp_path / "m")
-        loaded = arsvd.load(tmp_path / "m")
+        arsvd.save(model, tmp_path / "m.safetensors")
+        loaded = arsvd.load(tmp_path / "m.safetensors")
         x = torch.randn(7, 6)
         assert torch.equal(loaded(x), model(x))
         assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in model.parameters())
         assert loaded[0].left is loaded[2].left
-        assert stored_numbers(tmp_path / "m") == sum(p.numel() for p in model.parameters())
+        assert stored_numbers(tmp_path / "m.safetensors") == sum(p.numel() for p in model.parameters())
 
     def test_a_weight_and_its_transposed_view_are_two(self, tmp_path: Path) -> None:
         model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
         model[1].weight = nn.Parameter(model[0].weight.detach().T)
-        arsvd.save(model, tmp_path / "m")
-        loaded = arsvd.load(tmp_path / "m")
+        arsvd.save(model, tmp_path / "m.safetensors")
+        loaded = arsvd.load(tmp_path / "m.safetensors")
         assert torch.equal(loaded[0].weight, model[0].weight)
         assert torch.equal(loaded[1].weight, model[0].weight.T)
 
@@ -181,14 +181,14 @@ class TestNoPickle:
         monkeypatch.setattr(torch, "save", refuse)
         monkeypatch.setattr(torch, "load", refuse)
         model = MODELS["whole"]().eval()
-        arsvd.save(model, tmp_path / "m", {"note": "x"})
-        loaded, x = arsvd.load(tmp_path / "m"), inputs_for("whole", 7)
+        arsvd.save(model, tmp_path / "m.safetensors", {"note": "x"})
+        loaded, x = arsvd.load(tmp_path / "m.safetensors"), inputs_for("whole", 7)
         assert torch.equal(loaded(x), model(x))
 
     def test_the_file_is_json_and_numbers_and_nothing_else(self, tmp_path: Path) -> None:
         model = MODELS["dense and low-rank"]()
-        arsvd.save(model, tmp_path / "m")
-        described, data = parts_of(tmp_path / "m")
+        arsvd.save(model, tmp_path / "m.safetensors")
+        described, data = parts_of(tmp_path / "m.safetensors")
         header = json.loads(described.pop("__metadata__")["arsvd"])
         assert len(data) == 4 * sum(t.numel() for t in model.state_dict().values())
         assert sum(d["data_offsets"][1] - d["data_offsets"][0] for d in described.values()) == len(data)
@@ -196,16 +196,16 @@ class TestNoPickle:
         assert header["low_rank"] == {"linear2": [14, 2, 10]}
         assert b"\x80\x04" not in data[:2]
         with pytest.raises(pickle.UnpicklingError):
-            pickle.load(io.BytesIO((tmp_path / "m").read_bytes()))
+            pickle.load(io.BytesIO((tmp_path / "m.safetensors").read_bytes()))
 
 
 class TestMetadata:
     def test_comes_back_without_the_weights(self, tmp_path: Path) -> None:
         metadata = {"dataset": "digits", "accuracy": 0.98, "ranks": [3, None], "nested": {"a": True}}
-        arsvd.save(arsvd.MLP([4, 3]), tmp_path / "a", metadata)
-        arsvd.save(arsvd.MLP([4, 3]), str(tmp_path / "b"))
-        assert read_metadata(tmp_path / "a") == metadata
-        assert read_metadata(tmp_path / "b") == {}
+        arsvd.save(arsvd.MLP([4, 3]), tmp_path / "a.safetensors", metadata)
+        arsvd.save(arsvd.MLP([4, 3]), str(tmp_path / "b.safetensors"))
+        assert read_metadata(tmp_path / "a.safetensors") == metadata
+        assert read_metadata(tmp_path / "b.safetensors") == {}
 
     @pytest.mark.parametrize(
         ("metadata", "error", "message"),
@@ -218,7 +218,7 @@ class TestMetadata:
         self, tmp_path: Path, metadata: dict[str, Any], error: type[Exception], message: str
     ) -> None:
         with pytest.raises(error, match=message):
-            arsvd.save(arsvd.MLP([4, 3]), tmp_path / "m", metadata)
+            arsvd.save(arsvd.MLP([4, 3]), tmp_path / "m.safetensors", metadata)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -233,20 +233,20 @@ class TestAtomicWrites:
             raise OSError("no space left on device")
 
         old = arsvd.MLP([4, 3])
-        arsvd.save(old, tmp_path / "m")
+        arsvd.save(old, tmp_path / "m.safetensors")
         monkeypatch.setattr(serialization if step == "save_file" else os, step, fail)
         with pytest.raises(OSError, match="no space left on device"):
-            arsvd.save(arsvd.MLP([4, 3]), tmp_path / "m")
+            arsvd.save(arsvd.MLP([4, 3]), tmp_path / "m.safetensors")
         monkeypatch.undo()
-        assert [path.name for path in tmp_path.iterdir()] == ["m"]
-        assert torch.equal(arsvd.load(tmp_path / "m").linear1.weight, old.linear1.weight)
+        assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+        assert torch.equal(arsvd.load(tmp_path / "m.safetensors").linear1.weight, old.linear1.weight)
 
     def test_a_new_file_replaces_the_old_one_and_others_may_read_it(self, tmp_path: Path) -> None:
         for widths in ([4, 3], [5, 4, 3]):
-            arsvd.save(arsvd.MLP(widths), tmp_path / "m")
-        assert [path.name for path in tmp_path.iterdir()] == ["m"]
-        assert arsvd.load(tmp_path / "m").linear1.in_features == 5
-        assert (tmp_path / "m").stat().st_mode & 0o777 == 0o644
+            arsvd.save(arsvd.MLP(widths), tmp_path / "m.safetensors")
+        assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
+        assert arsvd.load(tmp_path / "m.safetensors").linear1.in_features == 5
+        assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def rewrite(path: Path, header: object) -> None:
@@ -254,12 +254,24 @@ def rewrite(path: Path, header: object) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty": (lambda p: p.write_bytes(b""), "m is not a whole safetensors file"),
-    "text": (lambda p: p.write_text("not a model at all"), "m is not a whole safetensors file"),
-    "a pickle": (lambda p: torch.save({"w": torch.ones(3)}, p), "m is not a whole safetensors file"),
-    "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:100]), "m is not a whole safetensors file"),
-    "cut in the numbers": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "m is not a whole safetensors file"),
-    "too long": (lambda p: p.write_bytes(p.read_bytes() + b"x"), "m is not a whole safetensors file"),
+    "empty": (lambda p: p.write_bytes(b""), "m.safetensors is not a whole safetensors file"),
+    "text": (lambda p: p.write_text("not a model at all"), "m.safetensors is not a whole safetensors file"),
+    "a pickle": (
+        lambda p: torch.save({"w": torch.ones(3)}, p),
+        "m.safetensors is not a whole safetensors file",
+    ),
+    "cut in the header": (
+        lambda p: p.write_bytes(p.read_bytes()[:100]),
+        "m.safetensors is not a whole safetensors file",
+    ),
+    "cut in the numbers": (
+        lambda p: p.write_bytes(p.read_bytes()[:-1]),
+        "m.safetensors is not a whole safetensors file",
+    ),
+    "too long": (
+        lambda p: p.write_bytes(p.read_bytes() + b"x"),
+        "m.safetensors is not a whole safetensors file",
+    ),
     "foreign": (
         lambda p: save_file({"w": torch.ones(3)}, p),
         "this library did not write: its header is missing",
@@ -268,9 +280,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: save_file({"w": torch.ones(3)}, p, {"format": "pt"}),
         "this library did not write: its header is missing",
     ),
-    "later version": (lambda p: rewrite(p, {"version": 2}), "m is of format 2; this release reads format 1"),
-    "no version": (lambda p: rewrite(p, {}), "m is of format None; this release reads format 1"),
-    "another header": (lambda p: rewrite(p, [1]), "m is of format None; this release reads format 1"),
+    "later version": (
+        lambda p: rewrite(p, {"version": 2}),
+        "m.safetensors is of format 2; this release reads format 1",
+    ),
+    "no version": (lambda p: rewrite(p, {}), "m.safetensors is of format None; this release reads format 1"),
+    "another header": (
+        lambda p: rewrite(p, [1]),
+        "m.safetensors is of format None; this release reads format 1",
+    ),
     "an unknown part": (
         lambda p: rewrite(p, {"version": 1, "architecture": {"kind": "os.system"}, "low_rank": {}}),
         r"the file names a part 'os\.system'; known are \['dropout', 'flatten', 'gelu'",
@@ -282,10 +300,10 @@ class TestBadFiles:
     @pytest.mark.parametrize("name", DAMAGE)
     def test_damage_is_named(self, tmp_path: Path, name: str) -> None:
         damage, message = DAMAGE[name]
-        arsvd.save(arsvd.MLP([4, 3]), tmp_path / "m")
-        damage(tmp_path / "m")
+        arsvd.save(arsvd.MLP([4, 3]), tmp_path / "m.safetensors")
+        damage(tmp_path / "m.safetensors")
         with pytest.raises(ValueError, match=message):
-            arsvd.load(tmp_path / "m")
+            arsvd.load(tmp_path / "m.safetensors")
 
     @pytest.mark.parametrize("read", [arsvd.load, read_metadata], ids=["load", "read_metadata"])
     def test_no_file(self, tmp_path: Path, read: Callable[[Path], object]) -> None:
@@ -294,9 +312,9 @@ class TestBadFiles:
                 read(path)
 
     def test_parts_that_only_their_own_code_can_build(self, tmp_path: Path) -> None:
-        arsvd.save(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), tmp_path / "m")
+        arsvd.save(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), tmp_path / "m.safetensors")
         with pytest.raises(ValueError, match="made of parts that only its own code can build: pass into="):
-            arsvd.load(tmp_path / "m")
+            arsvd.load(tmp_path / "m.safetensors")
 
     @pytest.mark.parametrize(
         ("into", "message"),
@@ -309,6 +327,6 @@ class TestBadFiles:
         ],
     )
     def test_into_another_model(self, tmp_path: Path, into: nn.Module, message: str) -> None:
-        arsvd.save(shrunk(arsvd.MLP([12, 14, 4]), 3, 1), tmp_path / "m")
+        arsvd.save(shrunk(arsvd.MLP([12, 14, 4]), 3, 1), tmp_path / "m.safetensors")
         with pytest.raises(ValueError, match=f"(?s){message}"):
-            arsvd.load(tmp_path / "m", into=into)
+            arsvd.load(tmp_path / "m.safetensors", into=into)

@@ -266,7 +266,7 @@ BAD_CALIBRATION = {
     "no rows": (torch.randn(0, 4), r"at least 2 rows of inputs, got a tensor of shape \(0, 4\)"),
     "a number": (torch.tensor(1.0), r"at least 2 rows of inputs, got a tensor of shape \(\)"),
     "one batch of one row": ([torch.randn(1, 4)], "layer 'linear1' saw 1 calibration rows"),
-    "no batches": ([], r"layers \['linear1', 'linear2'\] never ran on the calibration inputs"),
+    "no batches": ([], "calibration holds no batches; an iterator that was walked before is empty"),
     "wrong width": (torch.randn(9, 5), r"does not take calibration inputs of shape \(9, 5\)"),
     "integers": (torch.ones(9, 4, dtype=torch.int64), r"inputs of shape \(9, 4\) and torch\.int64"),
     "nan": (torch.full((9, 4), torch.nan), "layer 'linear1' gives outputs that are not finite"),
@@ -299,11 +299,18 @@ class TestBadInput:
         assert not model.first._forward_pre_hooks
 
     def test_a_layer_that_never_runs(self) -> None:
+        spectra = arsvd.spectra(Idle(), torch.randn(9, 4))
+        assert [spectrum.name for spectrum in spectra] == ["used"]
+        assert spectra.coverage is not None
+        assert spectra.coverage.skipped == (("idle", "it never ran on the calibration inputs"),)
         with pytest.raises(
             ValueError, match=r"layers \['idle'\] never ran .* pass layers=\[\.\.\.\] without"
         ):
-            arsvd.spectra(Idle(), torch.randn(9, 4))
-        assert len(arsvd.spectra(Idle(), torch.randn(9, 4), layers=["used"])) == 1
+            arsvd.spectra(Idle(), torch.randn(9, 4), layers=["used", "idle"])
+        model = Idle()
+        model.used = nn.Identity()
+        with pytest.raises(ValueError, match=r"no linear layer ran on the calibration inputs; .*\['idle'\]"):
+            arsvd.spectra(model, torch.randn(9, 4))
 
     @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
     @pytest.mark.parametrize("calibration", [None, torch.randn(9, 4)], ids=["weight", "activation"])

@@ -1,5 +1,6 @@
 """The state of a local cluster means its own machine, and one process at a time changes it."""
 
+import json
 import os
 import sys
 import threading
@@ -124,6 +125,43 @@ def test_of_two_starts_at_once_one_is_refused(tmp_path: Path, launches: list[Pat
     assert launches == [started.scratch]
     assert read_state(home) == started
     assert started.token_path.exists()
+
+
+def changed(**changes: Any) -> Callable[[str], str]:
+    return lambda text: json.dumps({**json.loads(text), **changes})
+
+
+# name: what somebody did to the state file
+STRANGE: dict[str, Callable[[str], str]] = {
+    "nothing": lambda text: "",
+    "too deep": lambda text: "[" * 100_000,
+    "thousands of digits": lambda text: "1" * 5000,
+    "a list": lambda text: "[]",
+    "an endless number of nodes": lambda text: text.replace('"nodes": 1', '"nodes": 1e999'),
+    "a machine in words": changed(machine="here"),
+    "a number as a path": changed(scratch=3),
+    "half of a character": changed(address="\ud800"),
+    "another version": changed(version=99),
+}
+
+
+@pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
+def test_a_state_that_is_none_is_refused_in_words(
+    change: Callable[[str], str], tmp_path: Path, written: Callable[..., LocalCluster]
+) -> None:
+    written(tmp_path)
+    path = tmp_path / "cluster.json"
+    before = path.read_text()
+    path.write_text(change(before))
+    assert path.read_text() != before
+    with pytest.raises(ClusterError, match="remove it if no cluster runs"):
+        read_state(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_state_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cluster.json")
+    with pytest.raises(ClusterError, match="it is no file"):
+        read_state(tmp_path)
 
 
 @pytest.mark.parametrize("address", ["http://head:8265", "head:6379", ""])

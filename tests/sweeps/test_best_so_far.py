@@ -60,7 +60,20 @@ def test_is_read_as_it_was_filed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b'{"version":2,"points":[]}', b'{"version":1}', b'{"version":1,"points":[[1]]}', b"\xff"],
+    [
+        b"",
+        b"{",
+        b'{"version":2,"points":[]}',
+        b'{"version":1}',
+        b'{"version":1,"points":[[1]]}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"version":1,"points":[[1e999, 0.5]]}',
+        b'{"version":1,"points":[["1", 0.5]]}',
+        b'{"version":1,"points":[[1, NaN]]}',
+        b'{"version":1,"points":[[1, 1.5]]}',
+    ],
+    ids=range(11),
 )
 def test_what_cannot_be_read_counts_as_empty_and_is_told(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 import arsvd
+from arsvd.coverage import Coverage
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
@@ -178,6 +181,27 @@ def test_a_plan_is_printed_layer_by_layer(tmp_path: Path) -> None:
     assert lines[1].split()[1:5] == ["32", "x", "64", "5"]
     assert lines[2].split()[4:6] == ["dense", "1.0000"]
     assert lines[3] == "2,410 -> 842 parameters (2.9x), weight basis"
+    assert lines[4] == "covers 2 of 2 linear layers, 100.0 % of the numbers, 100.0 % of the MACs"
+
+
+def test_what_a_plan_does_not_cover_is_said(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), *(nn.Linear(144, 144) for _ in range(8)))
+    for number in range(3, 9):
+        model[number].weight = model[2].weight
+    plan = arsvd.plan(arsvd.spectra(model, torch.randn(3, 1, 8, 8)), arsvd.Energy(0.9))
+    lines = printed(lambda console: print_plan(console, plan, tmp_path / "m")).splitlines()
+    ties = " (its weight is tied to "
+    # 20,736 weights and 144 biases of 43,816 numbers; 20,736 of 8 x 20,736 + 36 x 36 multiplications
+    assert lines[3].startswith(
+        "covers 1 of 8 linear layers, 48.9 % of the numbers, 12.4 % of the MACs; left dense: 2" + ties
+    )
+    assert lines[3].count(ties) == 5
+    assert lines[3].endswith(" and 2 more")
+    nearly = replace(plan, coverage=Coverage(99_999, 100_000))
+    text = printed(lambda console: print_plan(console, nearly, tmp_path / "m"))
+    assert "covers 1 of 1 linear layers, 99.9 % of the numbers\n" in text
+    before = replace(plan, coverage=None)
+    assert "covers" not in printed(lambda console: print_plan(console, before, tmp_path / "m"))
 
 
 def test_sweeps_are_listed_oldest_first_and_damaged_ones_named(
@@ -206,6 +230,88 @@ def test_sweeps_are_listed_oldest_first_and_damaged_ones_named(
     ]
     assert str(broken.path / "members") in text
     assert all(len(line) <= 120 for line in text.splitlines()[:5])
+
+
+def field(name: str, **changes: object) -> Callable[[Path], object]:
+    """Change fields of the JSON files of a name in a sweep's folder."""
+
+    def change(folder: Path) -> None:
+        for path in folder.glob(name):
+            path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+def whole(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: [path.write_text(content) for path in folder.glob(name)]
+
+
+def instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Put something that is no file in a file's place."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+
+    return change
+
+
+# name: what somebody did to a sweep's folder; each once ended `arsvd list` for all sweeps of the home
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a number of another type": field("members/*.json", number="first"),
+    "a number that is none": whole("sweep.json", '{"version": 1, "id": NaN}'),
+    "facts that are too deep": whole("sweep.json", "[" * 100_000),
+    "a member that is too deep": whole("members/*.json", '{"a":' * 100_000),
+    "a data set that is a list": field("sweep.json", dataset=[]),
+    "a data set that is a number": field("sweep.json", dataset=7),
+    "one reference": field("sweep.json", reference=[1]),
+    "a reference of nothing": field("sweep.json", reference=[0, 0]),
+    "no count of images": field("sweep.json", validation_images="many"),
+    "another time": field("sweep.json", began="yesterday"),
+    "a hypervolume in words": field("front.json", hypervolume="large"),
+    "an accuracy past one": field("front.json", dense_accuracy=1.5),
+    "a reference in words": field("front.json", reference_params={}),
+    "a best before the first": field("front.json", best=-1),
+    "half of a character": field("sweep.json", id="\ud800"),
+    "an escape past the last character": whole("sweep.yaml", 'name: "\\U00110000"'),
+    "a pipe for facts": instead("sweep.json", os.mkfifo),
+    "a pipe for the sweep file": instead("sweep.yaml", os.mkfifo),
+    "a loop for facts": instead("sweep.json", lambda path: path.symlink_to(path)),
+    "a folder for facts": instead("sweep.json", Path.mkdir),
+}
+
+
+@pytest.mark.parametrize("damage", STRANGE.values(), ids=STRANGE)
+def test_one_strange_sweep_does_not_hide_the_others(
+    tmp_path: Path, new_sweep: Callable[..., Ledger], damage: Callable[[Path], object]
+) -> None:
+    good, bad = new_sweep(finished=True), new_sweep(finished=True)
+    damage(bad.path)
+    rows = {row["sweep"]: row for row in sweep_rows(tmp_path)}
+    assert rows[good.facts.id]["state"] == "finished"
+    (row,) = (row for name, row in rows.items() if name != good.facts.id)
+    assert row["state"] == "damaged"
+    assert str(bad.path) in row["cause"]
+    text = printed(lambda console: print_sweeps(console, list(rows.values()), tmp_path))
+    text.encode()
+    assert good.facts.id in text
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path, new_sweep: Callable[..., Ledger]) -> None:
+    sweep = new_sweep(finished=True)
+    field("sweep.json", dataset="cats[/b] [red]\x1b[2J")(sweep.path)
+    front = sweep.front()
+    assert front is not None
+    points = tuple(replace(e, point=replace(e.point, family="[/x]")) for e in front.points)
+    strange = replace(
+        front, points=points, best=None, baselines={"[/y]": next(iter(front.baselines.values()))}
+    )
+    rows = sweep_rows(tmp_path)
+    text = printed(lambda console: print_sweeps(console, rows, tmp_path))
+    assert r"cats[/b] [red]\x1b[2J" in text
+    text = printed(lambda console: print_front(console, sweep.facts, strange, final=True))
+    assert "[/y]" in text
+    assert "\x1b" not in text
 
 
 def test_the_json_of_a_sweep_gives_its_front_back(

@@ -92,5 +92,5 @@ def test_test_figures_are_those_of_each_models_own_and_threads_stay(front: Front
 
 def test_a_model_that_cannot_be_measured_is_not_passed_over(front: Front, digits: Dataset) -> None:
     networks = [*rebuilt(front)[:2], nn.Linear(3, 3)]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="does not take inputs of shape"):
         with_test(front, networks, digits)

@@ -191,7 +191,17 @@ def test_the_lock_of_another_machine_stands_until_somebody_says_otherwise(ledger
         pass
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff"])
+def _owner(**changes: object) -> bytes:
+    return json.dumps({**asdict(Owner.this_process()), **changes}).encode()
+
+
+# 0 is this process's own group to `kill`, and -1 every process
+UNREADABLE = [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b"[" * 100_000, b"3"]
+UNREADABLE += [_owner(pid=pid) for pid in ("1", 0, -1, 1.5, 2**70, None, [])]
+UNREADABLE += [_owner(**{name: 7}) for name in ("host", "started", "since", "token", "boot", "namespace")]
+
+
+@pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))
 def test_a_lock_that_cannot_be_read_is_none(ledger: Ledger, content: bytes) -> None:
     ledger.storage.write(LOCK, content)
     with hold(ledger):

@@ -9,7 +9,7 @@ import pytest
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
 from sweeps.fronts import sweep_front
-from sweeps.ledger import Ledger
+from sweeps.ledger import Ledger, LedgerError
 from sweeps.mending import whole_members
 from sweeps.records import FAILED, MemberRecord
 
@@ -86,6 +86,36 @@ def test_a_damaged_member_is_named_set_aside_and_counts_as_not_trained(
         assert path.with_name(f"{path.name}.damaged").read_bytes() == damaged
     assert whole_members(ledger, said.append) == [second, failed]
     assert len(said) == 1
+
+
+def renumbered(number: int) -> Callable[[Path], None]:
+    return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "number": number}))
+
+
+def test_a_number_that_no_trial_can_have_is_damage(ledger: Ledger) -> None:
+    """A study that was lost is made again trial by trial up to the largest number: once for ever."""
+    first, second, failed = ledger.members()
+    path = ledger.path / "members" / f"{first.key}.json"
+    renumbered(2**40)(path)
+    said: list[str] = []
+    assert whole_members(ledger, said.append) == [second, failed]
+    assert f"has the number {2**40}" in said[0]
+    renumbered(ledger.config.search.trials * 2)(ledger.path / "members" / f"{second.key}.json")
+    assert len(whole_members(ledger, said.append)) == 2
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", "[" * 100_000, '{"a": NaN}'], ids=range(5))
+def test_where_a_sweep_comes_from_is_set_aside_where_it_is_damaged(ledger: Ledger, content: str) -> None:
+    (ledger.path / "provenance.json").write_text(content)
+    with pytest.raises(LedgerError, match=r"provenance\.json is damaged"):
+        ledger.provenance()
+    said: list[str] = []
+    assert len(whole_members(ledger, said.append)) == 3
+    assert [text.split(" is damaged")[0] for text in said] == [str(ledger.path / "provenance.json")]
+    assert ledger.provenance() is None
+    ledger.write_provenance({"version.torch": "2.11"})
+    assert ledger.provenance() == {"version.torch": "2.11"}
 
 
 def test_a_damaged_front_is_set_aside(ledger: Ledger) -> None:

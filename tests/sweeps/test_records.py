@@ -28,12 +28,13 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SHARE = st.floats(0, 1)
 TIME = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 COUNT = st.integers(0, 2**53)
+SIZE = st.integers(1, 2**53)  # no model stores nothing
 TEXT = st.text(max_size=20)
 
 points = st.builds(
     OperatingPoint,
     ranks=st.lists(st.none() | st.integers(1, 4096), min_size=1, max_size=5).map(tuple),
-    params=COUNT,
+    params=SIZE,
     macs=COUNT,
     accuracy=SHARE,
     macro_f1=SHARE,
@@ -115,7 +116,7 @@ def fronts(draw: st.DrawFn) -> Front:
                 TEXT, st.builds(Baseline, st.lists(front_points, max_size=2).map(tuple), SHARE), max_size=2
             )
         ),
-        reference_params=draw(COUNT),
+        reference_params=draw(SIZE),
         reference_macs=draw(COUNT),
         dense_accuracy=draw(SHARE),
         best=draw(st.sampled_from([None, *listed])),

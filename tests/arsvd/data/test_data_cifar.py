@@ -112,6 +112,28 @@ BROKEN: list[tuple[str, Layout, str, Callable[[bytes], bytes], str]] = [
     ("label 10", CIFAR10, "data_batch_1.bin", label_at(0, 10), "holds the label 10; labels are 0 to 9"),
     ("label 100", CIFAR100, "train.bin", label_at(1, 100), "holds the label 100; labels are 0 to 99"),
     ("few names", CIFAR10, "batches.meta.txt", lambda data: b"cat\ndog\n", "2 class names, expected 10"),
+    (
+        "a control character",
+        CIFAR10,
+        "batches.meta.txt",
+        lambda d: d.replace(b"name 3", b"name\x013"),
+        "not UTF-8 text",
+    ),
+    (
+        "Latin-1 names",
+        CIFAR10,
+        "batches.meta.txt",
+        lambda d: d.replace(b"name 3", b"caf\xe9"),
+        "not UTF-8 text",
+    ),
+    (
+        "a name twice",
+        CIFAR10,
+        "batches.meta.txt",
+        lambda d: d.replace(b"name 3", b"name 4"),
+        "class name name 4",
+    ),
+    ("endless names", CIFAR10, "batches.meta.txt", lambda d: d * 10_000, "larger than 100000 bytes"),
     ("binary names", CIFAR100, "fine_label_names.txt", lambda data: b"\xff\xfe", "1 class names, expected"),
 ]
 
@@ -127,6 +149,13 @@ def test_broken_files(
     with pytest.raises(DataError, match=f"{name}: .*{message}") as caught:
         load(layout.name, root=tmp_path, validation=10)
     assert f"`arsvd data {layout.name} --data-dir {tmp_path}`" in str(caught.value)
+
+
+def test_a_mark_before_the_first_name_is_no_part_of_it(tmp_path: Path) -> None:
+    folder = write(tmp_path, CIFAR10)
+    names = folder / "batches.meta.txt"
+    names.write_bytes(b"\xef\xbb\xbf" + names.read_bytes())
+    assert load("cifar10", root=tmp_path, validation=10).classes[0] == "name 0"
 
 
 def test_missing_files_are_all_named(tmp_path: Path) -> None:
@@ -191,6 +220,35 @@ def test_fetch_of_whole_files_asks_no_server(tmp_path: Path, monkeypatch: pytest
     folder = write(tmp_path, CIFAR10)
     monkeypatch.setattr(cifar_module, "CIFAR10", replace(CIFAR10, url="http://127.0.0.1:9/"))
     assert fetch("cifar10", root=tmp_path) == folder
+
+
+def _link(info: tarfile.TarInfo) -> None:
+    info.type, info.linkname, info.size = tarfile.SYMTYPE, "../../outside", 0
+
+
+def _loop(info: tarfile.TarInfo) -> None:
+    info.type, info.linkname, info.size = tarfile.LNKTYPE, info.name, 0
+
+
+def _large(info: tarfile.TarInfo) -> None:
+    info.size = 512
+
+
+@pytest.mark.parametrize("change", [_link, _loop, _large])
+def test_only_files_of_a_possible_size_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[tarfile.TarInfo], None]
+) -> None:
+    """The sum is known to be right by then; this holds where it is not."""
+    monkeypatch.setattr(cifar_module, "MOST_BYTES", 100)
+    archive, folder = tmp_path / "archive.tar.gz", tmp_path / "stage"
+    folder.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        info = tarfile.TarInfo(f"{CIFAR10.folder}/{CIFAR10.files[0]}")
+        change(info)
+        tar.addfile(info, io.BytesIO(b"x" * info.size))
+    with pytest.raises(tarfile.TarError, match="is not a file of at most 100 bytes"):
+        cifar_module._unpack(archive, folder, CIFAR10)
+    assert [path.name for path in folder.rglob("*")] == [CIFAR10.folder]
 
 
 @pytest.mark.parametrize(

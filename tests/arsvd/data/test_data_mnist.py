@@ -131,6 +131,26 @@ def test_a_directory_in_place_of_a_file(raw: Path, tmp_path: Path) -> None:
         load("mnist", root=tmp_path, validation=10)
 
 
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
+)
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    raw: Path, tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    (raw / FILES[1]).unlink()
+    make(raw / FILES[1])
+    with pytest.raises(
+        DataError, match=f"{FILES[1]}: cannot be read \\(it is a pipe or a device, must be a file"
+    ):
+        load("mnist", root=tmp_path, validation=10)
+
+
+def test_a_header_of_enormous_dimensions_takes_no_memory(raw: Path, tmp_path: Path) -> None:
+    (raw / FILES[0]).write_bytes(bytes((0, 0, 8, 3)) + b"\xff" * 12)
+    with pytest.raises(DataError, match="is truncated: 16 bytes, expected 792281624"):
+        load("mnist", root=tmp_path, validation=10)
+
+
 def test_nothing_there_names_place_and_command(tmp_path: Path) -> None:
     root = tmp_path / "with space"
     with pytest.raises(DataError) as caught:

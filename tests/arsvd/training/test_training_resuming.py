@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -242,6 +243,30 @@ def test_other_files_and_versions_are_refused(state: MemberState, monkeypatch: p
     monkeypatch.undo()
     with pytest.raises(StateError, match="is of version 99; this release reads 1"):
         MemberState.from_bytes(content)
+
+
+# name: fields of a state that another program wrote, its checksum right
+FORGED: dict[str, dict[str, object]] = {
+    "steps in words": {"steps": "3"},
+    "steps below none": {"steps": -1},
+    "curves as a list": {"curves": [1.0]},
+    "a curve of words": {"curves": {"train_loss": ["a"]}},
+    "seconds as a flag": {"seconds": True},
+    "a failure as a number": {"failure": 3},
+    "settings as a list": {"settings": []},
+}
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
+def test_a_state_of_other_types_is_refused(state: MemberState, change: dict[str, Any]) -> None:
+    with pytest.raises(StateError, match=f"a training state is damaged: .*{next(iter(change))}"):
+        MemberState.from_bytes(dataclasses.replace(state, **change).to_bytes())
+
+
+def test_a_state_of_another_precision_survives_its_bytes(state: MemberState) -> None:
+    coarse = {name: t.to(torch.bfloat16) if t.is_floating_point() else t for name, t in state.tensors.items()}
+    again = MemberState.from_bytes(dataclasses.replace(state, tensors=coarse).to_bytes())
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in coarse.items())
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,8 @@ FILES = {
     "not UTF-8": (b"\xff\xfe\x00", "it is not UTF-8 text: byte 0 fits no character"),
     "control character": ("a: \x07", "a control character (character 3 of the text)"),
     "10 MB": (b"#" * 10_000_000, "it is larger than 1 MB, which no sweep file is"),
+    "past the last character": ('name: "\\U00110000"', "not valid YAML: chr() arg not in range"),
+    "half of a character": ('a: "\\ud800"', "line 1, column 4: half of a character"),
     "alias bomb": (
         "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
         "line 2, column 8: an alias (*name) is not allowed",

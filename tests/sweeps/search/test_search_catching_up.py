@@ -155,6 +155,11 @@ DAMAGE: dict[str, Callable[[Sequence[bytes]], bytes]] = {
     "an operation makes no sense": lambda lines: b"".join(
         [*lines[:10], b'{"op_code":4,"worker_id":"x"}\n', *lines[11:]]
     ),
+    "a line is too deep": lambda lines: b"".join([*lines[:12], b"[" * 100_000 + b"\n", *lines[13:]]),
+    "a trial is a list": lambda lines: b"".join(lines).replace(b'"trial_id":0', b'"trial_id":[0]'),
+    "attributes are a number": lambda lines: b"".join(
+        [*lines[:10], b'{"op_code":8,"worker_id":"x","user_attr":5,"trial_id":0}\n', *lines[11:]]
+    ),
     "a value is another": lambda lines: b"".join(lines).replace(b"500.0]", b"501.0]", 1),
 }
 

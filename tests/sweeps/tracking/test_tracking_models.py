@@ -135,7 +135,9 @@ def test_every_model_of_the_front_is_logged_and_registered(
 
 
 @pytest.mark.usefixtures("_global_server")
-def test_a_logged_model_says_what_it_takes_and_holds_no_local_paths(logged: MlflowClient) -> None:
+def test_a_logged_model_says_what_it_takes_and_holds_no_local_paths_and_no_data(
+    logged: MlflowClient, data: ModelData
+) -> None:
     folder = Path(mlflow.artifacts.download_artifacts("models:/arsvd-digits/2"))
     info = mlflow.models.Model.load(str(folder))
     (given,), (returned,) = info.signature.inputs.inputs, info.signature.outputs.inputs
@@ -148,6 +150,11 @@ def test_a_logged_model_says_what_it_takes_and_holds_no_local_paths(logged: Mlfl
     program = (folder / "data" / "model.pt2").read_bytes()
     assert exporting_room.__file__.encode() not in program
     assert b"site-packages" not in program
+    shown = torch.tensor(example)
+    assert not any(torch.equal(one, image / 255) for one in shown for image in data.examples)
+    for image in data.examples:
+        assert (image / 255).numpy().tobytes()[-64:] not in program
+    assert torch.equal(shown[0], shown[1])
     weights = arsvd.load(folder / "extra_files" / "model.safetensors")
     served = mlflow.pyfunc.load_model("models:/arsvd-digits/2")
     with torch.no_grad():

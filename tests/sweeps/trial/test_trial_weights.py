@@ -10,12 +10,46 @@ import torch
 import arsvd
 from arsvd import OperatingPoint, evaluate
 from arsvd.fronts import pareto
-from arsvd.serialization import write_tensors
+from arsvd.serialization import read_tensors, write_tensors
 from sweeps.records import MemberRecord
 from sweeps.trial.weights import RECOVERED, REFIT, MemberWeights, load_member, save_member
 from sweeps.trial.workbench import Workbench
 
 Trained = list[tuple[MemberRecord, MemberWeights]]
+
+
+# name: what a header says of a whole member's tensors, the error's text
+CLAIMS: dict[str, tuple[dict[str, object], str]] = {
+    "terabytes": ({"dense": [[10**6, 10**6]]}, "the dense model does not fit its tensors"),
+    "no layers": ({"dense": []}, "has no layers of two or three"),
+    "a layer of four": ({"dense": [[2, 2, 2, 2]]}, "has no layers of two or three"),
+    "layers that do not meet": ({"dense": [[2, 2], [3, 2]]}, "do not follow one another"),
+    "a width in words": ({"dense": [["2", 2], [2, 2]]}, "dense got '2', must be a whole number"),
+    "a width of nothing": ({"dense": [[2, 0], [0, 2]]}, "dense got 0, must be at least 1"),
+    "no spectra": ({"spectra": None}, "spectra got None, must be a mapping"),
+    "a spectrum of other layers": (
+        {"spectra": {"weight": {"other_params": 0, "layers": [["linear9", 2, 2, True]]}}},
+        "lacks the tensor 'weight.linear9.vectors'",
+    ),
+    "a spectrum of another size": (
+        {"spectra": {"weight": {"other_params": 0, "layers": [["linear1", 10**9, 2, True]]}}},
+        "the weight spectrum of linear1 has tensors of other shapes",
+    ),
+    "models that are none": ({"fitted": [["refit"]]}, "fitted got list, must be a list of 2"),
+}
+
+
+@pytest.mark.parametrize(("change", "text"), CLAIMS.values(), ids=CLAIMS)
+def test_a_header_that_claims_what_the_tensors_are_not_is_refused(
+    tmp_path: Path, change: dict[str, object], text: str
+) -> None:
+    network = arsvd.MLP([2, 2, 2])
+    path = tmp_path / "member.safetensors"
+    save_member(path, MemberWeights(network, {"weight": arsvd.spectra(network)}, {}))
+    header, tensors = read_tensors(path)
+    write_tensors(path, tensors, {**header, **change})
+    with pytest.raises(ValueError, match=text):
+        load_member(path)
 
 
 @pytest.fixture(scope="module")

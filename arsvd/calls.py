@@ -1,0 +1,193 @@
+"""What a module's call does beside its class's `forward`: hooks, and whatever is set on the instance."""
+
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from arsvd.lowrank import LowRankLinear
+
+# Attributes of every module: its hooks with their flags. Which ones there are depends on torch's release.
+_HOOKS = tuple(name for name in vars(nn.Module()) if "hook" in name)
+_CALLABLE_HOOKS = tuple(name for name in _HOOKS if name.endswith("_hooks"))
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+_CALL = ("__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward")
+_SET_ON_INSTANCES = frozenset(("forward", *_CALL))
+_OWN = frozenset(vars(nn.Linear(1, 1))) | {"_compiled_call_impl"}
+_RESERVED = frozenset(dir(LowRankLinear(1, 1, 1))) | {"truncation"}  # that of `arsvd.truncation`
+# what a hook names that reads or changes the numbers of its layer, which factors would hide from it
+_NUMBERS = frozenset(
+    ["weight", "bias", "_parameters", "parameters", "named_parameters", "state_dict", "setattr", "__dict__"]
+)
+
+
+def hooks_of(module: nn.Module) -> Iterator[str]:
+    """Name the hooks of a module, such as "forward hook double"."""
+    for kind in _CALLABLE_HOOKS:
+        for hook in getattr(module, kind).values():
+            yield f"{kind.strip('_').removesuffix('s').replace('_', ' ')} {_name(hook)}"
+
+
+def global_forward_hooks() -> list[str]:
+    """Name the forward hooks that this process has set on all modules."""
+    kinds = ("_global_forward_pre_hooks", "_global_forward_hooks")
+    return [_name(hook) for kind in kinds for hook in getattr(torch_module, kind).values()]
+
+
+def called_plainly(module: nn.Module) -> bool:
+    """Whether a call of a module runs its class's `forward` and nothing that changes its outputs."""
+    hooked = module._forward_hooks or module._forward_pre_hooks or global_forward_hooks()
+    return not hooked and not _call_is_replaced(module)
+
+
+def has_extras(module: nn.Module) -> bool:
+    """Whether a module has hooks or a call of its own, which its class's name and its weights do not tell."""
+    return _call_is_replaced(module) or any(hooks_of(module))
+
+
+def _call_is_replaced(module: nn.Module) -> bool:
+    if not _SET_ON_INSTANCES.isdisjoint(vars(module)):
+        return True
+    kind = type(module)
+    return any(getattr(kind, name) is not getattr(nn.Module, name) for name in _CALL)
+
+
+def layer_input(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
+    """Return what a linear layer was called with, by position or by keyword."""
+    found: Tensor = arguments[0] if arguments else keywords["input"]
+    return found
+
+
+def obstacle(layer: nn.Linear) -> str | None:
+    """Say what of a layer's instance a layer of two factors cannot take over; None where it can take all."""
+    # by its file: a patch that wraps the original takes over its name and module
+    code = getattr(nn.Linear.forward, "__code__", None)
+    if code is None or code.co_filename != nn.Linear.__init__.__code__.co_filename:
+        return "nn.Linear.forward is replaced in this process"
+    further = [name for name in vars(layer) if name not in _OWN]
+    if replaced := [name for name in further if hasattr(nn.Linear, name)]:
+        return f"its {', '.join(replaced)} is set on the instance"
+    if taken := [name for name in further if name in _RESERVED]:
+        return f"its attribute {', '.join(taken)} has a name that a low-rank layer uses itself"
+    for kind in _CALLABLE_HOOKS:
+        for hook in getattr(layer, kind).values():
+            if not _NUMBERS.isdisjoint(_words(hook)):
+                return f"its hook {_name(hook)} reads or changes its weight or bias"
+    return None
+
+
+def carry(old: nn.Module, new: nn.Module) -> None:
+    """Move a layer's hooks, in their order and with their flags, and its further attributes to another one.
+
+    Args:
+        old: the layer that goes away; `obstacle` has found nothing.
+        new: the layer that takes its place.
+    """
+    for name, value in vars(old).items():
+        if name in _HOOKS:  # taken off: the same dictionary in both would be changed in both
+            vars(new)[name], vars(old)[name] = value, None if value is None else type(value)()
+            for hook in value.values() if isinstance(value, dict) else ():
+                if isinstance(hook, torch_module._WrappedHook) and hook.with_module:
+                    hook.module = weakref.ref(new)
+        elif name not in _OWN:
+            vars(new)[name] = value
+
+
+def callables(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Yield what is set on a module and may run when it is called, by name: hooks and functions."""
+    for kind in _CALLABLE_HOOKS:
+        for hook in getattr(module, kind).values():
+            yield f"hook {_name(hook)}", hook
+    for name, value in vars(module).items():
+        if name not in _HOOKS and name not in _REGISTERED:
+            held = value.values() if isinstance(value, dict) else value
+            listed = held if isinstance(value, dict | list | tuple) else [value]
+            if any(callable(item) and not isinstance(item, type) for item in listed):
+                yield name, value
+
+
+def reached(start: object) -> Iterator[nn.Module | Tensor]:
+    """Yield the modules and tensors that something callable holds on to.
+
+    Followed are closures, defaults, the globals that a function names, bound objects, partial functions,
+    weak references, and plain containers.
+
+    Args:
+        start: a function, a method, or an object that can be called.
+    """
+    waiting: list[object] = [start]
+    known: set[int] = set()
+    kept: list[object] = []  # ids are only of use while their objects live
+    while waiting:
+        value = waiting.pop()
+        if id(value) in known:
+            continue
+        known.add(id(value))
+        kept.append(value)
+        if isinstance(value, nn.Module | Tensor):
+            yield value
+        else:
+            waiting.extend(_parts(value, value is start))
+
+
+def _parts(value: Any, first: bool) -> list[object]:
+    if isinstance(value, FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        if not str(value.__module__).startswith("torch."):
+            words = {word for code in _codes(value.__code__) for word in code.co_names}
+            held += [value.__globals__[word] for word in words if word in value.__globals__]
+        return held
+    if isinstance(value, MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, weakref.ref):
+        return [value()]
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    # of an object that is a hook itself; any other one was copied with the model, as deepcopy does
+    return list(vars(value).values()) if first and hasattr(value, "__dict__") else []
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - that it can be read is the question
+    except ValueError:
+        return False
+    return True
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code object and those of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _words(hook: Any) -> set[str]:
+    """Return the names and strings in the code of a hook."""
+    hook = hook.hook if isinstance(hook, torch_module._WrappedHook) else hook
+    while isinstance(hook, partial | MethodType):
+        hook = hook.func if isinstance(hook, partial) else hook.__func__
+    if not isinstance(hook, FunctionType):
+        hook = vars(type(hook)).get("__call__")
+    if not isinstance(hook, FunctionType):
+        return set()
+    codes = list(_codes(hook.__code__))
+    strings = [text.strip("._") for code in codes for text in code.co_consts if isinstance(text, str)]
+    return {*strings, *(word for code in codes for word in code.co_names)}
+
+
+def _name(hook: Any) -> str:
+    hook = hook.hook if isinstance(hook, torch_module._WrappedHook) else hook
+    while isinstance(hook, partial):
+        hook = hook.func
+    return str(getattr(hook, "__name__", type(hook).__name__))

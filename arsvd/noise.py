@@ -1,0 +1,39 @@
+"""Which energies may be rounding and nothing else."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def noise_floor(energies: Tensor, weight: Tensor, basis: str, shifts: Tensor) -> Tensor:
+    """Return the energies below which a component may be rounding and nothing else.
+
+    Three sources, the largest one counts. Rounding a weight of shape (m, n) to its dtype adds independent
+    errors of at most u |w|, u the unit roundoff; the largest singular value of such a matrix is about
+    u ||W||_F (1/sqrt(m) + 1/sqrt(n)), so its energy is the square of that. (The usual m * eps of
+    `matrix_rank` is above 1 for bfloat16 and would call every weight zero.) With calibration inputs,
+    sums of n products in float32 are off by up to about eps sqrt(n) of their size, the mean included, and
+    the m outputs share that energy. And the eigenvalues of a float64 matrix are exact to about m * eps64
+    of its largest, before the mean was taken out.
+
+    Args:
+        energies: (layers, k) descending, float64.
+        weight: (m, n), one of these layers', in the dtype that the model stores.
+        basis: "weight", "activation" or "loss".
+        shifts: (layers,) the squared norm of the mean of Wx, in the metric of the energies; zeros in the
+            weight basis.
+
+    Returns:
+        (layers,) float64.
+    """
+    rows, columns = weight.shape
+    roundoff = torch.finfo(weight.dtype).eps / 2
+    sums = energies.sum(1)
+    rounding = sums * (roundoff * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))) ** 2
+    arithmetic = (energies[:, 0] + shifts) * rows * torch.finfo(torch.float64).eps
+    floors = torch.maximum(rounding, arithmetic)
+    if basis != "weight" and weight.dtype != torch.float64:
+        products = (sums + shifts) * columns / rows * torch.finfo(torch.float32).eps ** 2
+        floors = torch.maximum(floors, products)
+    return floors

@@ -1,0 +1,122 @@
+"""IDX files of MNIST, CIFAR's records and class names, and folders of images."""
+
+import io
+import struct
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torchvision.datasets.folder  # noqa: F401 - seconds of importing, before the clock runs
+
+from arsvd.data import DataError, cifar, imagefolder, mnist
+from tests.fuzz.contract import Seed, Target
+from tests.fuzz.mutation.raw import mutate_bytes
+
+
+def _idx(array: np.ndarray) -> bytes:
+    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@cache
+def _mnist_files() -> tuple[Seed, ...]:
+    draw = np.random.default_rng(0)
+    files = []
+    for prefix, count in (("train", 12), ("t10k", 10)):
+        images = draw.integers(0, 256, (count, 4, 4), dtype=np.uint8)
+        files.append(Seed(f"{prefix}-images-idx3-ubyte", _idx(images)))
+        files.append(Seed(f"{prefix}-labels-idx1-ubyte", _idx(np.arange(count, dtype=np.uint8) % 10)))
+    return tuple(files)
+
+
+@cache
+def _cifar_files(layout: cifar.Layout) -> tuple[Seed, ...]:
+    draw = np.random.default_rng(0)
+    files = []
+    for name in (*layout.train, layout.test):
+        records = draw.integers(0, 256, (2, layout.record), dtype=np.uint8)
+        records[:, layout.label_bytes - 1] = (0, layout.classes - 1)
+        files.append(Seed(name, records.tobytes()))
+    names = "".join(f"class {number}\n" for number in range(layout.classes))
+    return (*files, Seed(layout.names, names.encode()))
+
+
+@cache
+def _images() -> tuple[Seed, ...]:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    found = []
+    for ending, kind, mode in (
+        ("png", "PNG", "RGB"),
+        ("jpg", "JPEG", "RGB"),
+        ("bmp", "BMP", "RGB"),
+        ("tif", "TIFF", "RGB"),
+        ("webp", "WEBP", "RGB"),
+        ("ppm", "PPM", "RGB"),
+        ("png", "PNG", "P"),
+        ("png", "PNG", "LA"),
+        ("png", "PNG", "1"),
+    ):
+        packed = io.BytesIO()
+        picture.convert(mode).save(packed, kind)
+        found.append(Seed(f"changed.{ending}", packed.getvalue()))
+    # the content decides, whatever the ending says
+    packed = io.BytesIO()
+    picture.convert("P").save(packed, "GIF")
+    return (*found, Seed("changed.png", packed.getvalue()))
+
+
+def _beside(
+    folder: Path, name: str, *, inside: Callable[[Path], Path], files: Callable[[], tuple[Seed, ...]]
+) -> Path:
+    """Write all files, and return the one that is to be changed."""
+    home = inside(folder)
+    home.mkdir(parents=True)
+    for seed in files():
+        (home / seed.name).write_bytes(seed.data)
+    return home / name
+
+
+def _image_folder(folder: Path, name: str) -> Path:
+    whole = _images()[0].data
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (folder / split / label).mkdir(parents=True)
+            (folder / split / label / "whole.png").write_bytes(whole)
+    return folder / "train" / "cat" / name
+
+
+def _cifar_target(layout: cifar.Layout) -> Target:
+    files = partial(_cifar_files, layout)
+    return Target(
+        name=layout.name,
+        seeds=files,
+        place=partial(_beside, inside=lambda folder: folder / layout.folder, files=files),
+        read=lambda path: cifar.read(path.parents[1], layout),
+        refusals=(DataError,),
+        mutate=mutate_bytes,
+    )
+
+
+TARGETS = (
+    Target(
+        name="idx",
+        seeds=_mnist_files,
+        place=partial(_beside, inside=mnist.folder, files=_mnist_files),
+        read=lambda path: mnist.read(path.parents[2]),
+        refusals=(DataError,),
+        mutate=mutate_bytes,
+    ),
+    _cifar_target(cifar.CIFAR10),
+    _cifar_target(cifar.CIFAR100),
+    Target(
+        name="images",
+        seeds=_images,
+        place=_image_folder,
+        read=lambda path: imagefolder.read(path.parents[2]),
+        refusals=(DataError,),
+        mutate=mutate_bytes,
+    ),
+)
