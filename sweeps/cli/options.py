@@ -8,6 +8,16 @@ from typing import Any
 import click
 
 
+class _File(click.Path):
+    """A file, and no pipe or device, which might never end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        if not Path(path).is_file():
+            self.fail(f"{os.fspath(path)} is a pipe or a device, must be a file.", param, ctx)
+        return path
+
+
 def known_user(context: click.Context, option: click.Parameter, value: Any) -> Any:
     """Refuse a place in the home of a user whom this machine does not know."""
     named = re.search(r"(?:^|///)(~[^/]*)", str(value or ""))
@@ -21,7 +31,7 @@ DATA_DIR = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where data sets lie; else where a sweep on file found them, else ARSVD_DATA, else ~/.cache/arsvd.",
 )
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FILE = _File(exists=True, dir_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 FORCE = click.option(
     "--force", is_flag=True, help="Take the lock of a process on another machine, if that is gone."

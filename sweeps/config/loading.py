@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from arsvd.opening import open_file
 from sweeps.config.checking import known_keys, parse_config, takes_text, unknown_key
 from sweeps.config.faults import SHOWN_CHARACTERS, ConfigError, did_you_mean, listed, printable, shown
 from sweeps.config.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform
@@ -87,7 +88,7 @@ def _read(source: str | Path) -> tuple[str, bytes]:
         return label, (resources.files("sweeps") / "configs" / f"{source}{_SUFFIX}").read_bytes()
     path = Path(source)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return label, file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         names = bundled_configs()
