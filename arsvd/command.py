@@ -4,13 +4,22 @@ Other projects have packages called `sweeps` and `cluster`, and people have fold
 their scripts. This package's name is nobody else's, so the command begins here.
 """
 
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 COMPANIONS = ("sweeps", "cluster", "mlflow_server")
+# What the machine refuses, wherever it happens: room, rights, broken disks, too many open files.
+_OF_THE_SYSTEM = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENFILE")
+)
 _HOME = Path(__file__).parents[1]
 _MARK = "arsvd"  # what the first file of `sweeps` holds, and no other project's
 
@@ -19,11 +28,28 @@ def main() -> None:
     """Run the command, or say in one sentence why it cannot be run."""
     fault = misplaced()
     if fault is not None:
-        sys.stderr.write(f"arsvd: {fault}\n")
-        sys.exit(1)
+        _end(fault)
     from sweeps.cli import main as command
 
-    command(prog_name="arsvd")
+    try:
+        command(prog_name="arsvd")
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            raise  # a fault of this software: the traceback is what helps
+        where = f" {error.filename}" if error.filename else ""
+        _end(f"cannot read or write{where}: {error.strerror}")
+
+
+def _end(fault: str) -> NoReturn:
+    """Say what is wrong in a line, and end; also where what was printed before cannot be written."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"arsvd: {fault}\n")
+        sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter would complain of it at its end
+    sys.exit(1)
 
 
 def misplaced(names: Sequence[str] = COMPANIONS) -> str | None:
