@@ -12,9 +12,10 @@ class _File(click.Path):
     """A file, and no pipe or device, which might never end."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = super().convert(value, param, ctx)
-        if not Path(path).is_file():
-            self.fail(f"{os.fspath(path)} is a pipe or a device, must be a file.", param, ctx)
+        super().convert(value, param, ctx)
+        path = Path(value)
+        if not path.is_file():
+            self.fail(f"{path} is a pipe or a device, must be a file.", param, ctx)
         return path
 
 
