@@ -9,6 +9,7 @@ from typing import Any
 
 from arsvd.data import DataError, Dataset
 from arsvd.data.roots import absolute, data_root
+from arsvd.json_fields import read_json
 from sweeps.config import SweepConfig
 from sweeps.dataset import load_dataset
 from sweeps.ledger import Ledger
@@ -53,8 +54,8 @@ class DataPlace:
     @classmethod
     def read(cls, ledger: Ledger) -> "DataPlace | None":
         """Read what was kept; None where nothing was, by an earlier version, or where it is no place."""
-        with contextlib.suppress(FileNotFoundError, StorageError, ValueError, RecursionError):
-            values: Any = json.loads(ledger.storage.read(PLACE))
+        with contextlib.suppress(FileNotFoundError, StorageError, ValueError):
+            values: Any = read_json(ledger.storage.read(PLACE))
             if isinstance(values, dict) and values.get("version") == _VERSION:
                 root, folder = values.get("root"), values.get("folder")
                 if _is_place(root) and (folder is None or _is_place(folder)):

@@ -96,6 +96,13 @@ def test_image_size_that_is_none(size):
         parse_config({**MINIMAL, "dataset": section})
 
 
+@pytest.mark.parametrize("size", [10_001, [8, 10**9]])
+def test_image_size_that_fits_no_memory(size):
+    section = {"name": "imagefolder", "path": "pets", "size": size}
+    with pytest.raises(ConfigError, match=r"dataset\.size: got .*, must be .*; the most is 10000"):
+        parse_config({**MINIMAL, "dataset": section})
+
+
 def test_image_folder_gets_a_test_fraction_and_others_none():
     folder = parse_config({**MINIMAL, "dataset": {"name": "imagefolder", "path": "pets", "size": 32}})
     assert (folder.dataset.path, folder.dataset.size, folder.dataset.test) == ("pets", 32, 0.2)
