@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def _walk(
     for entry in entries:
         if is_system(entry.name):
             others["hidden or system files and folders"] += 1
-        elif entry.is_dir():
+        elif _holds(entry.is_dir):
             if entry.is_symlink() and _is_around(os.path.realpath(entry.path), root):
                 others["links to folders of the data set itself"] += 1
             else:
@@ -128,12 +128,20 @@ def _walk(
             images.append(entry.name)
 
 
+def _holds(question: Callable[[], bool]) -> bool:
+    """Ask what an entry is; a link that leads in a circle is nothing."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
 def _reason(entry: os.DirEntry[str]) -> str | None:
     """Why a file is not read; None where it is. A link that leads nowhere is, and named when it fails."""
     ending = os.path.splitext(entry.name)[1].lower()
     if ending not in endings():
         return f"{ending} files" if ending else "files without an ending"
-    if not entry.is_file() and not (entry.is_symlink() and not os.path.exists(entry.path)):
+    if not _holds(entry.is_file) and not (entry.is_symlink() and not os.path.exists(entry.path)):
         return "pipes, sockets or devices"
     return None
 

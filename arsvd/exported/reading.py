@@ -38,8 +38,6 @@ def read_exported(path: str | os.PathLike[str]) -> nn.Module:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    if Path(path).suffix.lower() != ".pt2":
-        raise ValueError(f"a program of torch.export is read from a .pt2 file, not from {Path(path).name!r}")
     archive = checked_archive(path)
     with _torch_logs() as logged:
         try:

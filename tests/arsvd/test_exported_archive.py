@@ -202,11 +202,6 @@ class TestArchives:
         with pytest.raises(ValueError, match=r"is larger than|more than 5 parts|up to 50 are read"):
             read_exported(good)
 
-    def test_another_ending(self, good: Path, tmp_path: Path) -> None:
-        (tmp_path / "m.onnx").write_bytes(good.read_bytes())
-        with pytest.raises(ValueError, match=r"from a \.pt2 file, not from 'm\.onnx'"):
-            read_exported(tmp_path / "m.onnx")
-
 
 TENSORS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a pickle": (lambda t: t.update(use_pickle=True), "needs pickle"),

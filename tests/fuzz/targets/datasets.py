@@ -42,11 +42,17 @@ def _cifar_files(layout: cifar.Layout) -> tuple[Seed, ...]:
 
 
 @cache
-def _images() -> tuple[Seed, ...]:
+def _picture(seed: int, kind: str, mode: str) -> bytes:
     from PIL import Image
 
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    packed = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(packed, kind)
+    return packed.getvalue()
+
+
+@cache
+def _images() -> tuple[Seed, ...]:
     found = []
     for ending, kind, mode in (
         ("png", "PNG", "RGB"),
@@ -59,13 +65,9 @@ def _images() -> tuple[Seed, ...]:
         ("png", "PNG", "LA"),
         ("png", "PNG", "1"),
     ):
-        packed = io.BytesIO()
-        picture.convert(mode).save(packed, kind)
-        found.append(Seed(f"changed.{ending}", packed.getvalue()))
+        found.append(Seed(f"changed.{ending}", _picture(0, kind, mode)))
     # the content decides, whatever the ending says
-    packed = io.BytesIO()
-    picture.convert("P").save(packed, "GIF")
-    return (*found, Seed("changed.png", packed.getvalue()))
+    return (*found, Seed("changed.png", _picture(0, "GIF", "P")))
 
 
 def _beside(
@@ -80,11 +82,10 @@ def _beside(
 
 
 def _image_folder(folder: Path, name: str) -> Path:
-    whole = _images()[0].data
-    for split in ("train", "test"):
-        for label in ("cat", "dog"):
-            (folder / split / label).mkdir(parents=True)
-            (folder / split / label / "whole.png").write_bytes(whole)
+    for number, place in enumerate(("train/cat", "train/dog", "test/cat", "test/dog")):
+        (folder / place).mkdir(parents=True)
+        for copy in range(2):  # of which one is held out for validation
+            (folder / place / f"{copy}.png").write_bytes(_picture(2 * number + copy + 1, "PNG", "RGB"))
     return folder / "train" / "cat" / name
 
 
@@ -115,7 +116,7 @@ TARGETS = (
         name="images",
         seeds=_images,
         place=_image_folder,
-        read=lambda path: imagefolder.read(path.parents[2]),
+        read=lambda path: imagefolder.read(path.parents[2], validation=0.3),
         refusals=(DataError,),
         mutate=mutate_bytes,
     ),

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -338,4 +337,3 @@ TARGETS = (
         mutate=mutate_safetensors,
     ),
 )
-logging.getLogger("sweeps").setLevel(logging.CRITICAL)
