@@ -1,25 +1,43 @@
-"""Compress the linear layers of neural networks by adaptive-rank SVD."""
+"""Compress the linear layers of neural networks by adaptive-rank SVD.
 
-from importlib.metadata import PackageNotFoundError, version
+A name is imported when it is first used: the command begins in this package, and its help needs no torch.
+"""
 
-from arsvd.compression import compress
-from arsvd.evaluation import OperatingPoint, evaluate
-from arsvd.foreign import read_model, write_model
-from arsvd.fronts import front, pareto
-from arsvd.layers import linear_layers
-from arsvd.lowrank import LowRankLinear
-from arsvd.mlp import MLP
-from arsvd.pareto import hypervolume, non_dominated
-from arsvd.planning import Plan, plan
-from arsvd.preprocessing import Normalize, whole
-from arsvd.rules import Budget, Energy, Entropy, Fixed, RankRule, Ranks
-from arsvd.serialization import load, save
-from arsvd.spectrum import Spectra, Spectrum, spectra
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-try:
-    __version__ = version("arsvd")
-except PackageNotFoundError:  # run from a checkout that is not installed
-    __version__ = "0+unknown"
+if TYPE_CHECKING:
+    from arsvd.compression import compress
+    from arsvd.dominance import hypervolume, non_dominated
+    from arsvd.evaluation import OperatingPoint, evaluate
+    from arsvd.foreign import read_model, write_model
+    from arsvd.fronts import front, pareto
+    from arsvd.layers import linear_layers
+    from arsvd.lowrank import LowRankLinear
+    from arsvd.mlp import MLP
+    from arsvd.planning import Plan, plan
+    from arsvd.preprocessing import Normalize, whole
+    from arsvd.rules import Budget, Energy, Entropy, Fixed, RankRule, Ranks
+    from arsvd.serialization import load, save
+    from arsvd.spectrum import Spectra, Spectrum, spectra
+
+    __version__: str
+
+_PLACES = {
+    "compression": ("compress",),
+    "dominance": ("hypervolume", "non_dominated"),
+    "evaluation": ("OperatingPoint", "evaluate"),
+    "foreign": ("read_model", "write_model"),
+    "fronts": ("front", "pareto"),
+    "layers": ("linear_layers",),
+    "lowrank": ("LowRankLinear",),
+    "mlp": ("MLP",),
+    "planning": ("Plan", "plan"),
+    "preprocessing": ("Normalize", "whole"),
+    "rules": ("Budget", "Energy", "Entropy", "Fixed", "RankRule", "Ranks"),
+    "serialization": ("load", "save"),
+    "spectrum": ("Spectra", "Spectrum", "spectra"),
+}
 
 __all__ = [
     "MLP",
@@ -50,3 +68,27 @@ __all__ = [
     "whole",
     "write_model",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _PLACES.items():
+        if name in names:
+            value = getattr(import_module(f"arsvd.{module}"), name)
+            globals()[name] = value
+            return value
+    if name == "__version__":
+        return _version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("arsvd")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+unknown"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from arsvd.dominance import hypervolume, non_dominated
 from arsvd.evaluation import Evaluator, OperatingPoint
-from arsvd.pareto import hypervolume, non_dominated
 from arsvd.planning import plan, rounded
 from arsvd.rules import Budget, Energy, Fixed, RankRule, Ranks
 from arsvd.spectrum import Spectra

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -193,7 +194,13 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], head
     """Write tensors and a JSON header to one safetensors file, by atomic replace."""
     text = json.dumps(header, allow_nan=False)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER: text})
+        try:
+            save_file(tensors, temporary, metadata={HEADER: text})
+        except SafetensorError as error:  # it names the system's error by its number alone
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Where a Ray cluster is, and the token that opens it."""
 
+import errno
 import ipaddress
 import os
 from dataclasses import dataclass
@@ -74,11 +75,14 @@ def has_token(environment: dict[str, str] | None = None) -> bool:
     named = environment.get(TOKEN_PATH_VARIABLE, "").strip()
     path = Path(named) if named else Path("~/.ray/auth_token").expanduser()
     try:
-        return bool(path.read_text().strip())
-    except OSError as error:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no file")  # a pipe would be waited for
+        return bool(path.read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
         if named:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
             raise ClusterError(
-                f"{TOKEN_PATH_VARIABLE} names {named}, which cannot be read ({error.strerror})"
+                f"{TOKEN_PATH_VARIABLE} names {named}, which cannot be read ({reason})"
             ) from None
         return False
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, find_address, has_token
+from cluster.scratch import check_scratch
 
 # Ray's services run whatever they are sent. On a machine of its own the node's address is 127.0.0.1 and they
 # listen there only; this switch, made for other systems, is the way to have it so on Linux as well.
@@ -33,11 +34,13 @@ def configure_ray(address: str | None = None, home: Path | None = None) -> None:
 
     Raises:
         RuntimeError: Ray was imported before, when it read its environment.
-        ClusterError: the address is none, or the token's file cannot be read.
+        ClusterError: the address is none, the token's file cannot be read, or the folder for temporary files
+            has a name too long for Ray.
     """
     _before_ray()
     settings = dict(_SETTINGS)
     if address is None:
+        check_scratch()
         settings |= LOOPBACK_ONLY
     else:
         found = find_address(address, home)

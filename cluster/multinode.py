@@ -94,7 +94,10 @@ def start(
     if not Path("/proc/self/environ").exists():
         raise ClusterError("a local cluster of several nodes needs Linux")
     home = default_home() if home is None else home
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClusterError(f"the home {home} cannot be made a folder ({error.strerror})") from None
     with _alone(home):
         known = read_state(home)
         if known is not None:

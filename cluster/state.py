@@ -95,8 +95,16 @@ class LocalCluster:
 
 
 def default_home() -> Path:
-    """Return the folder that holds the state file: `ARSVD_HOME`, else `.arsvd` here."""
-    return Path(os.environ.get(HOME_VARIABLE) or ".arsvd").expanduser().absolute()
+    """Return the folder that holds the state file: `ARSVD_HOME`, else `.arsvd` here.
+
+    Raises:
+        ClusterError: it begins with the home of a user whom this machine does not know.
+    """
+    home = os.environ.get(HOME_VARIABLE) or ".arsvd"
+    try:
+        return Path(home).expanduser().absolute()
+    except RuntimeError:
+        raise ClusterError(f"{HOME_VARIABLE} is {home}: there is no such user here") from None
 
 
 def read_state(home: Path | None = None) -> LocalCluster | None:

@@ -74,7 +74,7 @@ def submit(
     with working_dir() as folder:
         pack(folder, code.packages, code.distribution)
         for name, content in files.items():
-            (folder / name).write_text(content)
+            (folder / name).write_text(content, encoding="utf-8")
         request = Request(
             id=_job_id(about),
             command=tuple(command),

@@ -7,6 +7,7 @@ from mlflow_server.addresses import LOOPBACK, allowed_hosts, is_loopback
 from mlflow_server.artifacts import resolve_artifacts
 from mlflow_server.database import resolve_database
 from mlflow_server.errors import ConfigError
+from mlflow_server.tls import check_certificate
 
 DEFAULT_PORT = 5000
 
@@ -55,9 +56,8 @@ class ServerSettings:
         allowed_hosts(self.host, self.port, self.names)
         if self.workers < 1:
             raise ConfigError(f"--workers must be at least 1, got {self.workers}")
-        for path in self.tls or ():
-            if not path.is_file():
-                raise ConfigError(f"the TLS file {path} does not exist")
+        if self.tls is not None:
+            check_certificate(*self.tls)
         return ServerSettings(
             data=data,
             host=self.host,

@@ -1,9 +1,11 @@
-"""The search: sweeps of training and compression, their records in MLflow, and the best model back.
+"""The search of arsvd: sweeps of training and compression, their records in MLflow, and the best model back.
 
 `load_best` and the rest are imported when first used: trials import this package too, and need no MLflow.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,8 +34,32 @@ __all__ = [
 ]
 
 
+def _check_company() -> None:
+    """Refuse to work where other packages stand in the place of this project's, instead of failing inside.
+
+    Raises:
+        ImportError: one does; the message names it.
+    """
+    spec = find_spec("arsvd")
+    found = None if spec is None or spec.origin is None else Path(spec.origin)
+    own = Path(__file__).parents[1] / "arsvd" / "__init__.py"
+    if found is None or found.resolve() != own.resolve():
+        raise ImportError(
+            f"the name 'arsvd' leads to {found or 'nothing'}, and not to {own.parent}, which belongs to this "
+            "package: rename what was found, or start from another folder"
+        )
+    from arsvd.command import misplaced
+
+    fault = misplaced(("cluster",))
+    if fault is not None:
+        raise ImportError(fault)
+
+
 def __getattr__(name: str) -> Any:
     for module, names in _PLACES.items():
         if name in names:
             return getattr(import_module(f"sweeps.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_check_company()

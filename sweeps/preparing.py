@@ -12,6 +12,7 @@ from sweeps.config import SweepConfig
 from sweeps.dataset import load_dataset
 from sweeps.fronts import reference_size
 from sweeps.ledger import Ledger
+from sweeps.places import DataPlace
 from sweeps.tracking.connection import connect
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Prepared:
         client: an MLflow server that answers.
         ledger: of the sweep that goes on; None for a new one.
         force: take the lock of a process on another machine.
+        place: where the data were found; None where nobody is to remember it.
+        address: the Ray cluster that runs it, as `--address` has it; None for this process's own.
     """
 
     config: SweepConfig
@@ -37,6 +40,8 @@ class Prepared:
     client: "MlflowClient"
     ledger: Ledger | None = None
     force: bool = False
+    place: DataPlace | None = None
+    address: str | None = None
 
     @property
     def reference(self) -> tuple[int, int]:
@@ -68,19 +73,22 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
     from sweeps.search.opening import study_place
 
     study_place(home)
-    return Prepared(config, dataset, home, client_for(dataset))
+    place = DataPlace.of(config, data_dir)
+    return Prepared(config, dataset, home, client_for(dataset), place=place)
 
 
 def client_for(dataset: Dataset) -> "MlflowClient":
-    """Reach the tracking server, where models of this data set can be registered under its name.
+    """Reach the tracking server, where runs and models of this data set can be kept under its name.
 
     Raises:
         NameTakenError: the name stands for other data.
-        TrackingError: the tracking server does not answer.
+        TrackingError: the tracking server does not answer, or the data set's experiment was deleted there.
     """
     client = connect()
     # here, not above: MLflow is imported now
     from sweeps.tracking.claiming import check_name
+    from sweeps.tracking.runs import check_experiment
 
+    check_experiment(client, dataset.name)
     check_name(client, dataset)
     return client

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from arsvd.training import Architecture, dense_architecture
-from arsvd.training.sizing import pack_size, trained_params
+from arsvd.training.sizing import member_bytes, pack_size, trained_params
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.config.forms import IntRange
 from sweeps.config.schema import options
@@ -71,6 +71,8 @@ def fit_resources(
             f"a trial needs {wanted.cpu:g} cores and {gpu:g} GPUs on one node, {_has(nodes)}: "
             f"lower resources.cpu or resources.gpu"
         )
+    if gpu == 0:
+        _require_memory(config, nodes, features, classes)
     trials = config.search.trials if members is None else members
     concurrent = max(1, min(room, trials))
     if wanted.concurrent != "auto":
@@ -86,6 +88,27 @@ def fit_resources(
     alike = wanted.pack == "auto" and gpu == 0 and pack > 1
     concurrent = min(concurrent, -(-trials // pack))
     return TrialResources(wanted.cpu, gpu, pack, concurrent, alike)
+
+
+def _require_memory(
+    config: SweepConfig, nodes: Sequence[Mapping[str, float]], features: int, classes: int
+) -> None:
+    """Refuse a network whose training fits into the memory of no node.
+
+    Raises:
+        ResourcesError: there is one in the search.
+    """
+    # Ray divides what was free when it started into these two
+    most = max(node.get("memory", 0.0) + node.get("object_store_memory", 0.0) for node in nodes)
+    pack = 1 if config.resources.pack == "auto" else min(config.resources.pack, config.search.trials)
+    # one image a step: a batch is never larger than the data set, which is not known here
+    needed = pack * member_bytes(_extreme(config, features, classes, max), 1, 0)
+    if 0 < most < needed:
+        what = "a member" if pack == 1 else f"{pack} members in one pack"
+        raise ResourcesError(
+            f"training {what} of the largest network takes {needed / 1e9:.1f} GB at least, and the largest "
+            f"node has {most / 1e9:.1f} GB of memory: lower model.hidden, model.factors or resources.pack"
+        )
 
 
 def room(member: MemberConfig, features: int, classes: int) -> int:

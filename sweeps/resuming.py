@@ -1,14 +1,18 @@
 """A sweep that exists goes on: which changes it takes, and whether the data is still the same."""
 
-from dataclasses import replace
+import os
+import shlex
 from pathlib import Path
 
 from sweeps.config import SweepConfig, config_to_params
-from sweeps.dataset import load_dataset
 from sweeps.ledger import Ledger
+from sweeps.places import find_data
 from sweeps.preparing import Prepared, ResumeError, client_for
+from sweeps.tracking.connection import DEFAULT_HOME, HOME_VARIABLE, URI_VARIABLE
+from sweeps.tracking.failures import redact
 
-_CHANGEABLE = ("search.trials", "resources.", "select.")
+# The place of the images may change: whether they are the same is seen from them.
+_CHANGEABLE = ("search.trials", "resources.", "select.", "dataset.path")
 
 
 def prepare_resume(
@@ -31,15 +35,33 @@ def prepare_resume(
     """
     config = ledger.changed_config(overrides)
     refuse_changes(ledger.begun_config, config)  # in the file as well, which somebody may have edited
+    dataset, place = find_data(ledger, config, data_dir)
     facts = ledger.facts
-    # its models stay where they are, should this version name the folder in another way
-    dataset = replace(load_dataset(config, data_dir), name=facts.dataset)
     if dataset.hash != facts.data_hash:
         raise ResumeError(
-            f"the data set {dataset.name} has the content hash {dataset.hash[:12]}…, sweep {facts.id} was "
-            f"run on {facts.data_hash[:12]}…: give it the same files (--data-dir), or begin a new sweep"
+            f"the data set {dataset.name} in {place.folder or place.root} has the content hash "
+            f"{dataset.hash[:12]}…, sweep {facts.id} was run on {facts.data_hash[:12]}…: give it the same "
+            f"files ({'dataset.path=FOLDER' if place.folder else '--data-dir'}), or begin a new sweep"
         )
-    return Prepared(config, dataset, ledger.home, client_for(dataset), ledger, force)
+    return Prepared(config, dataset, ledger.home, client_for(dataset), ledger, force, place)
+
+
+def resume_line(ledger: Ledger, address: str | None = None) -> str:
+    """Return the command that goes on with a sweep, to be pasted into any shell of this machine and folder.
+
+    Args:
+        ledger: the sweep's directory.
+        address: the Ray cluster that ran it, as `--address` has it; None for this process's own.
+    """
+    settings = {}
+    if ledger.home != Path(DEFAULT_HOME).absolute():
+        settings[HOME_VARIABLE] = str(ledger.home)
+    server = os.environ.get(URI_VARIABLE, "").strip()
+    if redact(server) == server:  # a password is not printed; who has set one knows it
+        settings[URI_VARIABLE] = server
+    words = [f"{name}={shlex.quote(value)}" for name, value in settings.items() if value]
+    words += ["arsvd", "resume", ledger.facts.id]
+    return " ".join(words + (["--address", shlex.quote(address)] if address else []))
 
 
 def refuse_changes(old: SweepConfig, new: SweepConfig) -> None:

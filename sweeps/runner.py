@@ -117,6 +117,8 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress) -> SweepOutcome
             f"{ledger.facts.id} has asked for already"
         )
     ledger.write_config(config)
+    if prepared.place is not None:
+        prepared.place.write(ledger)
     resources = _fit(prepared, len(standing.left) + new)
     searcher = PackSearcher(
         study,

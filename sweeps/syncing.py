@@ -3,29 +3,27 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from arsvd.data import DataError, Dataset
 from sweeps.config import SweepConfig, config_to_params
-from sweeps.dataset import load_dataset
 from sweeps.finish import Models
 from sweeps.fronts import GrowingFront
 from sweeps.ledger import FRONT, Ledger, LedgerError
 from sweeps.lock import hold
+from sweeps.places import find_data
 from sweeps.publishing import FrontModels, close_run, configs, filed, open_run, submit_models, write_member
 from sweeps.records import FINISHED, Front, FrontPoint, MemberRecord, SweepFacts
 from sweeps.report import write_report
 from sweeps.tracking import ModelData, SweepWriter, connect, prompt_requests
-from sweeps.tracking.registry import registered_versions
+from sweeps.tracking.models import standing_versions
 from sweeps.tracking.versions import point_identity
 from sweeps.worker import PATIENCE_SECONDS, Missed, Worker
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from sweeps.tracking.writer import Status
 
 
@@ -84,7 +82,8 @@ def sync_sweep(
         open_run(writer, ledger, config, running=False)
         models = None
         if front is not None:
-            models, lost = _front_models(client, ledger, front, config, records, data_dir)
+            known, _ = standing_versions(client, writer.run_id, ledger.facts.dataset)
+            models, lost = _front_models(ledger, front, config, records, data_dir, set(known))
             missing += lost
             _write_report(ledger, front, config)
         for record in records:
@@ -114,20 +113,15 @@ def _readable(ledger: Ledger) -> tuple[list[MemberRecord], list[Missed]]:
 
 
 def _front_models(
-    client: "MlflowClient",
     ledger: Ledger,
     front: Front,
     config: SweepConfig,
     records: Sequence[MemberRecord],
     data_dir: Path | None,
+    known: set[tuple[Any, ...]],
 ) -> tuple[FrontModels, list[Missed]]:
-    """Return the part of a front that is registered or can be, and what cannot.
-
-    Raises:
-        TrackingError: the server is away or refuses.
-    """
+    """Return the part of a front that is registered or can be, and what cannot."""
     facts = ledger.facts
-    known = {v.point for v in registered_versions(client, facts.dataset) if v.sweep == facts.id}
     standing = [entry for entry in front.points if point_identity(entry) in known]
     wanted = [entry for entry in front.points if point_identity(entry) not in known]
     hashes = {record.key: record.weights_sha256 for record in records}
@@ -143,7 +137,7 @@ def _front_models(
     build: Callable[[FrontPoint], nn.Module] = _unbuilt
     if whole:
         try:
-            dataset = _same_data(config, facts, data_dir)
+            dataset = _same_data(ledger, config, facts, data_dir)
         except DataError as error:
             cause = f"they need the data set, and {error}"
             missing.append(Missed(f"{len(whole)} models of the front", cause))
@@ -157,13 +151,13 @@ def _front_models(
     return FrontModels(part, build, data, configs(records), config.select.max_drop), missing
 
 
-def _same_data(config: SweepConfig, facts: SweepFacts, data_dir: Path | None) -> Dataset:
+def _same_data(ledger: Ledger, config: SweepConfig, facts: SweepFacts, data_dir: Path | None) -> Dataset:
     """Load the data set, and make sure that it is the one that the sweep was run on.
 
     Raises:
         DataError: it is missing or another one.
     """
-    dataset = replace(load_dataset(config, data_dir), name=facts.dataset)
+    dataset, _ = find_data(ledger, config, data_dir)
     if dataset.hash != facts.data_hash:
         raise DataError(
             f"the data set {facts.dataset!r} found here is not the one of the sweep: its content hash begins "

@@ -19,6 +19,7 @@ from arsvd.data.layout import EXPECTED, find_layout
 from arsvd.data.roots import absolute
 from arsvd.data.scanning import Found, refuse_same, scan
 from arsvd.data.splitting import TEST_SEED, held_samples
+from arsvd.memory import free_memory
 
 __all__ = ["EXPECTED", "read"]
 
@@ -68,6 +69,7 @@ def read(
     classes = found[0].classes
     paths = [file for part in found for file in part.paths]
     labels = np.array([label for part in found for label in part.labels], dtype=np.int64)
+    _require_room(len(paths), pixels)
     # Decoded together, so that both splits get one size and one number of channels.
     decoded = decode(paths, pixels)
     ranks = np.repeat([_TRAIN, _TEST][: len(found)], [len(part.paths) for part in found])
@@ -94,6 +96,20 @@ def read(
         notes=(*_file_notes(found, paths, folder), *layout.notes, *copies, *_kinds(decoded), *scale_notes),
         scale=scale,
     )
+
+
+def _require_room(images: int, size: tuple[int, int] | None) -> None:
+    """Refuse a size at which the images would not fit into memory, before they are decoded for minutes."""
+    free = free_memory()
+    if size is None or free is None:
+        return
+    # one byte a pixel at least, each image by itself and all of them in one array
+    needed = 2 * images * size[0] * size[1]
+    if needed > free:
+        raise DataError(
+            f"{images} images of {size[0]}×{size[1]} pixels take {needed / 1e9:.1f} GB at least, and "
+            f"{free / 1e9:.1f} GB of memory are free: lower dataset.size"
+        )
 
 
 def _as_size(size: tuple[int, int] | int | None) -> tuple[int, int] | None:

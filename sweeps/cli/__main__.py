@@ -1,5 +1,5 @@
 """`python -m sweeps.cli`."""
 
-from sweeps.cli import main
+from arsvd.command import main
 
 main()

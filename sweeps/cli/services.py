@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from sweeps.cli.errors import InputError, reports_errors
-from sweeps.cli.options import DATA_DIR
+from sweeps.cli.options import DATA_DIR, known_user
 
 _PORT = click.option(
     "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 takes a free one."
@@ -19,10 +19,12 @@ def ui(port: int) -> None:
     """Open MLflow's web interface on this machine's sweeps (loopback address only)."""
     from mlflow_server import ends_on_signals
     from mlflow_server.ui import browse
-    from sweeps.tracking.connection import arsvd_home, tracking_uri
+    from sweeps.tracking.connection import arsvd_home, has_store, tracking_uri
     from sweeps.tracking.failures import redact
 
     uri = tracking_uri()
+    if not has_store(uri):
+        raise InputError(f"there is nothing to browse at {redact(uri)} yet; begin with: arsvd sweep digits")
     if uri.startswith(("http://", "https://")):
         click.echo(f"MLFLOW_TRACKING_URI names a server that runs already: {redact(uri)}")
         return
@@ -41,16 +43,21 @@ def ui(port: int) -> None:
 @click.option(
     "--db",
     envvar="ARSVD_DB",
+    callback=known_user,
     metavar="URI",
     help="sqlite:///PATH or postgresql://USER@HOST:PORT/NAME, with the password in PGPASSWORD or ~/.pgpass; "
     "also read from ARSVD_DB.  [default: an SQLite file in the data folder]",
 )
 @click.option(
-    "--artifacts", metavar="PLACE", help="A folder or s3://BUCKET/PREFIX.  [default: in the data folder]"
+    "--artifacts",
+    metavar="PLACE",
+    callback=known_user,
+    help="A folder or s3://BUCKET/PREFIX.  [default: in the data folder]",
 )
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
+    callback=known_user,
     help="Folder of what the server keeps itself.  [default: server/ in ARSVD_HOME]",
 )
 @click.option("--auth", is_flag=True, help="Ask for an account; always so where others reach the address.")

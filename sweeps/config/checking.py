@@ -8,6 +8,7 @@ from pydantic import PlainValidator, ValidationError
 
 from sweeps.config.faults import SHOWN_CHARACTERS, ConfigError, FaultError, listed, nearest, printable, shown
 from sweeps.config.schema import Section, SweepConfig
+from sweeps.config.values import Label, OrNothing, Text
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")  # the second: a key that is no text, from Python only
 
@@ -51,6 +52,14 @@ def known_keys() -> dict[str, type[Section] | None]:
 
     walk(SweepConfig, "")
     return found
+
+
+def takes_text(key: str) -> bool:
+    """Whether a known dotted key holds text of the user's own, such as a path."""
+    parent, _, leaf = key.rpartition(".")
+    section = known_keys()[parent] if parent else SweepConfig
+    kind = _kind(section or SweepConfig, leaf)
+    return isinstance(kind.kind if isinstance(kind, OrNothing) else kind, Label | Text)
 
 
 def nearest_key(key: str) -> str | None:
@@ -117,8 +126,13 @@ def _missing(key: str) -> str:
 
 
 def _allowed(section: type[Section], name: str) -> str:
+    return str(getattr(_kind(section, name), "allowed", "given"))
+
+
+def _kind(section: type[Section], name: str) -> Any:
+    """What checks the values of a key that is no section."""
     checks = [check for check in section.model_fields[name].metadata if isinstance(check, PlainValidator)]
-    return str(getattr(checks[0].func, "allowed", "given"))
+    return checks[0].func if checks else None
 
 
 def _not_a_section(key: str, value: object) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from sweeps.config.checking import known_keys, parse_config, unknown_key
-from sweeps.config.faults import ConfigError, did_you_mean, listed, printable, shown
+from arsvd.opening import open_file
+from sweeps.config.checking import known_keys, parse_config, takes_text, unknown_key
+from sweeps.config.faults import SHOWN_CHARACTERS, ConfigError, did_you_mean, listed, printable, shown
 from sweeps.config.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform
 from sweeps.config.schema import SweepConfig
-from sweeps.config.yaml_text import YamlTextError, read_yaml, write_yaml
+from sweeps.config.yaml_text import YamlTextError, read_value, read_yaml, write_yaml
 
 MOST_BYTES = 1_000_000
 _SUFFIX = ".yaml"
@@ -23,7 +24,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfi
 
     Args:
         source: A file, or the name of a bundled one; `./mnist` is a file even where `mnist` is bundled.
-        overrides: `section.key=value` each, the value in YAML: `search.trials=16`. Of two for the same
+        overrides: `section.key=value` each, such as `search.trials=16`. All that follows the = is the value:
+            of a key that holds text it is taken as typed, of another one as `read_value` reads it. Nothing
+            leaves the key out. Spaces around the = count only where they follow it alone. Of two for the same
             key the later one holds.
 
     Raises:
@@ -85,7 +88,7 @@ def _read(source: str | Path) -> tuple[str, bytes]:
         return label, (resources.files("sweeps") / "configs" / f"{source}{_SUFFIX}").read_bytes()
     path = Path(source)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return label, file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         names = bundled_configs()
@@ -117,15 +120,18 @@ def _mapping(label: str, data: bytes) -> tuple[dict[str, Any], list[str]]:
 def _apply(mapping: dict[str, Any], override: str) -> list[str]:
     """Set one override in the mapping; its faults where it cannot be."""
     key, equals, text = override.partition("=")
+    if key != key.rstrip():
+        text = text.strip()  # key = value
     key = key.strip()
-    if not equals:
-        return [f"the override {shown(override)} has no =, must be section.key=value"]
+    if not equals or not key:
+        missing = "no key before the =" if equals else "no ="
+        return [f"the override {shown(override)} has {missing}, must be section.key=value"]
     # parts of a searched form, such as training.lr.uniform, are left to the checks of their key
     leaves = [known for known, section in known_keys().items() if section is None]
     if key not in known_keys() and not any(key.startswith(f"{known}.") for known in leaves):
-        return [unknown_key(key)]
+        return [unknown_key(printable(key)[:SHOWN_CHARACTERS])]
     try:
-        value, faults = read_yaml(text.strip())
+        value, faults = (_typed(text), []) if key in leaves and takes_text(key) else read_value(text)
     except YamlTextError as error:
         return [f"{key}: got {shown(text)}, which cannot be read: {error}"]
     *parents, leaf = key.split(".")
@@ -140,3 +146,16 @@ def _apply(mapping: dict[str, Any], override: str) -> list[str]:
         target = target[parent]
     target[leaf] = value
     return [f"{key}: {fault}" for fault in faults]
+
+
+def _typed(text: str) -> str | None:
+    """Text as a person typed it; None where there is none.
+
+    Raises:
+        YamlTextError: no file can hold it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise YamlTextError("it is not UTF-8 text, which is all that a sweep file can hold") from None
+    return text or None

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInf
 from sweeps.config.faults import FaultError
 from sweeps.config.forms import DEFAULT_POINTS, Choice, EnergyRange, IntRange, LogUniform, Searchable, Uniform
 from sweeps.config.values import (
+    MOST_COUNT,
+    MOST_FACTORS,
     SEED_LIMIT,
     AutoOr,
     DistinctNames,
@@ -39,7 +41,9 @@ _positive = Number(0, low_open=True)
 _share = Number(0, 1, high_open=True)
 _seed = Whole(0, SEED_LIMIT)
 _threshold = Number(0, 1, low_open=True)
-_counts = Searchable(Whole(1), ("choice", "int"))
+_count, _count_or_none = Whole(1, most=MOST_COUNT), Whole(0, most=MOST_COUNT)
+_counts = Searchable(_count, ("choice", "int"))
+_factors = Searchable(Whole(1, most=MOST_FACTORS), ("choice", "int"))
 _shares = Searchable(_share, ("choice", "uniform"))
 _rates = Searchable(_positive, ("choice", "uniform", "loguniform"))
 
@@ -98,7 +102,7 @@ class ModelConfig(Section):
     hidden: Annotated[
         tuple[int, ...] | Choice[tuple[int, ...]], PlainValidator(Searchable(Widths(), ("choice",)))
     ]
-    factors: Annotated[SearchedWhole, PlainValidator(_counts)] = 1
+    factors: Annotated[SearchedWhole, PlainValidator(_factors)] = 1
     dropout: Annotated[SearchedNumber, PlainValidator(_shares)] = 0.0
     reference: Annotated[tuple[int, ...], PlainValidator(Widths())]
 
@@ -112,7 +116,7 @@ class TrainingConfig(Section):
     """
 
     epochs: Annotated[SearchedWhole, PlainValidator(_counts)]
-    batch_size: Annotated[int | Choice[int], PlainValidator(Searchable(Whole(1), ("choice",)))]
+    batch_size: Annotated[int | Choice[int], PlainValidator(Searchable(_count, ("choice",)))]
     lr: Annotated[SearchedNumber, PlainValidator(_rates)]
     weight_decay: Annotated[
         SearchedNumber, PlainValidator(Searchable(Number(0), ("choice", "uniform", "loguniform")))
@@ -149,9 +153,9 @@ class CompressionConfig(Section):
         float | Choice[float] | EnergyRange, PlainValidator(Searchable(_threshold, ("choice", "range")))
     ] = EnergyRange(0.3, 0.999, DEFAULT_POINTS)
     families: Annotated[tuple[str, ...], PlainValidator(DistinctNames(FAMILIES))] = FAMILIES[:-1]
-    calibration: Annotated[int, PlainValidator(Whole(2))] = 10_000
-    finetune_epochs: Annotated[int, PlainValidator(Whole(0))] = 0
-    finetune_points: Annotated[int, PlainValidator(Whole(1))] = 6
+    calibration: Annotated[int, PlainValidator(Whole(2, most=100 * MOST_COUNT))] = 10_000
+    finetune_epochs: Annotated[int, PlainValidator(_count_or_none)] = 0
+    finetune_points: Annotated[int, PlainValidator(_count)] = 6
     finetune_lr: Annotated[SearchedNumber, PlainValidator(_rates)] = 1e-3
     distillation: DistillationConfig = DistillationConfig()
 
@@ -175,11 +179,11 @@ class SearchConfig(Section):
         inject: Most further non-dominated points of a member that Optuna is told; 0 for none.
     """
 
-    trials: Annotated[int, PlainValidator(Whole(1))]
+    trials: Annotated[int, PlainValidator(_count)]
     sampler: Annotated[str, PlainValidator(OneOf(SAMPLERS))] = "tpe"
     seed: Annotated[int, PlainValidator(_seed)] = 0
     objectives: Annotated[tuple[str, ...], PlainValidator(DistinctNames(OBJECTIVES))] = ("accuracy", "params")
-    inject: Annotated[int, PlainValidator(Whole(0))] = 0
+    inject: Annotated[int, PlainValidator(_count_or_none)] = 0
 
 
 class SelectConfig(Section):
@@ -207,8 +211,8 @@ class ResourcesConfig(Section):
 
     cpu: Annotated[float, PlainValidator(_positive)] = 1.0
     gpu: Annotated[float | Literal["auto"], PlainValidator(AutoOr(Number(0)))] = "auto"
-    pack: Annotated[int | Literal["auto"], PlainValidator(AutoOr(Whole(1)))] = "auto"
-    concurrent: Annotated[int | Literal["auto"], PlainValidator(AutoOr(Whole(1)))] = "auto"
+    pack: Annotated[int | Literal["auto"], PlainValidator(AutoOr(_count))] = "auto"
+    concurrent: Annotated[int | Literal["auto"], PlainValidator(AutoOr(_count))] = "auto"
     checkpoint_every: Annotated[float, PlainValidator(_positive)] = 60.0
 
 

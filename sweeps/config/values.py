@@ -16,6 +16,9 @@ from sweeps.names import plain
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+# What is beyond these fits no memory, whatever the machine. What fits this one is known when the sizes of the
+# data are: see `sweeps.resources` and `arsvd.data`.
+MOST_COUNT, MOST_PIXELS, MOST_WIDTH, MOST_LAYERS, MOST_FACTORS = 10_000_000, 10_000, 1_000_000, 100, 100
 SEED_LIMIT = 2**32 - 1  # NumPy's legacy generator, which Optuna's samplers use, takes no larger seed
 
 
@@ -64,10 +67,17 @@ class Number:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number between two bounds, both included."""
+    """A whole number between two bounds, both included.
+
+    Args:
+        low: The least.
+        high: The largest that is a sensible choice; it is named with the least.
+        most: The largest that a machine's memory could hold; it is named only where it is exceeded.
+    """
 
     low: int
     high: int | None = None
+    most: int | None = None
 
     @property
     def allowed(self) -> str:
@@ -80,6 +90,8 @@ class Whole:
             raise refuse(value, self.allowed)
         if value < self.low or (self.high is not None and value > self.high):
             raise refuse(value, self.allowed)
+        if self.most is not None and value > self.most:
+            raise refuse(value, self.allowed, f"; the most is {self.most}")
         return value
 
 
@@ -107,6 +119,8 @@ class Sides:
         sides: list[Any] = list(value) if isinstance(value, list | tuple) and len(value) == 2 else [value]
         if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
             raise refuse(value, self.allowed)
+        if max(sides) > MOST_PIXELS:
+            raise refuse(value, self.allowed, f"; the most is {MOST_PIXELS}")
         return sides[0] if isinstance(value, int) else tuple(sides)
 
 
@@ -146,8 +160,9 @@ class AutoOr(Generic[T_co]):
             return "auto"
         try:
             return self.kind(value)
-        except FaultError:
-            raise refuse(value, self.allowed, did_you_mean(value, ["auto"])) from None
+        except FaultError as fault:
+            hint = did_you_mean(value, ["auto"]) or fault.hint
+            raise refuse(value, self.allowed, hint) from None
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,8 @@ class Widths:
             raise refuse(value, self.allowed, "; write {choice: [...]} to search over several networks")
         if any(isinstance(width, bool) or not isinstance(width, int) or width < 1 for width in value):
             raise refuse(value, self.allowed)
+        if len(value) > MOST_LAYERS or max(value) > MOST_WIDTH:
+            raise refuse(value, self.allowed, f"; the most is {MOST_LAYERS} layers of {MOST_WIDTH} units")
         return tuple(value)
 
 

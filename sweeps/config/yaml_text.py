@@ -25,6 +25,7 @@ _FLOAT = re.compile(
 _TAG = "tag:yaml.org,2002:"
 _RESOLVERS = (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT))
 _LONGEST_NUMBER = 30
+_FORMS = ("{", "[", "'", '"')
 
 
 class _UnreadableError(yaml.YAMLError):
@@ -147,6 +148,27 @@ def read_yaml(text: str) -> tuple[Any, list[str]]:
     except ValueError as error:  # an escape past the last character, such as "\U00110000"
         raise YamlTextError(f"not valid YAML: {error}") from None
     return value, loader.faults
+
+
+def read_value(text: str) -> tuple[Any, list[str]]:
+    """Read one value as a command line gives it.
+
+    A form in brackets or a quoted word is read as YAML. Anything else is taken as typed, and is a number, a
+    boolean or nothing where YAML 1.2 says so: no comment, anchor or mapping begins in a plain value.
+
+    Returns:
+        The value, and the faults that did not stop the reading: keys given twice.
+
+    Raises:
+        YamlTextError: the text is a form that cannot be read.
+    """
+    text = text.strip()
+    if not text.startswith(_FORMS):
+        plain = not any(pattern.match(text) for _, pattern in _RESOLVERS)
+        return (text, []) if plain else read_yaml(text)
+    if "#" in text:
+        raise YamlTextError("a # begins a comment in YAML, so what follows it would be lost")
+    return read_yaml(text)
 
 
 def write_yaml(value: Any) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arsvd.pareto import staircase_value
+from arsvd.dominance import staircase_value
 from sweeps.records import Front, FrontPoint
 from sweeps.tracking.versions import ranks_text
 

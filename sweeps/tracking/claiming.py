@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import yaml
 from mlflow.exceptions import MlflowException
 
+from arsvd.json_fields import read_json
 from sweeps.tracking.failures import TrackingError, tracking_errors
 from sweeps.tracking.registry import ABSENT, registered_versions
 from sweeps.tracking.versions import RegisteredVersion, registered_name
@@ -151,7 +152,7 @@ def _text(classes: tuple[str, ...]) -> str:
 
 def _parsed(text: str) -> list[str]:
     try:
-        classes = json.loads(text)
+        classes = read_json(text)
     except ValueError:  # somebody else's tag
         return [text]
     return list(map(str, classes)) if isinstance(classes, list) else [text]

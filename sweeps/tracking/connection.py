@@ -16,7 +16,7 @@ from sweeps.tracking.failures import redact as redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-HOME_VARIABLE = "ARSVD_HOME"
+HOME_VARIABLE, DEFAULT_HOME = "ARSVD_HOME", ".arsvd"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _CONNECT_SECONDS = 4
@@ -39,9 +39,18 @@ _PROMPT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
 def sweeps_home() -> Path | str:
-    """Return where sweeps are kept: `ARSVD_HOME`, a folder or s3://bucket/prefix, else `.arsvd` here."""
-    home = os.environ.get(HOME_VARIABLE) or ".arsvd"
-    return home.rstrip("/") if "://" in home else Path(home).expanduser().absolute()
+    """Return where sweeps are kept: `ARSVD_HOME`, a folder or s3://bucket/prefix, else `.arsvd` here.
+
+    Raises:
+        TrackingError: it begins with the home of a user whom this machine does not know.
+    """
+    home = os.environ.get(HOME_VARIABLE) or DEFAULT_HOME
+    if "://" in home:
+        return home.rstrip("/")
+    try:
+        return Path(home).expanduser().absolute()
+    except RuntimeError:
+        raise TrackingError(f"{HOME_VARIABLE} is {home}: there is no such user here") from None
 
 
 def arsvd_home() -> Path:
@@ -73,6 +82,19 @@ def quiet() -> None:
 def tracking_uri() -> str:
     """Return the tracking server to use: `MLFLOW_TRACKING_URI` where it is set, else the embedded store."""
     return os.environ.get(URI_VARIABLE, "").strip() or default_uri()
+
+
+def has_store(uri: str) -> bool:
+    """Whether a tracking server can have anything to read: the first sweep makes a database's file."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if not uri.startswith("sqlite:"):
+        return True
+    try:
+        return Path(make_url(uri).database or "").is_file()
+    except ArgumentError:
+        return True  # `connect` says what is wrong with it
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:

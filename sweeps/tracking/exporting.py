@@ -1,6 +1,5 @@
 """Models of a front as files; where they are many, processes write them that were started beforehand."""
 
-import contextlib
 import logging
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from arsvd.memory import free_memory
 from sweeps.tracking.failures import one_line
 from sweeps.tracking.programs import Order, prepare_process, warm, write
 
@@ -23,7 +23,6 @@ _MODELS_A_PROCESS = 12
 _MOST_PROCESSES = 16  # one thread registers what they write, and is as fast as about three of them
 _MEMORY_A_PROCESS = 1_000_000_000  # bytes, roughly
 _IDLE_SECONDS = 60  # a process that waits longer for a model ends, and is started again when there is one
-_MEMORY, _GROUP, _GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -152,39 +151,3 @@ class Exporters:
 def processes(count: int, cores: int) -> int:
     """Return how many processes write `count` models; 1 stands for this one."""
     return max(1, min(cores, _MOST_PROCESSES, count // _MODELS_A_PROCESS))
-
-
-def free_memory() -> int | None:
-    """Return how many bytes new processes can take; None where the system does not tell.
-
-    What a control group has left counts as well, and that of every group around it.
-    """
-    found = []
-    with contextlib.suppress(OSError, KeyError, ValueError):
-        found.append(1024 * _table(_MEMORY)["MemAvailable:"])
-    for group, limit, used, file_cache in _groups():
-        with contextlib.suppress(OSError, KeyError, ValueError):  # "max" stands for no limit
-            taken = int((group / used).read_text()) - _table(group / "memory.stat")[file_cache]
-            found.append(max(0, int((group / limit).read_text()) - taken))
-    return min(found, default=None)
-
-
-def _groups() -> Iterator[tuple[Path, str, str, str]]:
-    """Yield the control groups around this process, with the names that their version has for figures."""
-    new = "memory.max", "memory.current", "inactive_file"
-    old = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-    with contextlib.suppress(OSError, ValueError):
-        for line in _GROUP.read_text().splitlines():
-            number, controllers, inside = line.split(":", 2)
-            if number == "0" or "memory" in controllers.split(","):
-                root = _GROUPS if number == "0" else _GROUPS / "memory"
-                folder = root / inside.lstrip("/")
-                for group in (folder, *folder.parents):
-                    if group.is_relative_to(root):
-                        yield group, *(new if number == "0" else old)
-
-
-def _table(path: Path) -> dict[str, int]:
-    """Read lines of a name and a number."""
-    lines = (line.split() for line in path.read_text().splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1}

@@ -85,7 +85,8 @@ def log_front(
     """Log and register every model of a front.
 
     A model that an earlier call registered is left alone. One that an earlier call left half-written is
-    removed and written anew: registration is the last step.
+    removed and written anew: registration is the last step. So is one that somebody deleted since; the
+    version that is left of it is removed once the new one is there.
 
     Args:
         client: the server.
@@ -107,7 +108,7 @@ def log_front(
     with tracking_errors(client.tracking_uri):
         run = client.get_run(run_id)
         sweep = run.data.tags[SWEEP_TAG]
-        known = {v.point: v for v in registered_versions(client, data.name) if v.sweep == sweep}
+        known, lost = standing_versions(client, run_id, data.name)
         _remove_unregistered(client, run, sweep, {version.model_id for version in known.values()})
         linked = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
         unknown = [entry for entry in front.points if point_identity(entry) not in known]
@@ -122,7 +123,35 @@ def log_front(
         missing = [link for link in links if link.model_id not in linked]
         if missing:
             client.log_outputs(run_id, missing)
+        for version in lost:
+            client.delete_model_version(version.name, str(version.version))
         return logged
+
+
+def standing_versions(
+    client: "MlflowClient", run_id: str, dataset: str
+) -> tuple[dict[tuple[Any, ...], RegisteredVersion], list[RegisteredVersion]]:
+    """Find what the registry holds of a sweep.
+
+    Args:
+        client: the server.
+        run_id: the sweep's run.
+        dataset: the data set's name.
+
+    Returns:
+        The versions by the points that they are, and those whose logged model somebody deleted: its files
+        are gone with the next clean-up of the store.
+
+    Raises:
+        TrackingError: the server cannot be reached.
+    """
+    with tracking_errors(client.tracking_uri):
+        run = client.get_run(run_id)
+        sweep = run.data.tags[SWEEP_TAG]
+        versions = [v for v in registered_versions(client, dataset) if v.sweep == sweep]
+        logged = set(_logged_models(client, run, sweep)) if versions else set()
+    standing = {version.point: version for version in versions if version.model_id in logged}
+    return standing, [version for version in versions if version.model_id not in logged]
 
 
 def _logged(
@@ -249,7 +278,14 @@ def _register(
 
 def _remove_unregistered(client: "MlflowClient", run: "Run", sweep: str, registered: set[str]) -> None:
     """Delete the logged models that a process left behind when it ended before it registered them."""
-    left: list[str] = []
+    for model_id in _logged_models(client, run, sweep):
+        if model_id not in registered:
+            client.delete_logged_model(model_id)
+
+
+def _logged_models(client: "MlflowClient", run: "Run", sweep: str) -> list[str]:
+    """List the ids of a sweep's logged models, without those that were deleted."""
+    found: list[str] = []
     token: str | None = None
     while True:
         page = client.search_logged_models(
@@ -258,12 +294,10 @@ def _remove_unregistered(client: "MlflowClient", run: "Run", sweep: str, registe
             max_results=50,
             page_token=token,
         )
-        left += [model.model_id for model in page if model.model_id not in registered]
+        found += [str(model.model_id) for model in page]
         token = page.token
         if not token:
-            break
-    for model_id in left:
-        client.delete_logged_model(model_id)
+            return found
 
 
 def _params(entry: "FrontPoint", config: "MemberConfig | None") -> dict[str, str]:

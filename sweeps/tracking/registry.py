@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
-from sweeps.tracking.connection import connect
+from sweeps.tracking.connection import connect, has_store
 from sweeps.tracking.connection import tracking_uri as default_tracking_uri
-from sweeps.tracking.failures import TrackingError, tracking_errors
+from sweeps.tracking.failures import TrackingError, redact, tracking_errors
 from sweeps.tracking.versions import (
     WEIGHTS_PATH,
     NoModelError,
@@ -118,7 +118,7 @@ def find_best(
         TrackingError: the server cannot be reached.
     """
     _check_request(max_drop, max_params, alias)
-    client = connect(default_tracking_uri() if tracking_uri is None else tracking_uri)
+    client = _reach(dataset, tracking_uri)
     return _find(client, dataset, max_drop, max_params, alias)
 
 
@@ -155,7 +155,7 @@ def load_best(
         TrackingError: the server cannot be reached.
     """
     _check_request(max_drop, max_params, alias)
-    client = connect(default_tracking_uri() if tracking_uri is None else tracking_uri)
+    client = _reach(dataset, tracking_uri)
     return load_version(client, _find(client, dataset, max_drop, max_params, alias)).to(device)
 
 
@@ -218,6 +218,17 @@ def _check_request(max_drop: float | None, max_params: int | None, alias: str | 
     check_limits(max_drop, max_params)
 
 
+def _reach(dataset: str, tracking_uri: str | None) -> "MlflowClient":
+    """Connect to read: where there is no store, none is made."""
+    uri = default_tracking_uri() if tracking_uri is None else tracking_uri
+    if not has_store(uri):
+        raise NoModelError(
+            f"no model is registered for the data set {dataset!r}; no sweep has registered any model yet in "
+            f"{redact(uri)}"
+        )
+    return connect(uri)
+
+
 def _find(
     client: "MlflowClient", dataset: str, max_drop: float | None, max_params: int | None, alias: str | None
 ) -> RegisteredVersion:
@@ -250,7 +261,9 @@ def _by_alias(client: "MlflowClient", dataset: str, alias: str) -> RegisteredVer
 def _nothing_registered(client: "MlflowClient", dataset: str) -> str:
     with tracking_errors(client.tracking_uri):
         models = client.search_registered_models(filter_string="name LIKE 'arsvd-%'")
-    names = ", ".join(sorted(model.name.removeprefix("arsvd-") for model in models))
+    # a model whose versions were all deleted is still there
+    found = [model.name for model in models if model.name != registered_name(dataset)]
+    names = ", ".join(sorted(name.removeprefix("arsvd-") for name in found))
     others = f"there are models of: {names}" if names else "no sweep has registered any model yet"
     return f"no model is registered for the data set {dataset!r}; {others}"
 

@@ -1,18 +1,20 @@
 """The runs of a sweep on the server: found by their tags, each there once."""
 
+import os
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from sweeps.tracking.connection import artifact_location
+from sweeps.tracking.connection import URI_VARIABLE, artifact_location
+from sweeps.tracking.failures import TrackingError, redact, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 SWEEP_TAG, MEMBER_TAG, CAUSE_TAG, PARENT_TAG = (
     "arsvd.sweep",
@@ -34,6 +36,7 @@ class MemberRun:
     status: str
     params: set[str]
     has_cause: bool
+    parent: str
 
     @classmethod
     def of(cls, run: "Run") -> "MemberRun":
@@ -44,15 +47,27 @@ class MemberRun:
             status=str(run.info.status),
             params=set(run.data.params),
             has_cause=CAUSE_TAG in run.data.tags,
+            parent=run.data.tags.get(PARENT_TAG, ""),
         )
 
 
-def experiment_id(client: "MlflowClient", name: str) -> str:
-    """Find an experiment, or create it.
+def check_experiment(client: "MlflowClient", dataset: str) -> None:
+    """Make sure that runs of a data set can be written, before anything is trained for it.
 
     Raises:
-        MlflowException: it was deleted.
+        TrackingError: its experiment was deleted, or the server is away.
     """
+    with tracking_errors(client.tracking_uri):
+        _refuse_deleted(client, client.get_experiment_by_name(_experiment_name(dataset)))
+
+
+def experiment_id(client: "MlflowClient", dataset: str) -> str:
+    """Find the experiment of a data set, or create it.
+
+    Raises:
+        TrackingError: it was deleted.
+    """
+    name = _experiment_name(dataset)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
@@ -63,13 +78,31 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             experiment = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage != "active":
-        raise MlflowException(
-            f"the experiment {name!r} is deleted; restore it with `mlflow experiments restore`, "
-            "or remove it for good with `mlflow gc`",
-            INVALID_PARAMETER_VALUE,
-        )
+    _refuse_deleted(client, experiment)
     return str(experiment.experiment_id)
+
+
+def _experiment_name(dataset: str) -> str:
+    return f"arsvd-{dataset}"
+
+
+def _refuse_deleted(client: "MlflowClient", experiment: "Experiment | None") -> None:
+    if experiment is None or experiment.lifecycle_stage == "active":
+        return
+    uri, number = client.tracking_uri, experiment.experiment_id
+    # what the shell of the user has set need not be said, and may hold a password
+    said = uri == os.environ.get(URI_VARIABLE, "").strip() or redact(uri) != uri
+    place = "" if said else f"{URI_VARIABLE}={shlex.quote(uri)} "
+    if uri.startswith("http"):
+        removal = f"`mlflow gc --experiment-ids {number}` on the server's own machine"
+    else:
+        store = f'"${URI_VARIABLE}"' if said else shlex.quote(uri)
+        removal = f"`{place}mlflow gc --backend-store-uri {store} --experiment-ids {number}`"
+    raise TrackingError(
+        f"the experiment {experiment.name!r} was deleted in MLflow, so that nothing can be written to it: "
+        f"take it back with `{place}mlflow experiments restore --experiment-id {number}`, or remove it for "
+        f"good with {removal}"
+    )
 
 
 def sweep_runs(

@@ -116,7 +116,7 @@ class SweepWriter:
         """
         with tracking_errors(self._uri):
             self._dataset, self._reference_params = dataset, reference_params
-            experiment = experiment_id(self._client, f"arsvd-{dataset}")
+            experiment = experiment_id(self._client, dataset)
             self._run, self._members = sweep_runs(self._client, experiment, sweep)
             self._tried = set()
             if self._run is None:
@@ -125,6 +125,7 @@ class SweepWriter:
                 )
             elif running:
                 self._client.update_run(self.run_id, status="RUNNING")
+            self._adopt_members()
             standing = self._run.data.params
             changed = {
                 f"changed.{key}": value
@@ -243,6 +244,13 @@ class SweepWriter:
         if self._run is None:
             raise ValueError("the sweep was not started; call start first")
         return self._run
+
+    def _adopt_members(self) -> None:
+        """Nest the members of a sweep whose run was deleted in the one that takes its place."""
+        for child in self._members.values():
+            if child.parent != self.run_id:
+                self._client.set_tag(child.run_id, PARENT_TAG, self.run_id)
+                child.parent = self.run_id
 
     def _log_inputs(self, dataset: str, data_hash: str) -> None:
         for left in reversed(range(_COLLISIONS)):

@@ -1,7 +1,10 @@
 """`import arsvd` needs no service package, and does not even import one that is there."""
 
+import pkgutil
 import subprocess
 import sys
+
+import arsvd
 
 HEAVY = (
     "ray", "optuna", "mlflow", "pydantic", "matplotlib", "plotly", "sklearn", "torchvision", "pandas", "rich",
@@ -23,6 +26,20 @@ def test_import_is_lean() -> None:
         "import arsvd.training, arsvd.data; print(heavy())\n"
     )
     assert printed.splitlines() == ["[]", "[]"]
+
+
+def test_the_command_begins_without_torch() -> None:
+    """It begins in this package, and nobody waits seconds for its help."""
+    printed = run("import sys, arsvd.command; print([n for n in ('torch', 'numpy') if n in sys.modules])")
+    assert printed == "[]\n"
+
+
+def test_every_public_name_is_there() -> None:
+    """A module of the same name would hide it once that is imported."""
+    modules = {module.name for module in pkgutil.iter_modules(arsvd.__path__)}
+    assert len(modules) > 20
+    assert not modules & set(arsvd.__all__)
+    assert all(callable(getattr(arsvd, name)) for name in arsvd.__all__)
 
 
 def test_works_where_service_packages_are_missing() -> None:

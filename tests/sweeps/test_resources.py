@@ -193,3 +193,34 @@ def test_a_trial_that_no_cluster_runs_is_refused(
 ) -> None:
     with pytest.raises(ResourcesError, match=text):
         fit_resources(new_config(override), nodes, LARGE, 10)
+
+
+# name: overrides, bytes of the two nodes, the error's text
+MEMORY: dict[str, tuple[list[str], list[float], str | None]] = {
+    "a network that fits": (["model.hidden=[1000000]"], [5e9, 40e9], None),
+    "no memory is told": (["model.hidden=[1000000]"], [0, 0], None),
+    "a wide network": (
+        ["model.hidden=[1000000]"],
+        [5e9, 12e9],
+        "training a member of the largest network takes 12.8 GB at least, and the largest node has 12.0 GB",
+    ),
+    "a wide one among others": (["model.hidden={choice: [[8], [1000000]]}"], [5e9, 12e9], "takes 12.8 GB"),
+    "a deep one": (["model.hidden=[90000, 90000]"], [64e9, 64e9], "takes 130.8 GB at least"),
+    "factors": (["model.hidden=[90000, 90000]", "model.factors={int: [1, 3]}"], [200e9, 200e9], "takes 39"),
+    "a pack": (["model.hidden=[100000]", "resources.pack=12"], [5e9, 12e9], "training 12 members in one"),
+    "a pack of more than there are": (["resources.pack=1000000", "search.trials=4"], [1e9, 1e9], None),
+}
+
+
+@pytest.mark.parametrize(("overrides", "nodes", "text"), MEMORY.values(), ids=MEMORY)
+def test_a_member_that_fits_no_memory_is_refused(
+    new_config: Callable[..., SweepConfig], overrides: list[str], nodes: list[float], text: str | None
+) -> None:
+    given = [{"CPU": 2.0, "memory": 0.7 * size, "object_store_memory": 0.3 * size} for size in nodes]
+    config = new_config("model.factors=1", *overrides)
+    if text is None:
+        fit_resources(config, given, 784, 10)
+        return
+    with pytest.raises(ResourcesError, match=text):
+        fit_resources(config, given, 784, 10)
+    fit_resources(config, [node | {"GPU": 1.0} for node in given], 784, 10)  # what a GPU holds is not known

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ def check_whole(client: MlflowClient, ledger: Ledger, done: Synced) -> dict[str,
     assert front is not None
     assert [version.params for version in found["versions"]] == [e.point.params for e in front.points]
     assert len(found["models"]) == POINTS
-    assert sorted(found["outputs"][-1]) == found["models"]
+    # the links of a run cannot be taken back: one to a deleted model stays
+    assert set(found["outputs"][-1]) >= set(found["models"])
     assert {"smallest", "most-accurate"} <= set(found["aliases"])
     assert found["artifacts"] == ARTIFACTS
     parent = runs(client)[-1]
@@ -151,8 +153,9 @@ def test_an_ended_sweep_is_brought_into_an_empty_store_once(
     home: Path, ledger: Ledger, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = check_whole(connect(), ledger, sync_sweep(ledger))
+    assert sorted(first["outputs"][-1]) == first["models"]
     monkeypatch.setenv("ARSVD_DATA", str(tmp_path / "nowhere"))
-    monkeypatch.setattr("sweeps.syncing.load_dataset", pytest.fail)  # needed for models that are missing only
+    monkeypatch.setattr("sweeps.syncing.find_data", pytest.fail)  # needed for models that are missing only
     again = sync_sweep(ledger)
     assert check_whole(connect(), ledger, again) == first
     assert not (home / "sweep.lock").exists()
@@ -174,6 +177,60 @@ def test_an_ended_sweep_is_brought_into_an_empty_store_once(
     with torch.no_grad():
         copied = load_best("digits", alias="smallest", tracking_uri=other)(images)
         torch.testing.assert_close(copied, ours(images), rtol=0, atol=0)
+
+
+def delete_runs(client: MlflowClient, beginning: str) -> None:
+    for run in runs(client):
+        if run.info.run_name.startswith(beginning):
+            client.delete_run(run.info.run_id)
+
+
+def delete_models(client: MlflowClient) -> None:
+    for version in registered_versions(client, "digits"):
+        client.delete_logged_model(version.model_id)
+
+
+def delete_aliases(client: MlflowClient) -> None:
+    for alias in client.get_registered_model("arsvd-digits").aliases:
+        client.delete_registered_model_alias("arsvd-digits", alias)
+
+
+# name: what somebody did in MLflow's own pages, all at once
+DELETED: dict[str, list[Callable[[MlflowClient], object]]] = {
+    "the sweep's run": [lambda client: delete_runs(client, "sweep")],
+    "members and aliases": [lambda client: delete_runs(client, "member"), delete_aliases],
+    "everything": [lambda client: client.delete_registered_model("arsvd-digits"), delete_models],
+    "a version": [lambda client: client.delete_model_version("arsvd-digits", "2")],
+    "logged models": [delete_models],
+}
+
+
+@pytest.fixture(scope="module")
+def shown_home(filed_home: Path, tmp_path_factory: Any) -> Path:
+    home: Path = tmp_path_factory.mktemp("shown") / "home"
+    shutil.copytree(filed_home, home)
+    return home
+
+
+@pytest.mark.parametrize("deeds", DELETED.values(), ids=DELETED)
+def test_what_was_deleted_in_mlflow_is_there_again(
+    shown_home: Path, monkeypatch: pytest.MonkeyPatch, deeds: list[Callable[[MlflowClient], object]]
+) -> None:
+    monkeypatch.setenv("ARSVD_HOME", str(shown_home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (folder,) = (shown_home / "sweeps").iterdir()
+    ledger, client = Ledger(folder), connect()
+    before = check_whole(client, ledger, sync_sweep(ledger))
+    for deed in deeds:
+        deed(client)
+    found = check_whole(client, ledger, sync_sweep(ledger))
+    parent = runs(client)[-1].info.run_id
+    nested = [run.data.tags.get("mlflow.parentRunId") for run in runs(client)]
+    assert nested == [*[parent] * (TRAINED + 1), None]
+    assert load_best("digits", alias="smallest")
+    assert list(found["aliases"]) == list(before["aliases"])
+    # nothing is left over: every model is a version's
+    assert sorted(version.model_id for version in found["versions"]) == found["models"]
 
 
 def test_what_is_there_in_part_is_completed(ledger: Ledger) -> None:

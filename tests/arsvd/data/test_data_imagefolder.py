@@ -303,3 +303,17 @@ class TestRefusedFolders:
         data = load("imagefolder", path=tmp_path, validation=2)
         parts = (data.train, data.validation, data.test)
         assert [int((part.labels == 1).sum()) for part in parts] == [1, 1, 1]
+
+
+def test_a_size_that_fits_no_memory_is_refused_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("cats", "dogs"):
+        (tmp_path / label).mkdir()
+        for number in range(10):
+            (tmp_path / label / f"{number}.png").write_bytes(b"no image")
+    monkeypatch.setattr("arsvd.data.imagefolder.free_memory", lambda: 2 * 20 * 999 * 1000)
+    with pytest.raises(DataError, match=r"20 images of 1000×1000 pixels take 0\.0 GB at least, and 0\.0 GB"):
+        load("imagefolder", path=tmp_path, size=1000, validation=2)
+    with pytest.raises(DataError, match="images cannot be decoded"):
+        load("imagefolder", path=tmp_path, size=(999, 1000), validation=2)

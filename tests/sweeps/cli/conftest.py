@@ -57,7 +57,7 @@ def refused(workplace: Path) -> Callable[..., str]:
     """Run a command that must be refused; returns its message."""
 
     def run(*arguments: str) -> str:
-        before = listing(workplace)
+        before, stores = listing(workplace), set(workplace.rglob("mlflow.*"))
         result: Result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 2, (result.exception, result.output)
         assert result.stdout == ""
@@ -66,6 +66,7 @@ def refused(workplace: Path) -> Callable[..., str]:
         assert "Traceback" not in result.output
         assert '  File "' not in result.output
         assert listing(workplace) == before
+        assert {path for path in workplace.rglob("mlflow.*") if path.suffix != ".lock"} <= stores
         for database in workplace.rglob("mlflow.db"):
             with contextlib.closing(sqlite3.connect(database)) as store:
                 for table in ("runs", "registered_models", "logged_models"):

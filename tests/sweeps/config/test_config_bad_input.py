@@ -136,7 +136,33 @@ VALUES = {
     "pack of none": ("resources.pack=0", "resources.pack: got 0, must be auto or a whole number >= 1"),
     "misspelt auto": ("resources.concurrent=atuo", "got 'atuo', must be auto or a whole number >= 1; did"),
     "upper-case name": ("name=My Sweep", "got 'My Sweep', must be up to 64 lower-case letters, digits and"),
-    "number as name": ("name=12", "name: got 12, must be"),
+    "trials of a lifetime": (
+        "search.trials=1000000000",
+        "got 1000000000, must be a whole number >= 1; the most",
+    ),
+    "epochs without end": ("training.epochs=10000001", "or {int: [lo, hi]}; the most is 10000000"),
+    "epochs up to no end": (
+        "training.epochs={int: [1, 10000001]}",
+        "hi got 10000001, must be a whole number",
+    ),
+    "a batch of everything": ("training.batch_size=1000000000", "{choice: [...]}; the most is 10000000"),
+    "a layer as wide as a memory": ("model.hidden=[1000001]", "; the most is 100 layers of 1000000 units"),
+    "a wide one among others": ("model.hidden={choice: [[8], [1000001]]}", "hidden.choice[1]: got [1000001]"),
+    "a reference of many layers": (f"model.reference={[8] * 101}", "; the most is 100 layers of 1000000"),
+    "many factors": ("model.factors=101", "or {int: [lo, hi]}; the most is 100"),
+    "a large pack": ("resources.pack=1000000000", "or a whole number >= 1; the most is 10000000"),
+    "much recovery": ("compression.finetune_epochs=1000000000", ">= 0; the most is 10000000"),
+    "much calibration": ("compression.calibration=10000000000", ">= 2; the most is 1000000000"),
+    "many injected": ("search.inject=1000000000", ">= 0; the most is 10000000"),
+    "no key": ("=5", "the override '=5' has no key before the =, must be section.key=value"),
+    "key of two lines": ("search.\ntrials=5", "search.\\ntrials: unknown key; did you mean search.trials?"),
+    "a comment after a word": ("search.sampler=tpe # fast", "got 'tpe # fast', must be tpe, nsga2"),
+    "a comment after a form": ("model.hidden=[8] # [9]", "a # begins a comment in YAML, so what follows"),
+    "a block of YAML": ("training.lr=uniform: [0.1, 1]", "got 'uniform: [0.1, 1]', must be a number > 0"),
+    "a list item": ("search.objectives=- loss", "got '- loss', must be a list of different names"),
+    "an anchor": ("search.trials=&a 4", "search.trials: got '&a 4', must be a whole number"),
+    "a date": ("search.trials=2026-01-02", "search.trials: got '2026-01-02', must be a whole number"),
+    "bytes that are no text": ("name=\udcff", "name: got '\\udcff', which cannot be read: it is not UTF-8"),
 }
 
 
@@ -198,6 +224,7 @@ FILES = {
     "key twice": (GOOD + "search: {trials: 5}\n", "line 6, column 1: the key search is given twice"),
     "merge key": (GOOD + "<<: {a: 1}\n", "<<: unknown key"),
     "escapes in a key": ('"a\\e[31m\\nb": 1', "  a\\x1b[31m\\nb: unknown key"),
+    "number as name": (GOOD + "name: 12\n", "name: got 12, must be"),
     "missing section": ("dataset: {name: mnist}", "missing, must be a mapping with at least epochs"),
     "missing key": (
         GOOD.replace("epochs: 10, ", ""),

@@ -96,6 +96,13 @@ def test_image_size_that_is_none(size):
         parse_config({**MINIMAL, "dataset": section})
 
 
+@pytest.mark.parametrize("size", [10_001, [8, 10**9]])
+def test_image_size_that_fits_no_memory(size):
+    section = {"name": "imagefolder", "path": "pets", "size": size}
+    with pytest.raises(ConfigError, match=r"dataset\.size: got .*, must be .*; the most is 10000"):
+        parse_config({**MINIMAL, "dataset": section})
+
+
 def test_image_folder_gets_a_test_fraction_and_others_none():
     folder = parse_config({**MINIMAL, "dataset": {"name": "imagefolder", "path": "pets", "size": 32}})
     assert (folder.dataset.path, folder.dataset.size, folder.dataset.test) == ("pets", 32, 0.2)
@@ -175,6 +182,50 @@ def test_overrides():
     assert config.name == "quick"
     assert config.resources.cpu == 2.0
     assert config.training.seed is None
+
+
+AS_TYPED = (
+    "/data/set #2", "/data/set#2", "a & b", "&a", "@eaDir", "%x", "*", "!important", "a: b", "a:", "- a", "-",
+    " lead", "trail ", "  ", "'single'", '"double"', "it's", "C:\\pets\\new", "~", "~/pets", "null", "true",
+    "yes", "1e-3", "012", "0x1F", "1_000", ".inf", "2026-01-02", "12:30:45", "[pets]", "{pets}", "[", "a, b",
+    "a=b", "=", "|", ">", "?", "---", "...", "<<", "tab\there", "two\nlines", "\a", "été", "猫",
+    "\u2028", "\ufeff",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", AS_TYPED)
+def test_an_override_of_text_is_taken_as_typed(tmp_path, path):
+    config = load_config("digits", ["dataset.name=imagefolder", f"dataset.path={path}"])
+    assert config.dataset.path == path
+    # and so it is in the sweep's own file, and as the parameter that MLflow shows
+    assert load_config(written(tmp_path, dump_config(config))) == config
+    assert config_to_params(config)["dataset.path"] == path
+
+
+@pytest.mark.parametrize("key", ["name", "dataset.label"])
+@pytest.mark.parametrize("name", ["012", "1e-3", "null", "yes", "2026-01-02"])
+def test_a_name_that_yaml_takes_for_something_else(tmp_path, key, name):
+    config = load_config("digits", [f"{key}={name}"])
+    assert config_to_params(config)[key] == name
+    assert load_config(written(tmp_path, dump_config(config))) == config
+
+
+@pytest.mark.parametrize("override", ["search.trials = 8", " search.trials =8", "search.trials= 8 "])
+def test_spaces_around_an_override_do_not_count(override):
+    assert load_config("digits", [override]).search.trials == 8
+
+
+def test_spaces_in_an_override_count_where_they_are_part_of_a_path():
+    folder = ["digits", ["dataset.name=imagefolder", "dataset.path = /data/a b "]]
+    assert load_config(*folder).dataset.path == "/data/a b"
+
+
+def test_nothing_leaves_a_text_out(tmp_path):
+    section = {"name": "imagefolder", "path": "pets", "size": 8}
+    path = written(tmp_path, dump_config(parse_config({**MINIMAL, "name": "own", "dataset": section})))
+    changes = ["dataset.name=digits", "dataset.path=", "dataset.size=null", "dataset.test=", "name="]
+    config = load_config(path, changes)
+    assert (config.name, config.dataset.path, config.dataset.size) == ("digits", None, None)
 
 
 def test_override_fills_a_section_that_the_file_leaves_out(tmp_path):

@@ -91,6 +91,13 @@ def test_a_name_stands_for_one_data_set(
     assert (tags[CLASSES_TAG], tags[ORIGIN_TAG]) == ('["cat", "dog"]', "here")
 
 
+@pytest.mark.parametrize("tag", ["[" * 3000, "no JSON", '{"a": 1}', '["\\ud800"]'])
+def test_classes_that_somebody_else_wrote_are_shown(client: MlflowClient, data: ModelData, tag: str) -> None:
+    client.create_registered_model("arsvd-images", tags={CLASSES_TAG: tag})
+    with pytest.raises(NameTakenError, match="stands for other classes"):
+        check_name(client, described(data))
+
+
 def test_registration_refuses_as_well(client: MlflowClient, data: ModelData, front, models) -> None:  # type: ignore[no-untyped-def]
     claim_name(client, replace(data, hash=HASHES["other"], classes=CARS))
     run_id = SweepWriter(client).start(data_hash=data.hash, **START)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from arsvd import memory
 from sweeps.tracking import exporting
-from sweeps.tracking.exporting import Exporters, free_memory, processes
+from sweeps.tracking.exporting import Exporters, processes
 
 GIGABYTE = 10**9
 
@@ -72,10 +73,10 @@ def test_free_memory_is_what_machine_and_groups_have_left(
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    monkeypatch.setattr(exporting, "_MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(exporting, "_GROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(exporting, "_GROUPS", tmp_path / "groups")
-    assert free_memory() == free
+    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
+    assert memory.free_memory() == free
 
 
 @pytest.mark.parametrize(("free", "number"), [(None, 4), (100 * GIGABYTE, 4), (2 * GIGABYTE + 7, 2), (7, 0)])

@@ -1,9 +1,12 @@
+import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -11,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from arsvd import OperatingPoint
 from sweeps.records import Front, MemberRecord
 from sweeps.tracking import ServerAwayError, SweepWriter, TrackingError, arsvd_home, connect
+from sweeps.tracking.runs import check_experiment
 
 DATA_HASH = "0123456789abcdef" * 4
 START = {
@@ -307,10 +311,57 @@ def test_two_sweeps_on_one_data_set_share_an_experiment(client: MlflowClient, ma
     assert [len(children(client, writer)) for writer in writers] == [1, 1]
 
 
-def test_a_deleted_experiment_is_named(client: MlflowClient, writer: SweepWriter) -> None:
+def test_members_of_a_sweep_whose_run_was_deleted_are_nested_in_the_new_one(
+    client: MlflowClient, writer: SweepWriter, make_record
+) -> None:
+    kept = writer.member(make_record(1))
+    client.delete_run(writer.run_id)
+    again = SweepWriter(client)
+    assert again.start(**START) != writer.run_id
+    assert again.member(make_record(1)) == kept
+    assert [run.info.run_id for run in children(client, again)] == [kept]
+
+
+def commands(message: str) -> list[list[str]]:
+    """The commands that a message holds, each as a shell splits it."""
+    return [shlex.split(text) for text in message.split("`")[1::2]]
+
+
+@pytest.mark.parametrize("command", [0, 1], ids=["restored", "removed for good"])
+def test_a_deleted_experiment_is_refused_with_commands_that_mend_it(
+    client: MlflowClient, writer: SweepWriter, monkeypatch: pytest.MonkeyPatch, command: int
+) -> None:
+    from mlflow.cli import cli
+
     client.delete_experiment(writer.experiment_id)
-    with pytest.raises(TrackingError, match="'arsvd-digits' is deleted; restore it"):
+    with pytest.raises(TrackingError, match="'arsvd-digits' was deleted in MLflow") as refused:
         SweepWriter(client).start(**START)
+    with pytest.raises(TrackingError) as checked:
+        check_experiment(client, "digits")
+    assert str(checked.value) == str(refused.value)
+    place, program, *arguments = commands(str(refused.value))[command]
+    assert program == "mlflow"
+    name, _, value = place.partition("=")
+    monkeypatch.setenv(name, value)
+    # as in a new process: other tests of this one have told MLflow of a server
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
+    said = CliRunner().invoke(cli, arguments)
+    assert said.exit_code == 0, said.output
+    check_experiment(client, "digits")
+    SweepWriter(client).start(**START)
+
+
+@pytest.mark.parametrize("uri", ["postgresql://me:secret@db/x", "https://me:secret@host"])
+def test_commands_that_mend_a_deleted_experiment_hold_no_password(
+    monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    deleted = SimpleNamespace(name="arsvd-digits", lifecycle_stage="deleted", experiment_id="7")
+    server = SimpleNamespace(tracking_uri=uri, get_experiment_by_name=lambda name: deleted)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError, match=r"`mlflow experiments restore --experiment-id 7`") as refused:
+        check_experiment(server, "digits")
+    assert "secret" not in str(refused.value)
+    assert ("on the server's own machine" in str(refused.value)) == uri.startswith("https")
 
 
 def test_a_sweep_must_be_started_first(client: MlflowClient, make_record) -> None:

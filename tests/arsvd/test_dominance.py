@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arsvd import hypervolume, non_dominated
-from arsvd.pareto import staircase_value
+from arsvd.dominance import staircase_value
 
 SIDE = 5  # objectives are whole numbers from 0 to 5: ties and duplicates are then common
 

@@ -1,0 +1,5 @@
+"""`python -m arsvd`."""
+
+from arsvd.command import main
+
+main()
