@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cluster.addresses import ADDRESS_VARIABLE, find_address
-from cluster.local import configure_ray, local_ray
+from cluster.local import configure_ray, hush, local_ray
 from cluster.probe import Answer, ask
 from cluster.state import ClusterError
 
@@ -51,6 +51,7 @@ def ray_session(address: str | None = None, home: Path | None = None) -> Iterato
     finally:
         if outranking is not None:
             os.environ[ADDRESS_VARIABLE] = outranking
+    hush()
     try:
         yield
     finally:

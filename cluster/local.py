@@ -4,15 +4,27 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, find_address, has_token
+from cluster.watch import RECONNECT_VARIABLE
+
+log = logging.getLogger(__name__)
+
+_REAP_SECONDS = 10.0  # longer than it takes to end what does not end by itself
 
 # Ray's services run whatever they are sent. On a machine of its own the node's address is 127.0.0.1 and they
 # listen there only; this switch, made for other systems, is the way to have it so on Linux as well.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# A cluster of this process's own has no control service that could be started again: where it is gone, with
+# this process or by itself, Ray's other processes wait this long for it before they end.
+OWN_CLUSTER = LOOPBACK_ONLY | {RECONNECT_VARIABLE: "30"}
 # Read by Ray when it is imported and by the processes it starts.
 _SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -38,7 +50,7 @@ def configure_ray(address: str | None = None, home: Path | None = None) -> None:
     _before_ray()
     settings = dict(_SETTINGS)
     if address is None:
-        settings |= LOOPBACK_ONLY
+        settings |= OWN_CLUSTER
     else:
         found = find_address(address, home)
         if found is not None and found.loopback:
@@ -86,14 +98,72 @@ def local_ray(cpus: int | None = None) -> Iterator[None]:
     configure_ray()
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=cpus or len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
+    with _reaped():
+        with _callers_signals():
+            ray.init(
+                address="local",
+                num_cpus=cpus or len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        hush()
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _reaped() -> Iterator[None]:
+    """Have another process end what is left of Ray when the block ends, or this process within it."""
+    if not Path("/proc/self/stat").exists():  # no Linux
+        yield
+        return
+    room = str(Path(__file__).resolve().parents[1])
+    reaper = subprocess.Popen(
+        [sys.executable, "-P", "-m", "cluster.reaper", str(os.getpid())],
+        env=os.environ | {"PYTHONPATH": room},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         yield
     finally:
-        ray.shutdown()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            reaper.communicate(timeout=_REAP_SECONDS)
+
+
+@contextlib.contextmanager
+def _callers_signals() -> Iterator[None]:
+    """Start Ray without giving it this process's signals.
+
+    Ray would end this process at SIGTERM, in its own order. And a terminal that closes sends SIGHUP to every
+    process that was started from it: Ray's start with it blocked, for they end with this one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    terminated = signal.getsignal(signal.SIGTERM)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def hush() -> None:
+    """Log what Ray's services report, such as the last lines of a raylet's log, where Ray would print it.
+
+    Ray writes it to standard output, where a result is expected, and takes no setting against that.
+    """
+    from ray._private import worker
+
+    def report(data: dict[str, Any], *_: Any, **__: Any) -> None:
+        log.info("%s", "\n".join(data["lines"]))
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = report

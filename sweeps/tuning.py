@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from ray import tune
 
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
-from sweeps.interruption import Interruption, watch_signals
+from sweeps.interruption import Interruption
 from sweeps.ledger import Ledger
 from sweeps.resources import TrialResources
 from sweeps.search import PackSearcher
@@ -26,6 +27,7 @@ from sweeps.trial.workbench import Analysis
 RETRIES = 2  # of a trial whose process died; a member that raises is recorded as failed and not retried
 _SCRATCH = "ray"  # Tune's own snapshots; nothing reads them, so they go at the end
 _CAUSE_CHARACTERS = 2000
+_KILL_SECONDS = 5.0
 _SETTINGS = {
     # Tune would take SIGINT, save a snapshot for nobody, and return as if all was well
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -46,6 +48,7 @@ def tune_members(
     session: Session,
     resources: TrialResources,
     exporters: Exporters,
+    interruption: Interruption,
 ) -> None:
     """Train what the searcher proposes; return when it has no more.
 
@@ -57,9 +60,10 @@ def tune_members(
         session: is told of packs that have ended.
         resources: what a trial takes.
         exporters: are started when a trial ends that no other one takes the place of.
+        interruption: ends the training.
 
     Raises:
-        InterruptedSweepError: Ctrl-C, or SIGTERM. Members in training are left to a resume.
+        InterruptedSweepError: the sweep is to end. Members in training are left to a resume.
         StorageError: a file of the sweep cannot be written. As above.
     """
     folder, filesystem = ledger.storage.arrow()
@@ -75,7 +79,7 @@ def tune_members(
         ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
-    with watch_signals() as interruption, _environment(_SETTINGS):
+    with interruption.awaited(), _environment(_SETTINGS):
         driver = _Driver(searcher, session, interruption, exporters)
         tuner = tune.Tuner(
             trainable,
@@ -163,10 +167,11 @@ class _Driver(DriverOnly, tune.Callback):
 
 def _kill(trials: list[Any]) -> None:
     """End the trials' processes at once: Tune itself lets them train on for ten seconds."""
-    for trial in trials:
-        actor = trial.temporary_state.ray_actor
-        if actor is not None:
-            ray.kill(actor)
+    actors = [trial.temporary_state.ray_actor for trial in trials]
+    # on a thread, since Ray may be ending too: SIGTERM often goes to all processes that a service has
+    thread = threading.Thread(target=lambda: [ray.kill(actor) for actor in actors if actor], daemon=True)
+    thread.start()
+    thread.join(_KILL_SECONDS)
 
 
 def _last_error(trial: Any) -> str:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from sweeps.cli.errors import reports_errors
+from sweeps.cli.errors import leave, reports_errors
 from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
 
 if TYPE_CHECKING:
     from sweeps.preparing import Prepared
+    from sweeps.runner import SweepStoppedError
 
 
 _ADDRESS = click.option(
@@ -95,32 +96,45 @@ def _configure(address: str | None) -> None:
 def _run(prepared: "Prepared", address: str | None, quiet: bool, as_json: bool) -> None:
     from cluster.attach import ray_session
     from cluster.shared import check_shared_storage
+    from sweeps.interruption import watch_signals
     from sweeps.progress import make_progress
     from sweeps.publishing import check_published
-    from sweeps.report.console import outcome_json, print_front, print_outcome
-    from sweeps.runner import SweepStoppedError, run_sweep
+    from sweeps.report.console import outcome_json, print_outcome
+    from sweeps.runner import ClusterLostError, SweepStoppedError, run_sweep
 
     progress = make_progress(quiet or as_json)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.callback(progress.close)
-            stack.enter_context(ray_session(address))
-            if address is not None:
-                check_shared_storage(str(prepared.home))
-            outcome = run_sweep(prepared, progress)
-    except SweepStoppedError as stopped:
-        facts, front = stopped.ledger.facts, stopped.front
-        if as_json:
-            click.echo(json.dumps(outcome_json(facts, front)))
-        else:
-            print_front(Console(), facts, front, final=False)
-        raise
+    with contextlib.ExitStack() as stack:
+        interruption = stack.enter_context(watch_signals())
+        stack.callback(progress.close)
+        stack.enter_context(ray_session(address))
+        if address is not None:
+            check_shared_storage(str(prepared.home))
+        try:
+            outcome = run_sweep(prepared, progress, interruption)
+        except (ClusterLostError, SweepStoppedError) as error:
+            progress.close()
+            if isinstance(error, SweepStoppedError):
+                with contextlib.suppress(OSError):  # the terminal may be gone, which is why the sweep ends
+                    _print_stopped(error, as_json)
+            if address is None or interruption.lost:
+                leave(error)  # Ray may be ending too, and would then be waited for in vain
+            raise
     finished = outcome.finished
     if as_json:
         click.echo(json.dumps(outcome_json(outcome.ledger.facts, outcome.front, finished.aliases)))
     else:
         print_outcome(Console(), outcome.ledger, outcome.front, finished.aliases, outcome.failed)
     check_published(outcome.ledger, finished.missing, prepared.client.tracking_uri)
+
+
+def _print_stopped(stopped: "SweepStoppedError", as_json: bool) -> None:
+    from sweeps.report.console import outcome_json, print_front
+
+    facts, front = stopped.ledger.facts, stopped.front
+    if as_json:
+        click.echo(json.dumps(outcome_json(facts, front)))
+    else:
+        print_front(Console(), facts, front, final=False)
 
 
 @click.command()

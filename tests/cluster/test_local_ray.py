@@ -141,7 +141,7 @@ def test_nothing_remains_when_the_context_ends_even_by_an_error(seen: dict[str, 
 
 
 def clear(patch: pytest.MonkeyPatch) -> None:
-    for name in (*local._SETTINGS, *local.LOOPBACK_ONLY, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    for name in (*local._SETTINGS, *local.OWN_CLUSTER, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         patch.setenv(name, "")  # noted, so that it is put back
         patch.delenv(name)
 
