@@ -153,7 +153,15 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress, interruption: I
     )
     progress.note(f"sweep {ledger.facts.id}: {_plan_text(len(records), searcher.members, resources)}")
     with Exporters() as exporters, _sweep_run(prepared, ledger) as (writer, worker):
-        session = Session(ledger, config.search.trials, config.select.max_drop, writer, worker, progress)
+        session = Session(
+            ledger,
+            config.search.trials,
+            config.select.max_drop,
+            writer,
+            worker,
+            progress,
+            resources.concurrent,
+        )
         session.begin(records)
 
         def rescue() -> None:

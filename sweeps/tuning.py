@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from ray import tune
 
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
+from sweeps.epochs import EpochReports
 from sweeps.interruption import Interruption
 from sweeps.ledger import Ledger
 from sweeps.resources import TrialResources
@@ -28,6 +30,7 @@ RETRIES = 2  # of a trial whose process died; a member that raises is recorded a
 _SCRATCH = "ray"  # Tune's own snapshots; nothing reads them, so they go at the end
 _CAUSE_CHARACTERS = 2000
 _KILL_SECONDS = 5.0
+_LOOK_SECONDS = 1.0  # between two looks at how far trials are
 _SETTINGS = {
     # Tune would take SIGINT, save a snapshot for nobody, and return as if all was well
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -80,7 +83,8 @@ def tune_members(
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     with interruption.awaited(), _environment(_SETTINGS):
-        driver = _Driver(searcher, session, interruption, exporters)
+        reports = EpochReports(ledger.facts.id)
+        driver = _Driver(searcher, session, interruption, exporters, reports)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -104,6 +108,7 @@ def tune_members(
             tuner.fit()
             driver.check()  # what came up with the last trial: Tune ends before it begins another step
         finally:
+            reports.close()
             ledger.storage.remove_folder(_SCRATCH)
 
 
@@ -116,9 +121,11 @@ class _Driver(DriverOnly, tune.Callback):
         session: Session,
         interruption: Interruption,
         exporters: Exporters,
+        reports: EpochReports,
     ) -> None:
         self._searcher, self._session, self._interruption = searcher, session, interruption
-        self._exporters = exporters
+        self._exporters, self._reports = exporters, reports
+        self._looked = -float("inf")
         self._halt: Exception | None = None
 
     def check(self) -> None:
@@ -136,11 +143,19 @@ class _Driver(DriverOnly, tune.Callback):
         except Exception:
             _kill(trials)
             raise
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            running = {
+                trial.trial_id: [member["config"]["epochs"] for member in trial.config["members"]]
+                for trial in trials
+                if trial.status == "RUNNING"
+            }
+            self._session.training(running, self._reports.of(running))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        self._filed(result["keys"])
+        self._filed(result["keys"], trial)
         if self._searcher.members == 0 and self._halt is None:
             # what it ran on has nothing to do until the last trial ends
             self._exporters.begin(len(self._session.front.points))
@@ -155,11 +170,11 @@ class _Driver(DriverOnly, tune.Callback):
         cause = _last_error(trial)
         self._halt = self._halt or _storage_error(cause)
         if self._halt is None:
-            self._filed(self._searcher.give_up(trial.trial_id, cause))
+            self._filed(self._searcher.give_up(trial.trial_id, cause), trial)
 
-    def _filed(self, keys: list[str]) -> None:
+    def _filed(self, keys: list[str], trial: Any) -> None:
         try:
-            self._session.members_filed(keys)
+            self._session.members_filed(keys, trial.trial_id)
         except Exception as error:  # raised from here it would come out as the text of a TuneError
             # the searcher is to tell nothing more: it would file a failure over a record that does not show
             self._halt = self._searcher.broken = error

@@ -13,6 +13,7 @@ from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
 
 if TYPE_CHECKING:
     from sweeps.preparing import Prepared
+    from sweeps.progress import Progress
     from sweeps.runner import SweepStoppedError
 
 
@@ -46,11 +47,12 @@ def sweep(
     from sweeps.config import load_config
 
     checked = load_config(config, overrides)
+    progress = _progress(quiet or as_json)
     _configure(address)
     from sweeps.preparing import prepare
     from sweeps.tracking.connection import sweeps_home
 
-    _run(prepare(checked, sweeps_home(), data_dir), address, quiet, as_json)
+    _run(prepare(checked, sweeps_home(), data_dir), progress, address, as_json)
 
 
 @click.command()
@@ -76,6 +78,7 @@ def resume(
     SWEEP is an id from `arsvd list`, or a beginning of one. Members on file are not trained again. KEY=VALUE
     changes search.trials, which extends the sweep, resources.* or select.*; other keys stand.
     """
+    progress = _progress(quiet or as_json)
     from sweeps.ledger import Ledger
     from sweeps.tracking.connection import sweeps_home
 
@@ -83,7 +86,16 @@ def resume(
     _configure(address)
     from sweeps.resuming import prepare_resume
 
-    _run(prepare_resume(ledger, overrides, data_dir, force), address, quiet, as_json)
+    _run(prepare_resume(ledger, overrides, data_dir, force), progress, address, as_json)
+
+
+def _progress(quiet: bool) -> "Progress":
+    """Say something before what takes seconds to load."""
+    from sweeps.progress import STARTING, make_progress
+
+    progress = make_progress(quiet)
+    progress.note(STARTING)
+    return progress
 
 
 def _configure(address: str | None) -> None:
@@ -93,16 +105,14 @@ def _configure(address: str | None) -> None:
     configure_ray(address)
 
 
-def _run(prepared: "Prepared", address: str | None, quiet: bool, as_json: bool) -> None:
+def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_json: bool) -> None:
     from cluster.attach import ray_session
     from cluster.shared import check_shared_storage
     from sweeps.interruption import watch_signals
-    from sweeps.progress import make_progress
     from sweeps.publishing import check_published
     from sweeps.report.console import outcome_json, print_outcome
     from sweeps.runner import ClusterLostError, SweepStoppedError, run_sweep
 
-    progress = make_progress(quiet or as_json)
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(watch_signals())
         stack.callback(progress.close)
