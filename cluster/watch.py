@@ -48,16 +48,16 @@ def _watch(
     lost: Callable[[str], None],
     ended: threading.Event,
 ) -> None:
-    answered = time.monotonic()
-    while not ended.wait(_SECONDS):
+    answered, cause = time.monotonic(), None
+    while cause is None and not ended.wait(_SECONDS):
         if isinstance(_refusal(node), ConnectionRefusedError):  # not a timeout: the machine may be busy
-            lost("Ray's node manager (raylet) on this machine has ended")
-            return
-        if _refusal(control) is None:
+            cause = "Ray's node manager (raylet) on this machine has ended"
+        elif _refusal(control) is None:
             answered = time.monotonic()
         elif time.monotonic() - answered > patience:
-            lost("Ray's control service (GCS) does not answer")
-            return
+            cause = "Ray's control service (GCS) does not answer"
+    if cause is not None and not ended.is_set():  # Ray is ended right after the block
+        lost(cause)
 
 
 def _refusal(address: tuple[str, int]) -> OSError | None:

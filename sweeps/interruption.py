@@ -13,6 +13,7 @@ STUCK = 1  # and of one whose main thread hangs in a cluster that is gone
 # For the main thread to begin with the end, and to be done with it: 30 seconds after the loss Ray would end
 # this process without a word.
 _BEGIN_SECONDS, _END_SECONDS = 5.0, 15.0
+_SHOW_CURSOR = "\x1b[?25h"  # a bar has hidden it
 _NOTE = "\nending the sweep in order; Ctrl-C again ends it at once\n"
 
 
@@ -84,6 +85,8 @@ class Interruption:
         Args:
             cause: what is gone.
         """
+        if self._ended.is_set():
+            return
         self.lost = cause
         if not self._watching:
             self.requested = True
@@ -96,8 +99,7 @@ class Interruption:
                 self._rescue()
         elif self._ended.wait(_END_SECONDS):
             return
-        _say(f"arsvd: {self.words}\n")
-        os._exit(AT_ONCE if self.signalled else STUCK)
+        _exit(AT_ONCE if self.signalled else STUCK, self.words)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
@@ -111,8 +113,16 @@ class Interruption:
         elif number != signal.SIGHUP:  # a terminal that closes sends several
             # Nothing is waited for and nothing is lost: the ledger's files are whole at any moment, Ray's
             # processes end with this one, and the lock of a process that is gone is taken over.
-            _say(f"arsvd: go on with: {self._resume}\n" if self._resume else "")
-            os._exit(AT_ONCE)
+            _exit(AT_ONCE, f"go on with: {self._resume}" if self._resume else "")
+
+
+def _exit(status: int, words: str) -> None:
+    """End this process as it is, with a last line where there are words."""
+    with contextlib.suppress(OSError):
+        if os.isatty(sys.stderr.fileno()):
+            _say(_SHOW_CURSOR)
+    _say(f"arsvd: {words}\n" if words else "")
+    os._exit(status)
 
 
 def _say(text: str) -> None:

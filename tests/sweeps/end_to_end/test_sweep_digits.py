@@ -57,12 +57,14 @@ def test_the_command_prints_the_front_and_what_to_do_next(sweep: Any) -> None:
 
 def test_the_command_tells_its_progress_on_stderr(sweep: Any) -> None:
     lines = [line for line in sweep.done.stderr.splitlines() if line.startswith("members ")]
-    assert len(lines) == sweep.members
-    assert lines[0].startswith(f"members 1 of {sweep.members} | points ")
-    assert lines[-1].startswith(f"members {sweep.members} of {sweep.members} | points ")
+    assert len(lines) >= 2
+    assert re.match(rf"members 0 of {sweep.members} \| epochs \d+ of \d+", lines[0])  # a first one at once
+    epochs = sum(record.config.epochs for record in sweep.ledger.members())
+    done = f"members {sweep.members} of {sweep.members} | epochs {epochs} of {epochs} | points "
+    assert lines[-1].startswith(done)
     # nothing but our own lines: no warning, no table of Tune, no traceback
     others = [line for line in sweep.done.stderr.splitlines() if not line.startswith("members ")]
-    assert [line.split()[0] for line in others] == ["sweep", "measuring", "logging"]
+    assert [line.split()[0] for line in others] == ["loading", "sweep", "measuring", "logging"]
 
 
 # --- the ledger -----------------------------------------------------------------------------------
