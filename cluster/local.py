@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,11 @@ def _before_ray() -> None:
         raise RuntimeError("call configure_ray() before anything imports Ray: it reads its environment then")
 
 
+LastWords = Callable[[str], None]
+
+
 @contextlib.contextmanager
-def local_ray(cpus: int | None = None) -> Iterator[None]:
+def local_ray(cpus: int | None = None) -> Iterator[LastWords]:
     """Start Ray in this process and on this machine only, and stop it at the end.
 
     The dashboard stays off, every port listens on the loopback address, and requests need a token that
@@ -94,12 +97,15 @@ def local_ray(cpus: int | None = None) -> Iterator[None]:
 
     Args:
         cpus: cores that Ray may use; those that this process may use when None.
+
+    Returns:
+        As `reaped` does.
     """
     configure_ray()
     import ray
 
-    with _reaped():
-        with _callers_signals():
+    with reaped() as last_words:
+        with callers_signals():
             ray.init(
                 address="local",
                 num_cpus=cpus or len(os.sched_getaffinity(0)),
@@ -109,16 +115,21 @@ def local_ray(cpus: int | None = None) -> Iterator[None]:
             )
         hush()
         try:
-            yield
+            yield last_words
         finally:
             ray.shutdown()
 
 
 @contextlib.contextmanager
-def _reaped() -> Iterator[None]:
-    """Have another process end what is left of Ray when the block ends, or this process within it."""
+def reaped() -> Iterator[LastWords]:
+    """Have another process end what is left of Ray when the block ends, or this process within it.
+
+    Returns:
+        Takes the line that is to be said on standard error where this process ends within the block, such as
+        by a signal that cannot be caught, or by Ray; an empty one for none.
+    """
     if not Path("/proc/self/stat").exists():  # no Linux
-        yield
+        yield lambda words: None
         return
     room = str(Path(__file__).resolve().parents[1])
     reaper = subprocess.Popen(
@@ -126,22 +137,30 @@ def _reaped() -> Iterator[None]:
         env=os.environ | {"PYTHONPATH": room},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         start_new_session=True,
+        text=True,
     )
+
+    def last_words(words: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it was killed, or the block has ended
+            if reaper.stdin is not None:
+                print(words, file=reaper.stdin, flush=True)
+
     try:
-        yield
+        yield last_words
     finally:
+        last_words("")
         with contextlib.suppress(subprocess.TimeoutExpired):
             reaper.communicate(timeout=_REAP_SECONDS)
 
 
 @contextlib.contextmanager
-def _callers_signals() -> Iterator[None]:
-    """Start Ray without giving it this process's signals.
+def callers_signals() -> Iterator[None]:
+    """Start or join Ray without giving it this process's signals.
 
-    Ray would end this process at SIGTERM, in its own order. And a terminal that closes sends SIGHUP to every
-    process that was started from it: Ray's start with it blocked, for they end with this one.
+    Ray would end this process at SIGTERM, in its own order or with a dump of its stack. And a terminal that
+    closes sends SIGHUP to every process that was started from it: Ray's start with it blocked, for they end
+    with this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,10 +1,12 @@
-"""Ends what a killed driver leaves of its own Ray: `python -m cluster.reaper PID`, started before Ray is.
+"""Ends what a killed driver leaves of its own Ray, and says its last words: `python -m cluster.reaper PID`.
 
 Ray's node manager and control service end with the process that started them, whatever ended it. Some of
-their helpers notice only a minute later, since they try to report that first. This waits until its standard
-input is closed, by the driver or by the driver's end.
+their helpers notice only a minute later, since they try to report that first. And Ray itself ends the driver
+without a word where they are ended. This is started before Ray, and waits until its standard input is closed,
+by the driver or by the driver's end. The last line on it is what to say then; none where that is empty.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -54,7 +56,12 @@ def _main() -> None:
     itself = ProcessId.of(os.getpid())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    sys.stdin.read()
+    words = ""
+    for line in sys.stdin:
+        words = line.strip()
+    if words:
+        with contextlib.suppress(OSError):  # nobody reads any more
+            print(words, file=sys.stderr, flush=True)
     reap(int(sys.argv[1]), 0 if itself is None else itself.started)
 
 

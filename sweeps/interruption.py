@@ -24,11 +24,13 @@ class Interruption:
         requested: set by the first SIGINT, SIGTERM or SIGHUP, and by `lose`.
         lost: how the cluster was lost; None while nobody says so.
         signalled: whether a signal came first.
+        last_words: takes what another process is to say where this one ends without a word.
     """
 
     def __init__(self) -> None:
         self.requested = self.signalled = False
         self.lost: str | None = None
+        self.last_words: Callable[[str], None] = lambda words: None
         self._resume: str | None = None
         self._awaited = self._watching = self._raised = False
         self._rescue: Callable[[], None] = lambda: None
@@ -48,9 +50,11 @@ class Interruption:
             resume: the command that goes on with it.
         """
         self._resume = resume
+        self.last_words(f"arsvd: the process of the sweep was ended; go on with: {resume}")
         try:
             yield
         finally:
+            self.last_words("")
             self._ending.set()
             self._ended.set()
 
@@ -99,7 +103,7 @@ class Interruption:
                 self._rescue()
         elif self._ended.wait(_END_SECONDS):
             return
-        _exit(AT_ONCE if self.signalled else STUCK, self.words)
+        self._exit(AT_ONCE if self.signalled else STUCK, self.words)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if not self.requested:
@@ -113,16 +117,16 @@ class Interruption:
         elif number != signal.SIGHUP:  # a terminal that closes sends several
             # Nothing is waited for and nothing is lost: the ledger's files are whole at any moment, Ray's
             # processes end with this one, and the lock of a process that is gone is taken over.
-            _exit(AT_ONCE, f"go on with: {self._resume}" if self._resume else "")
+            self._exit(AT_ONCE, f"go on with: {self._resume}" if self._resume else "")
 
-
-def _exit(status: int, words: str) -> None:
-    """End this process as it is, with a last line where there are words."""
-    with contextlib.suppress(OSError):
-        if os.isatty(sys.stderr.fileno()):
-            _say(_SHOW_CURSOR)
-    _say(f"arsvd: {words}\n" if words else "")
-    os._exit(status)
+    def _exit(self, status: int, words: str) -> None:
+        """End this process as it is, with a last line where there are words."""
+        self.last_words("")
+        with contextlib.suppress(OSError):
+            if os.isatty(sys.stderr.fileno()):
+                _say(_SHOW_CURSOR)
+        _say(f"arsvd: {words}\n" if words else "")
+        os._exit(status)
 
 
 def _say(text: str) -> None:

@@ -166,7 +166,8 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress, interruption: I
 
         def rescue() -> None:
             _keep_front(ledger, session)
-            _end_run(prepared.client, writer, worker, _STOP_SECONDS, "FAILED")
+            status: Status = "KILLED" if interruption.signalled else "FAILED"
+            _end_run(prepared.client, writer, worker, _STOP_SECONDS, status)
 
         try:
             with interruption.ending(rescue):

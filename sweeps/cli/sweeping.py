@@ -116,7 +116,7 @@ def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_jso
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(watch_signals())
         stack.callback(progress.close)
-        stack.enter_context(ray_session(address))
+        interruption.last_words = stack.enter_context(ray_session(address))
         if address is not None:
             check_shared_storage(str(prepared.home))
         try:

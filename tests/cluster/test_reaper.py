@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,3 +63,21 @@ def test_what_ends_by_itself_is_waited_for(
     monkeypatch.setattr(reaper, "_MOST_SECONDS", 0.05)
     reap(DRIVER, 0, grace=60.0)
     assert process.alive
+
+
+# name: what the driver has written, what is said at its end
+WORDS = {
+    "none": ("", ""),
+    "the last ones": (
+        "one\narsvd: go on with: arsvd resume digits-1\n",
+        "arsvd: go on with: arsvd resume digits-1\n",
+    ),
+    "taken back": ("arsvd: go on with: arsvd resume digits-1\n\n", ""),
+}
+
+
+@pytest.mark.parametrize(("written", "said"), WORDS.values(), ids=WORDS)
+def test_last_words_are_said_at_the_drivers_end(written: str, said: str) -> None:
+    command = [sys.executable, "-m", "cluster.reaper", str(DRIVER)]
+    done = subprocess.run(command, input=written, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", said)

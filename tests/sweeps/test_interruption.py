@@ -61,6 +61,14 @@ def test_the_second_signal_ends_at_once_and_says_how_to_go_on(
     assert capfd.readouterr().err.endswith("arsvd: go on with: arsvd resume digits-1\n")
 
 
+def test_another_process_knows_how_a_sweep_goes_on_while_it_runs(watched: Interruption) -> None:
+    told: list[str] = []
+    watched.last_words = told.append
+    with watched.sweep("arsvd resume digits-1"):
+        assert told == ["arsvd: the process of the sweep was ended; go on with: arsvd resume digits-1"]
+    assert told[1:] == [""]
+
+
 def test_a_terminal_that_closes_may_say_so_twice(watched: Interruption) -> None:
     with watched.awaited():
         signal.raise_signal(signal.SIGHUP)
