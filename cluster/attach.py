@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cluster.addresses import ADDRESS_VARIABLE, find_address
-from cluster.local import configure_ray, local_ray
+from cluster.local import LastWords, callers_signals, configure_ray, hush, local_ray, reaped
 from cluster.probe import Answer, ask
 from cluster.state import ClusterError
 
@@ -17,7 +17,7 @@ __all__ = ["ClusterError", "ray_session"]
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None = None, home: Path | None = None) -> Iterator[None]:
+def ray_session(address: str | None = None, home: Path | None = None) -> Iterator[LastWords]:
     """Run Ray for as long as a sweep takes: start it here, or join a cluster as a driver.
 
     Joining needs a node of the cluster on this machine, the same versions of Ray and Python, and the
@@ -28,13 +28,16 @@ def ray_session(address: str | None = None, home: Path | None = None) -> Iterato
         address: None starts Ray in this process; `auto` or `HOST:PORT` joins, see `find_address`.
         home: where a local cluster's state is; `default_home()` when None.
 
+    Returns:
+        As `cluster.local.reaped` does.
+
     Raises:
         ClusterError: within about 15 seconds, where the cluster cannot be joined.
         RuntimeError: Ray was imported before it was configured.
     """
     if address is None:
-        with local_ray():
-            yield
+        with local_ray() as last_words:
+            yield last_words
         return
     configure_ray(address, home)
     found = find_address(address, home)
@@ -45,16 +48,19 @@ def ray_session(address: str | None = None, home: Path | None = None) -> Iterato
     # Ray lets this variable outrank the address that it is given
     outranking = os.environ.pop(ADDRESS_VARIABLE, None)
     try:
-        ray.init(address=answer.address, log_to_driver=False, logging_level=logging.ERROR)
+        with callers_signals():
+            ray.init(address=answer.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         raise ClusterError(f"the cluster at {answer.address} cannot be joined: {error}") from error
     finally:
         if outranking is not None:
             os.environ[ADDRESS_VARIABLE] = outranking
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    hush()
+    with reaped() as last_words:
+        try:
+            yield last_words
+        finally:
+            ray.shutdown()
 
 
 def _check(answer: Answer) -> None:

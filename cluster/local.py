@@ -4,16 +4,28 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, find_address, has_token
 from cluster.scratch import check_scratch
+from cluster.watch import RECONNECT_VARIABLE
+
+log = logging.getLogger(__name__)
+
+_REAP_SECONDS = 10.0  # longer than it takes to end what does not end by itself
 
 # Ray's services run whatever they are sent. On a machine of its own the node's address is 127.0.0.1 and they
 # listen there only; this switch, made for other systems, is the way to have it so on Linux as well.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# A cluster of this process's own has no control service that could be started again: where it is gone, with
+# this process or by itself, Ray's other processes wait this long for it before they end.
+OWN_CLUSTER = LOOPBACK_ONLY | {RECONNECT_VARIABLE: "30"}
 # Read by Ray when it is imported and by the processes it starts.
 _SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -41,7 +53,7 @@ def configure_ray(address: str | None = None, home: Path | None = None) -> None:
     settings = dict(_SETTINGS)
     if address is None:
         check_scratch()
-        settings |= LOOPBACK_ONLY
+        settings |= OWN_CLUSTER
     else:
         found = find_address(address, home)
         if found is not None and found.loopback:
@@ -76,8 +88,11 @@ def _before_ray() -> None:
         raise RuntimeError("call configure_ray() before anything imports Ray: it reads its environment then")
 
 
+LastWords = Callable[[str], None]
+
+
 @contextlib.contextmanager
-def local_ray(cpus: int | None = None) -> Iterator[None]:
+def local_ray(cpus: int | None = None) -> Iterator[LastWords]:
     """Start Ray in this process and on this machine only, and stop it at the end.
 
     The dashboard stays off, every port listens on the loopback address, and requests need a token that
@@ -85,18 +100,92 @@ def local_ray(cpus: int | None = None) -> Iterator[None]:
 
     Args:
         cpus: cores that Ray may use; those that this process may use when None.
+
+    Returns:
+        As `reaped` does.
     """
     configure_ray()
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=cpus or len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
+    with reaped() as last_words:
+        with callers_signals():
+            ray.init(
+                address="local",
+                num_cpus=cpus or len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        hush()
+        try:
+            yield last_words
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def reaped() -> Iterator[LastWords]:
+    """Have another process end what is left of Ray when the block ends, or this process within it.
+
+    Returns:
+        Takes the line that is to be said on standard error where this process ends within the block, such as
+        by a signal that cannot be caught, or by Ray; an empty one for none.
+    """
+    if not Path("/proc/self/stat").exists():  # no Linux
+        yield lambda words: None
+        return
+    room = str(Path(__file__).resolve().parents[1])
+    reaper = subprocess.Popen(
+        [sys.executable, "-P", "-m", "cluster.reaper", str(os.getpid())],
+        env=os.environ | {"PYTHONPATH": room},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
     )
+
+    def last_words(words: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it was killed, or the block has ended
+            if reaper.stdin is not None:
+                print(words, file=reaper.stdin, flush=True)
+
+    try:
+        yield last_words
+    finally:
+        last_words("")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            reaper.communicate(timeout=_REAP_SECONDS)
+
+
+@contextlib.contextmanager
+def callers_signals() -> Iterator[None]:
+    """Start or join Ray without giving it this process's signals.
+
+    Ray would end this process at SIGTERM, in its own order or with a dump of its stack. And a terminal that
+    closes sends SIGHUP to every process that was started from it: Ray's start with it blocked, for they end
+    with this one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    terminated = signal.getsignal(signal.SIGTERM)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, terminated)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def hush() -> None:
+    """Log what Ray's services report, such as the last lines of a raylet's log, where Ray would print it.
+
+    Ray writes it to standard output, where a result is expected, and takes no setting against that.
+    """
+    from ray._private import worker
+
+    def report(data: dict[str, Any], *_: Any, **__: Any) -> None:
+        log.info("%s", "\n".join(data["lines"]))
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = report

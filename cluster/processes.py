@@ -72,12 +72,21 @@ def marked(variable: str, value: str) -> list[ProcessId]:
 def holding(folder: Path) -> list[ProcessId]:
     """Find the processes of this user that have a file below a folder open, whatever they call themselves."""
     inside = f"{folder}{os.sep}"
+    return having_open(lambda path: path.startswith(inside))
+
+
+def having_open(wanted: Callable[[str], object]) -> list[ProcessId]:
+    """Find the processes of this user that have one of some files open.
+
+    Args:
+        wanted: tells by its path whether a file is one of them.
+    """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         process = ProcessId.of(int(entry.name))
         if process is None or process.pid == os.getpid():
             continue
-        if any(path.startswith(inside) for path in _opened(entry)):
+        if any(wanted(path) for path in _opened(entry)):
             found.append(process)
     return found
 

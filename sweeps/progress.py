@@ -1,16 +1,23 @@
 """What a person sees while a sweep runs."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from rich.console import Console
-from rich.live import Live
+from rich import progress
+from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from arsvd.data import Dataset
-from sweeps.records import Front
+if TYPE_CHECKING:  # what stands behind it takes seconds to load, and something is to be said meanwhile
+    from arsvd.data import Dataset
+    from sweeps.records import Front
+
+STARTING = "loading PyTorch, MLflow and Ray, which takes some seconds"
+_LINE_SECONDS = 5.0  # between two lines of progress
 
 _CLASSES = 10  # that are named
 
@@ -25,13 +32,21 @@ class State:
         total: members planned.
         points: operating points measured.
         front: the front so far.
+        epochs: that members have had, those in training too.
+        all_epochs: that all members will have had; 0 while no member is known.
+        left: seconds until the last member is on file, from now on; None while nothing is known.
+        least: whether it takes longer than that.
     """
 
     done: int
     failed: int
     total: int
     points: int
-    front: Front
+    front: "Front"
+    epochs: int = 0
+    all_epochs: int = 0
+    left: float | None = None
+    least: bool = False
 
 
 class Progress(Protocol):
@@ -64,101 +79,147 @@ class Quiet:
 
 
 class Lines:
-    """One plain line a member, for logs and pipes.
+    """Plain lines for logs and pipes, of progress one every few seconds.
 
     Args:
         stream: where lines go.
+        every: seconds between two lines of progress.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._began = stream, time.monotonic()
+    def __init__(self, stream: TextIO, every: float = _LINE_SECONDS) -> None:
+        self._stream, self._every = stream, every
+        self._began, self._told = time.monotonic(), -float("inf")
 
     def note(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self._stream, flush=True)
+        with contextlib.suppress(OSError):  # nobody reads any more; the sweep goes on
+            print(text, file=self._stream, flush=True)
 
     def update(self, state: State) -> None:
-        """Print a line."""
-        self.note(
-            " | ".join(f"{name} {value}" for name, value in facts(state, time.monotonic() - self._began))
-        )
+        """Print a line, unless there was one just now and the last member is not done."""
+        now = time.monotonic()
+        if now - self._told < self._every and state.done < state.total:
+            return
+        self._told = now
+        rows = facts(state)
+        if state.done == state.total:
+            rows.append(("took", duration(now - self._began)))
+        elif state.left is not None:
+            rows.append(("left", left_text(state)))
+        self.note(" | ".join(f"{name} {value}" for name, value in rows))
 
     def close(self) -> None:
         """Do nothing."""
 
 
 class Terminal:
-    """A panel that is redrawn in place.
+    """A bar with what was found so far, redrawn in place.
 
     Args:
         console: the terminal.
     """
 
     def __init__(self, console: Console) -> None:
-        self._console, self._began = console, time.monotonic()
-        self._state: State | None = None
-        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2, transient=True)
-        self._started = False
+        self._panel = _Panel(
+            progress.BarColumn(), progress.TaskProgressColumn(), _Left(), console=console, transient=True
+        )
 
     def note(self, text: str) -> None:
-        """Print a line above the panel."""
-        self._console.print(text, markup=False, highlight=False)
+        """Print a line above the bar."""
+        with contextlib.suppress(OSError):  # the terminal is gone; the sweep goes on
+            self._panel.console.print(text, markup=False, highlight=False)
 
     def update(self, state: State) -> None:
-        """Redraw the panel."""
-        self._state = state
-        if not self._started:
-            self._live.start()
-            self._started = True
+        """Redraw the bar; nothing is left of it when the last member is done."""
+        if state.done == state.total:
+            self.close()
+            return
+        with contextlib.suppress(OSError):
+            self._panel.show(state)
+            self._panel.start()
 
     def close(self) -> None:
-        """Remove the panel."""
-        if self._started:
-            self._live.stop()
-            self._started = False
+        """Remove the bar."""
+        with contextlib.suppress(OSError):
+            self._panel.stop()
 
-    def _panel(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        if self._state is not None:
-            for name, value in facts(self._state, time.monotonic() - self._began):
+
+class _Panel(progress.Progress):
+    """Rich's bar, and above it the facts of a state."""
+
+    def show(self, state: State) -> None:
+        """Take a new state."""
+        if not self.tasks:
+            self.add_task("", total=None)  # without a total the bar only moves
+        self.update(
+            self.tasks[0].id,
+            total=state.all_epochs or None,
+            completed=state.epochs,
+            state=state,
+            since=self.get_time(),
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Draw both."""
+        if self.tasks:
+            table = Table.grid(padding=(0, 2))
+            for name, value in facts(self.tasks[0].fields["state"]):
                 table.add_row(name, value)
-        return table
+            yield table
+        yield self.make_tasks_table(self.tasks)
 
 
-def facts(state: State, elapsed: float) -> list[tuple[str, str]]:
-    """Name what a state says.
+class _Left(progress.ProgressColumn):
+    """The time left, which comes down between two states."""
 
-    Args:
-        state: how far the sweep is.
-        elapsed: seconds since it began.
-    """
+    def render(self, task: progress.Task) -> Text:
+        """Draw it."""
+        state: State = task.fields["state"]
+        passed = task.get_time() - task.fields["since"]
+        return Text("" if state.left is None else f"{left_text(state, passed)} left")
+
+
+def facts(state: State) -> list[tuple[str, str]]:
+    """Name what a state says."""
     rows = [
         ("members", f"{state.done} of {state.total}" + (f" ({state.failed} failed)" if state.failed else ""))
     ]
-    rows.append(("points", f"{state.points:,}"))
+    if state.all_epochs:
+        rows.append(("epochs", f"{state.epochs:,} of {state.all_epochs:,}"))
+    if state.done:
+        rows.append(("points", f"{state.points:,}"))
     best = state.front.best
     if best is not None:
         ratio = state.front.reference_params / best.point.params
         rows.append(("best", f"{best.point.params:,} parameters ({ratio:.1f}x) at {best.point.accuracy:.2%}"))
-    rows.append(("hypervolume", f"{state.front.hypervolume:.4f}"))
-    if 0 < state.done < state.total:
-        rows.append(("left", duration(elapsed / state.done * (state.total - state.done))))
-    else:
-        rows.append(("took", duration(elapsed)))
+    if state.done:
+        rows.append(("hypervolume", f"{state.front.hypervolume:.4f}"))
     return rows
 
 
-def data_lines(dataset: Dataset) -> list[str]:
+def data_lines(dataset: "Dataset") -> list[str]:
     """Say what a sweep learns from: classes, sizes of the splits, values, and how the files were read."""
     classes = dataset.classes
     more = f" and {len(classes) - _CLASSES} more" if len(classes) > _CLASSES else ""
     low, high = dataset.train.images.aminmax()
+    confirmation = "" if dataset.confirmation is None else f", {len(dataset.confirmation):,} confirmation"
     first = (
         f"data {dataset.name}: {len(classes)} classes ({', '.join(classes[:_CLASSES])}{more}); "
-        f"{len(dataset.train):,} training, {len(dataset.validation):,} validation and {len(dataset.test):,} "
-        f"test images of {'×'.join(map(str, dataset.shape))}; values {int(low)} to {int(high)}"
+        f"{len(dataset.train):,} training, {len(dataset.validation):,} validation{confirmation} and "
+        f"{len(dataset.test):,} test images of {'×'.join(map(str, dataset.shape))}; "
+        f"values {int(low)} to {int(high)}"
     )
     return [first, *(f"  {note}" for note in dataset.notes)]
+
+
+def left_text(state: State, passed: float = 0.0) -> str:
+    """Write the time left.
+
+    Args:
+        state: with an estimate.
+        passed: seconds since that was made.
+    """
+    return ("at least " if state.least else "") + duration(max(0.0, (state.left or 0.0) - passed))
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,9 @@ from functools import partial
 import ray
 from mlflow import MlflowClient
 
+from cluster.watch import watch_ray
 from sweeps.finish import Finished, finish
+from sweeps.interruption import Interruption, watch_signals
 from sweeps.ledger import Ledger
 from sweeps.lock import hold
 from sweeps.mending import mended_study, whole_members
@@ -20,6 +22,7 @@ from sweeps.resources import TrialResources, fit_resources, room
 from sweeps.search import PackSearcher
 from sweeps.search.opening import study_place
 from sweeps.session import Session
+from sweeps.standing import standing_front
 from sweeps.storage import StorageError
 from sweeps.tracking import SweepWriter, TrackingError, prompt_requests
 from sweeps.tracking.exporting import Exporters
@@ -54,6 +57,10 @@ class SweepFailedError(RuntimeError):
     """No member of a sweep could be trained, or its files cannot be written."""
 
 
+class ClusterLostError(SweepFailedError):
+    """Ray is gone in the middle of a sweep, which can go on with another one."""
+
+
 class SweepStoppedError(Exception):
     """The sweep was ended in order before its end; it can go on.
 
@@ -68,7 +75,9 @@ class SweepStoppedError(Exception):
         self.ledger, self.front = ledger, front
 
 
-def run_sweep(prepared: Prepared, progress: Progress | None = None) -> SweepOutcome:
+def run_sweep(
+    prepared: Prepared, progress: Progress | None = None, interruption: Interruption | None = None
+) -> SweepOutcome:
     """Train, compress and measure every member that is not on file, then log and register the front.
 
     A new sweep and one that goes on take the same way: a new one has nothing on file yet. Ray must be running
@@ -77,13 +86,17 @@ def run_sweep(prepared: Prepared, progress: Progress | None = None) -> SweepOutc
     Args:
         prepared: from `prepare`, or from `sweeps.resuming.prepare_resume`.
         progress: what a person sees; nothing when None.
+        interruption: from `watch_signals`, where the caller goes on to watch; signals are watched here when
+            None.
 
     Returns:
         The sweep's directory, front and models.
 
     Raises:
         SweepFailedError: every member failed, or a file of the sweep cannot be written; the cause is named.
-        SweepStoppedError: Ctrl-C; what is on file stays, and members in training are left to a resume.
+        ClusterLostError: Ray is gone.
+        SweepStoppedError: Ctrl-C, SIGTERM or SIGHUP; what is on file stays, and members in training are left
+            to a resume.
         LockedError: another process runs the sweep.
         ResumeError: the sweep has more members than it is to have.
         ResourcesError: the cluster cannot run one trial.
@@ -93,20 +106,30 @@ def run_sweep(prepared: Prepared, progress: Progress | None = None) -> SweepOutc
         raise RuntimeError("Ray is not running in this process: call ray.init() first")
     progress = progress or Quiet()
     _fit(prepared, prepared.config.search.trials)  # refused before there is a trace of the sweep
-    ledger = prepared.ledger or Ledger.create(
-        prepared.home, prepared.config, prepared.dataset, prepared.reference, study_place(prepared.home)
-    )
-    try:
-        with hold(ledger, prepared.force):
-            return _run(prepared, ledger, progress)
-    except StorageError as error:
-        name = ledger.facts.id
-        raise SweepFailedError(
-            f"{error}. The sweep was stopped; when that is mended, go on with: arsvd resume {name}"
-        ) from error
+    with contextlib.nullcontext(interruption) if interruption else watch_signals() as watched:
+        ledger = prepared.ledger or Ledger.create(
+            prepared.home, prepared.config, prepared.dataset, prepared.reference, study_place(prepared.home)
+        )
+        resume = f"arsvd resume {ledger.facts.id}"
+        try:
+            with hold(ledger, prepared.force), watch_ray(watched.lose), watched.sweep(resume):
+                return _run(prepared, ledger, progress, watched)
+        except KeyboardInterrupt as error:  # before there was a run to close
+            raise _stopped(ledger, standing_front(ledger)[0], watched) from error
+        except StorageError as error:
+            raise SweepFailedError(
+                f"{error}. The sweep was stopped; when that is mended, go on with: {resume}"
+            ) from error
 
 
-def _run(prepared: Prepared, ledger: Ledger, progress: Progress) -> SweepOutcome:
+def _stopped(ledger: Ledger, front: Front, interruption: Interruption) -> Exception:
+    """Say how a sweep was ended before its end."""
+    if interruption.lost is None or interruption.signalled:
+        return SweepStoppedError(ledger, front)
+    return ClusterLostError(interruption.words)
+
+
+def _run(prepared: Prepared, ledger: Ledger, progress: Progress, interruption: Interruption) -> SweepOutcome:
     config, dataset = prepared.config, prepared.dataset
     records = whole_members(ledger, progress.note)
     study, standing = mended_study(ledger, config, dataset.hash, records, progress.note)
@@ -134,17 +157,38 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress) -> SweepOutcome
         progress.note(line)
     progress.note(f"sweep {ledger.facts.id}: {_plan_text(len(records), searcher.members, resources)}")
     with Exporters() as exporters, _sweep_run(prepared, ledger) as (writer, worker):
-        session = Session(ledger, config.search.trials, config.select.max_drop, writer, worker, progress)
+        session = Session(
+            ledger,
+            config.search.trials,
+            config.select.max_drop,
+            writer,
+            worker,
+            progress,
+            resources.concurrent,
+        )
         session.begin(records)
+
+        def rescue() -> None:
+            _keep_front(ledger, session)
+            status: Status = "KILLED" if interruption.signalled else "FAILED"
+            _end_run(prepared.client, writer, worker, _STOP_SECONDS, status)
+
         try:
-            if searcher.members:
-                ledger.reopen()
-                tune_members(config, dataset, ledger, searcher, session, resources, exporters)
-            return _finish(prepared, ledger, session, writer, worker, progress, exporters)
-        except (InterruptedSweepError, KeyboardInterrupt) as interruption:
-            if ledger.front() is None:
-                ledger.write_front(session.front, final=False)
-            raise SweepStoppedError(ledger, session.front) from interruption
+            with interruption.ending(rescue):
+                if searcher.members:
+                    ledger.reopen()
+                    tune_members(
+                        config, dataset, ledger, searcher, session, resources, exporters, interruption
+                    )
+                return _finish(prepared, ledger, session, writer, worker, progress, exporters)
+        except (InterruptedSweepError, KeyboardInterrupt) as error:
+            _keep_front(ledger, session)
+            raise _stopped(ledger, session.front, interruption) from error
+
+
+def _keep_front(ledger: Ledger, session: Session) -> None:
+    if ledger.front() is None:
+        ledger.write_front(session.front, final=False)
 
 
 def _finish(
@@ -195,14 +239,30 @@ def _sweep_run(prepared: Prepared, ledger: Ledger) -> Iterator[tuple[SweepWriter
             try:
                 yield writer, worker
             except BaseException as error:
-                if isinstance(error, SweepStoppedError):
-                    # members on file go to MLflow; models may need minutes, and somebody wants an end
-                    worker.wait(_STOP_SECONDS, limit=_STOP_SECONDS)
-                worker.cancel()
+                # members on file go to MLflow; models may need minutes, and somebody wants an end
+                patience = _STOP_SECONDS if isinstance(error, SweepStoppedError | ClusterLostError) else 0.0
                 killed = isinstance(error, KeyboardInterrupt | SystemExit | SweepStoppedError)
-                with contextlib.suppress(TrackingError):  # the first error is the one to report
-                    _close(prepared.client, writer, "KILLED" if killed else "FAILED")
+                _end_run(prepared.client, writer, worker, patience, "KILLED" if killed else "FAILED")
                 raise
+
+
+def _end_run(
+    client: MlflowClient, writer: SweepWriter, worker: Worker, patience: float, status: Status
+) -> None:
+    """Close the run of a sweep that ended early.
+
+    Args:
+        client: the MLflow server.
+        writer: of the run.
+        worker: which may still have something to write.
+        patience: seconds that it has for that.
+        status: the run's.
+    """
+    if patience:
+        worker.wait(patience, limit=patience)
+    worker.cancel()
+    with contextlib.suppress(TrackingError):  # why the sweep ended is the error to report
+        _close(client, writer, status)
 
 
 def _close(client: MlflowClient, writer: SweepWriter, status: Status) -> None:

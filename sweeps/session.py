@@ -1,11 +1,13 @@
 """The driver's view of a running sweep: takes in members as they are filed, and tells people and MLflow."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sweeps.best_so_far import BestSoFar
+from sweeps.epochs import Trained
 from sweeps.fronts import GrowingFront
 from sweeps.ledger import Ledger
+from sweeps.pace import Pace
 from sweeps.progress import Progress, State
 from sweeps.publishing import write_member
 from sweeps.records import FAILED, Front, MemberRecord
@@ -27,6 +29,7 @@ class Session:
         writer: the sweep's runs, started.
         worker: writes them, in order.
         progress: what a person sees.
+        places: trials at a time.
     """
 
     def __init__(
@@ -37,13 +40,16 @@ class Session:
         writer: SweepWriter,
         worker: Worker,
         progress: Progress,
+        places: int = 1,
     ) -> None:
         self._ledger, self._planned = ledger, planned
+        self._pace = Pace(planned, places)
         facts = ledger.facts
         self._growing = GrowingFront(facts.reference, max_drop, facts.validation_images)
         self._writer, self._worker, self._progress = writer, worker, progress
         self._records: dict[str, MemberRecord] = {}
         self._best = BestSoFar()
+        self._front: Front | None = None
         self._away = False
 
     @property
@@ -54,7 +60,9 @@ class Session:
     @property
     def front(self) -> Front:
         """The front of the members on file."""
-        return self._growing.front()
+        if self._front is None:
+            self._front = self._growing.front()
+        return self._front
 
     def note(self, text: str) -> None:
         """Say one thing to a person."""
@@ -71,20 +79,23 @@ class Session:
         if records:
             self._best.write(self._ledger.storage)
 
-    def members_filed(self, keys: Iterable[str]) -> None:
+    def members_filed(self, keys: Iterable[str], trial: str) -> None:
         """Take in the members of a pack that has ended, whose records were written.
+
+        Args:
+            keys: of the members.
+            trial: id of the trial that they were given to.
 
         Raises:
             StorageError: a record does not show here, on whatever machine it was written; or the sweep's
                 directory cannot be written.
         """
+        self._pace.ended(trial)
         for key in keys:
             self._take(self._filed(key))
         self._best.write(self._ledger.storage)  # before the next members of these processes are measured
-        front = self.front
-        points = sum(len(record.points) for record in self._records.values())
-        failed = sum(record.status == FAILED for record in self._records.values())
-        self._progress.update(State(len(self._records), failed, self._planned, points, front))
+        front, points = self.front, self._points
+        self._show()
         self._worker.submit(
             self._writer.progress,
             members=len(self._records),
@@ -95,6 +106,37 @@ class Session:
             label=f"progress at {len(self._records)} members",
         )
         self._tell_outage()
+
+    def training(self, trials: Mapping[str, Sequence[int]], found: Mapping[str, Trained]) -> None:
+        """Take in which trials run, and show it where anything has changed.
+
+        Args:
+            trials: trial ids to the epochs that each of a trial's members is to have.
+            found: what trials have reported.
+        """
+        if self._pace.running(trials, found):
+            self._show()
+
+    def _show(self) -> None:
+        failed = sum(record.status == FAILED for record in self._records.values())
+        pace = self._pace.estimate()
+        self._progress.update(
+            State(
+                len(self._records),
+                failed,
+                self._planned,
+                self._points,
+                self.front,
+                pace.epochs,
+                pace.all_epochs,
+                pace.left,
+                pace.least,
+            )
+        )
+
+    @property
+    def _points(self) -> int:
+        return sum(len(record.points) for record in self._records.values())
 
     def _filed(self, key: str) -> MemberRecord:
         """Read a record that a trial has written, which network file systems may show late."""
@@ -121,6 +163,8 @@ class Session:
         if record.key not in self._records:
             self._growing.add(record)
             self._best.add(record)
+            self._pace.add(record)
+            self._front = None
         self._records[record.key] = record
         # the key and not the record: a queue behind a server that is away may grow long
         label = f"member {record.number}"

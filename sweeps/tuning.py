@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,8 @@ from ray import tune
 
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
-from sweeps.interruption import Interruption, watch_signals
+from sweeps.epochs import EpochReports
+from sweeps.interruption import Interruption
 from sweeps.ledger import Ledger
 from sweeps.resources import TrialResources
 from sweeps.search import PackSearcher
@@ -26,6 +29,8 @@ from sweeps.trial.workbench import Analysis
 RETRIES = 2  # of a trial whose process died; a member that raises is recorded as failed and not retried
 _SCRATCH = "ray"  # Tune's own snapshots; nothing reads them, so they go at the end
 _CAUSE_CHARACTERS = 2000
+_KILL_SECONDS = 5.0
+_LOOK_SECONDS = 1.0  # between two looks at how far trials are
 _SETTINGS = {
     # Tune would take SIGINT, save a snapshot for nobody, and return as if all was well
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -46,6 +51,7 @@ def tune_members(
     session: Session,
     resources: TrialResources,
     exporters: Exporters,
+    interruption: Interruption,
 ) -> None:
     """Train what the searcher proposes; return when it has no more.
 
@@ -57,9 +63,10 @@ def tune_members(
         session: is told of packs that have ended.
         resources: what a trial takes.
         exporters: are started when a trial ends that no other one takes the place of.
+        interruption: ends the training.
 
     Raises:
-        InterruptedSweepError: Ctrl-C, or SIGTERM. Members in training are left to a resume.
+        InterruptedSweepError: the sweep is to end. Members in training are left to a resume.
         StorageError: a file of the sweep cannot be written. As above.
     """
     folder, filesystem = ledger.storage.arrow()
@@ -75,8 +82,9 @@ def tune_members(
         ),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
-    with watch_signals() as interruption, _environment(_SETTINGS):
-        driver = _Driver(searcher, session, interruption, exporters)
+    with interruption.awaited(), _environment(_SETTINGS):
+        reports = EpochReports(ledger.facts.id)
+        driver = _Driver(searcher, session, interruption, exporters, reports)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -100,6 +108,7 @@ def tune_members(
             tuner.fit()
             driver.check()  # what came up with the last trial: Tune ends before it begins another step
         finally:
+            reports.close()
             ledger.storage.remove_folder(_SCRATCH)
 
 
@@ -112,9 +121,11 @@ class _Driver(DriverOnly, tune.Callback):
         session: Session,
         interruption: Interruption,
         exporters: Exporters,
+        reports: EpochReports,
     ) -> None:
         self._searcher, self._session, self._interruption = searcher, session, interruption
-        self._exporters = exporters
+        self._exporters, self._reports = exporters, reports
+        self._looked = -float("inf")
         self._halt: Exception | None = None
 
     def check(self) -> None:
@@ -132,11 +143,19 @@ class _Driver(DriverOnly, tune.Callback):
         except Exception:
             _kill(trials)
             raise
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            running = {
+                trial.trial_id: [member["config"]["epochs"] for member in trial.config["members"]]
+                for trial in trials
+                if trial.status == "RUNNING"
+            }
+            self._session.training(running, self._reports.of(running))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        self._filed(result["keys"])
+        self._filed(result["keys"], trial)
         if self._searcher.members == 0 and self._halt is None:
             # what it ran on has nothing to do until the last trial ends
             self._exporters.begin(len(self._session.front.points))
@@ -151,11 +170,11 @@ class _Driver(DriverOnly, tune.Callback):
         cause = _last_error(trial)
         self._halt = self._halt or _storage_error(cause)
         if self._halt is None:
-            self._filed(self._searcher.give_up(trial.trial_id, cause))
+            self._filed(self._searcher.give_up(trial.trial_id, cause), trial)
 
-    def _filed(self, keys: list[str]) -> None:
+    def _filed(self, keys: list[str], trial: Any) -> None:
         try:
-            self._session.members_filed(keys)
+            self._session.members_filed(keys, trial.trial_id)
         except Exception as error:  # raised from here it would come out as the text of a TuneError
             # the searcher is to tell nothing more: it would file a failure over a record that does not show
             self._halt = self._searcher.broken = error
@@ -163,10 +182,11 @@ class _Driver(DriverOnly, tune.Callback):
 
 def _kill(trials: list[Any]) -> None:
     """End the trials' processes at once: Tune itself lets them train on for ten seconds."""
-    for trial in trials:
-        actor = trial.temporary_state.ray_actor
-        if actor is not None:
-            ray.kill(actor)
+    actors = [trial.temporary_state.ray_actor for trial in trials]
+    # on a thread, since Ray may be ending too: SIGTERM often goes to all processes that a service has
+    thread = threading.Thread(target=lambda: [ray.kill(actor) for actor in actors if actor], daemon=True)
+    thread.start()
+    thread.join(_KILL_SECONDS)
 
 
 def _last_error(trial: Any) -> str:

@@ -1,9 +1,11 @@
 """From errors to messages and exit statuses: 2 for bad input, 1 for anything else, 130 for Ctrl-C."""
 
+import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -56,8 +58,17 @@ def _status(error: Exception) -> int | None:
 
 
 def _stop(message: str, status: int) -> None:
-    click.echo(f"arsvd: {message}", err=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone, which is why the command ends
+        click.echo(f"arsvd: {message}", err=True)
     sys.exit(status)
+
+
+def leave(error: Exception) -> NoReturn:
+    """End this process with an error's message and status, and wait for nothing that was begun."""
+    with contextlib.suppress(OSError):
+        click.echo(f"arsvd: {error}", err=True)
+        sys.stdout.flush()
+    os._exit(FAILURE if (status := _status(error)) is None else status)
 
 
 class InputError(ValueError):

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from sweeps.cli.errors import reports_errors
+from sweeps.cli.errors import leave, reports_errors
 from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
 
 if TYPE_CHECKING:
     from sweeps.preparing import Prepared
+    from sweeps.progress import Progress
+    from sweeps.runner import SweepStoppedError
 
 
 _ADDRESS = click.option(
@@ -45,11 +47,12 @@ def sweep(
     from sweeps.config import load_config
 
     checked = load_config(config, overrides)
+    progress = _progress(quiet or as_json)
     _configure(address)
     from sweeps.preparing import prepare
     from sweeps.tracking.connection import sweeps_home
 
-    _run(prepare(checked, sweeps_home(), data_dir), address, quiet, as_json)
+    _run(prepare(checked, sweeps_home(), data_dir), progress, address, as_json)
 
 
 @click.command()
@@ -75,6 +78,7 @@ def resume(
     SWEEP is an id from `arsvd list`, or a beginning of one. Members on file are not trained again. KEY=VALUE
     changes search.trials, which extends the sweep, resources.* or select.*; other keys stand.
     """
+    progress = _progress(quiet or as_json)
     from sweeps.ledger import Ledger
     from sweeps.tracking.connection import sweeps_home
 
@@ -82,7 +86,16 @@ def resume(
     _configure(address)
     from sweeps.resuming import prepare_resume
 
-    _run(prepare_resume(ledger, overrides, data_dir, force), address, quiet, as_json)
+    _run(prepare_resume(ledger, overrides, data_dir, force), progress, address, as_json)
+
+
+def _progress(quiet: bool) -> "Progress":
+    """Say something before what takes seconds to load."""
+    from sweeps.progress import STARTING, make_progress
+
+    progress = make_progress(quiet)
+    progress.note(STARTING)
+    return progress
 
 
 def _configure(address: str | None) -> None:
@@ -92,35 +105,46 @@ def _configure(address: str | None) -> None:
     configure_ray(address)
 
 
-def _run(prepared: "Prepared", address: str | None, quiet: bool, as_json: bool) -> None:
+def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_json: bool) -> None:
     from cluster.attach import ray_session
     from cluster.shared import check_shared_storage
-    from sweeps.progress import make_progress
+    from sweeps.interruption import watch_signals
     from sweeps.publishing import check_published
-    from sweeps.report.console import outcome_json, print_front, print_outcome
-    from sweeps.runner import SweepStoppedError, run_sweep
+    from sweeps.report.console import outcome_json, print_outcome
+    from sweeps.runner import ClusterLostError, SweepStoppedError, run_sweep
 
-    progress = make_progress(quiet or as_json)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.callback(progress.close)
-            stack.enter_context(ray_session(address))
-            if address is not None:
-                check_shared_storage(str(prepared.home))
-            outcome = run_sweep(prepared, progress)
-    except SweepStoppedError as stopped:
-        facts, front = stopped.ledger.facts, stopped.front
-        if as_json:
-            click.echo(json.dumps(outcome_json(facts, front)))
-        else:
-            print_front(Console(), facts, front, final=False)
-        raise
+    with contextlib.ExitStack() as stack:
+        interruption = stack.enter_context(watch_signals())
+        stack.callback(progress.close)
+        interruption.last_words = stack.enter_context(ray_session(address))
+        if address is not None:
+            check_shared_storage(str(prepared.home))
+        try:
+            outcome = run_sweep(prepared, progress, interruption)
+        except (ClusterLostError, SweepStoppedError) as error:
+            progress.close()
+            if isinstance(error, SweepStoppedError):
+                with contextlib.suppress(OSError):  # the terminal may be gone, which is why the sweep ends
+                    _print_stopped(error, as_json)
+            if address is None or interruption.lost:
+                leave(error)  # Ray may be ending too, and would then be waited for in vain
+            raise
     finished = outcome.finished
     if as_json:
         click.echo(json.dumps(outcome_json(outcome.ledger.facts, outcome.front, finished.aliases)))
     else:
         print_outcome(Console(), outcome.ledger, outcome.front, finished.aliases, outcome.failed)
     check_published(outcome.ledger, finished.missing, prepared.client.tracking_uri)
+
+
+def _print_stopped(stopped: "SweepStoppedError", as_json: bool) -> None:
+    from sweeps.report.console import outcome_json, print_front
+
+    facts, front = stopped.ledger.facts, stopped.front
+    if as_json:
+        click.echo(json.dumps(outcome_json(facts, front)))
+    else:
+        print_front(Console(), facts, front, final=False)
 
 
 @click.command()

@@ -35,15 +35,15 @@ def print_front(console: Console, facts: SweepFacts, front: Front, final: bool) 
     """
     state = "front" if final else "front so far (the sweep has not ended; no test figures)"
     _say(console, f"{state} of {facts.id}")
+    if not front.points:
+        _say(console, "no member has finished yet")
+        return
     _say(
         console,
         f"reference {front.reference_params:,} parameters; best dense member {front.dense_accuracy:.2%} "
         f"of {front.validation_images:,} validation images",
     )
     _say(console, "")
-    if not front.points:
-        _say(console, "no member has finished yet")
-        return
     width = console.width if console.is_terminal else _PIPE_WIDTH
     console.width = width
     console.print(front_table(front, width))

@@ -49,7 +49,7 @@ def run_members(
     workbench: Workbench,
     analysis: Analysis,
     checkpoints: Checkpoints | None = None,
-    on_epoch: Callable[[int], None] | None = None,
+    on_epoch: Callable[[Sequence[int], int], None] | None = None,
     best: Callable[[], BestSoFar] = BestSoFar,
 ) -> Iterator[Outcome]:
     """Train members, those that fit together in one pack, and yield each as soon as it is measured.
@@ -63,7 +63,7 @@ def run_members(
         workbench: data and device.
         analysis: where trained members are measured.
         checkpoints: members in it go on where they are, and all leave their states there; none when None.
-        on_epoch: called after each epoch of a pack with its number of members.
+        on_epoch: called after each epoch of a pack with its members' numbers and the epochs they have had.
         best: tells how good the members filed so far are: only what may beat them is fine-tuned.
     """
     runner = _Runner(workbench, analysis, checkpoints, on_epoch, best)
@@ -88,7 +88,7 @@ class _Runner:
         workbench: Workbench,
         analysis: Analysis,
         checkpoints: Checkpoints | None,
-        on_epoch: Callable[[int], None] | None,
+        on_epoch: Callable[[Sequence[int], int], None] | None,
         best: Callable[[], BestSoFar],
     ) -> None:
         self._workbench, self._analysis, self._best = workbench, analysis, best
@@ -132,6 +132,7 @@ class _Runner:
     def _train(self, tasks: list[Task]) -> tuple[Pack, TrainingResult]:
         shared = tasks[0].config
         on_epoch, checkpoints = self._on_epoch, self._checkpoints
+        numbers = [task.number for task in tasks]
         states = [task.state for task in tasks if task.state is not None]
         pack = Pack.from_seeds(
             [_architecture(task.config, self._workbench) for task in tasks],
@@ -146,7 +147,7 @@ class _Runner:
             batch_size=shared.batch_size,
             schedule=shared.schedule,
             flip=self._workbench.flip(shared),
-            on_epoch=None if on_epoch is None else (lambda _: on_epoch(len(tasks))),
+            on_epoch=None if on_epoch is None else (lambda result: on_epoch(numbers, result.epochs)),
             states=states or None,
             on_checkpoint=(
                 None

@@ -10,6 +10,7 @@ from ray import tune
 from arsvd.data import Dataset
 from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
+from sweeps.epochs import EpochReport
 from sweeps.ledger import Ledger
 from sweeps.records import FINISHED
 from sweeps.trial.checkpoint import Checkpoints
@@ -82,8 +83,10 @@ class PackTrainable(tune.Trainable):
             else:
                 self._checkpoints.drop(key)  # a process may die between the record and its own `drop`
         best = functools.partial(BestSoFar.read, self._ledger.storage)
+        total = sum(task.config.epochs for task in missing)
+        report = EpochReport(self._ledger.facts.id, self.trial_id, total)
         for record, weights in run_members(
-            missing, self._workbench, self._analysis, self._checkpoints, best=best
+            missing, self._workbench, self._analysis, self._checkpoints, report, best
         ):
             if record.status == FINISHED and weights is not None:
                 write = functools.partial(save_member, weights=weights)

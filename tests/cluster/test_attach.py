@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 JOIN = """
-import sys
+import os, signal, sys
 from cluster.attach import ray_session
+signal.signal(signal.SIGTERM, lambda *_: print("SIGTERM is ours"))
 with ray_session(sys.argv[1]):
     import ray
     alive = [node for node in ray.nodes() if node["Alive"]]
     print("nodes", len(alive), "cpus", ray.cluster_resources()["CPU"])
     print("task", ray.get(ray.remote(lambda: 6 * 7).remote()))
+    os.kill(os.getpid(), signal.SIGTERM)
 """
+JOINED = "nodes 3 cpus 3.0\ntask 42\nSIGTERM is ours\n"
 # One line for each address that cannot be joined.
 ATTEMPT = """
 import sys
@@ -78,10 +81,10 @@ def test_a_driver_joins_and_leaves_the_cluster_running(three_nodes: Any) -> None
     for address in ("auto", three_nodes.cluster.address):
         joined = three_nodes.python(JOIN, address)
         assert joined.returncode == 0, joined.stderr
-        assert joined.stdout == "nodes 3 cpus 3.0\ntask 42\n"
+        assert joined.stdout == JOINED
     # an address in the environment is what `auto` means, and nothing else
     elsewhere = three_nodes.python(JOIN, three_nodes.cluster.address, RAY_ADDRESS="203.0.113.1:6379")
-    assert elsewhere.stdout == "nodes 3 cpus 3.0\ntask 42\n", elsewhere.stderr
+    assert elsewhere.stdout == JOINED, elsewhere.stderr
     assert three_nodes.cluster.running
 
 
@@ -102,7 +105,7 @@ def test_a_wrong_or_missing_token_is_said_in_one_line(three_nodes: Any, tmp_path
     missing = three_nodes.python(ATTEMPT, address, RAY_AUTH_TOKEN_PATH=str(tmp_path / "nothing"))
     assert "which cannot be read (No such file or directory)" in missing.stdout
     # and so says the command: one line, exit status 2
-    command = three_nodes.arsvd("sweep", "digits", "--address", address, RAY_AUTH_TOKEN="0" * 64)
+    command = three_nodes.arsvd("sweep", "digits", "--quiet", "--address", address, RAY_AUTH_TOKEN="0" * 64)
     assert command.returncode == 2
     assert len(command.stderr.splitlines()) == 1, command.stderr
     assert command.stderr.startswith(f"arsvd: the cluster at {address} refuses the token, or wants one: give")
@@ -131,7 +134,7 @@ def test_another_version_is_refused(three_nodes: Any) -> None:
     assert done.returncode == 0, done.stderr
     assert "runs Ray 2.1.0 on Python" in done.stdout
     assert "use the same versions, or `arsvd submit`" in done.stdout
-    assert three_nodes.python(JOIN, "auto").stdout == "nodes 3 cpus 3.0\ntask 42\n"
+    assert three_nodes.python(JOIN, "auto").stdout == JOINED
 
 
 @pytest.mark.slow

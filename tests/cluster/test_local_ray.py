@@ -16,7 +16,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 # Runs Ray for a moment and tells what it saw: processes, open ports, what a stranger is answered.
 SCRIPT = '''
-import json, os, pathlib, subprocess, sys
+import json, os, pathlib, re, signal, subprocess, sys
 from cluster.local import local_ray
 
 def children():
@@ -67,10 +67,23 @@ def ask(address, **changes):
     )
     return asked.stdout
 
+def blocked(pid, number):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.search("^SigBlk:\\s*(.*)$", text, re.MULTILINE)[1], 16) >> (number - 1) & 1)
+
+def ours(number, frame):
+    raise KeyboardInterrupt
+
 seen = {}
+signal.signal(signal.SIGTERM, ours)
 try:
     with local_ray(1):
         import ray
+        from ray._private import worker
+        seen["SIGTERM is ours"] = signal.getsignal(signal.SIGTERM) is ours
+        seen["takes SIGHUP"] = [name for pid, name in children().items() if not blocked(pid, signal.SIGHUP)]
+        died = {"lines": ["Raylet is terminated."], "pid": "raylet", "is_err": False}
+        worker.print_to_stdstream(died, ignore_prefix=False)
         seen["worker"] = ray.get(ray.remote(lambda: os.getpid() != 0).remote())
         seen["cpus"] = ray.cluster_resources()["CPU"]
         seen["processes"] = processes = children()
@@ -102,7 +115,8 @@ def seen() -> Any:
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=120
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    (line,) = done.stdout.splitlines()  # and nothing that Ray's services report
+    return json.loads(line)
 
 
 def test_ray_runs_with_the_cores_it_is_given(seen: dict[str, Any]) -> None:
@@ -117,6 +131,12 @@ def test_every_port_listens_on_the_loopback_address(seen: dict[str, Any]) -> Non
     assert {"raylet", "gcs_server"} <= {name for name, _ in seen["listening"]}
     assert len(seen["listening"]) >= 4
     assert {address for _, address in seen["listening"]} <= LOOPBACK
+
+
+def test_signals_stay_with_the_process_that_starts_ray(seen: dict[str, Any]) -> None:
+    assert seen["SIGTERM is ours"]
+    # the process itself does, and the one that waits for its end, which ignores it
+    assert sorted(name.partition(":")[0] for name in seen["takes SIGHUP"]) == ["python", "python"]
 
 
 def test_a_stranger_is_refused(seen: dict[str, Any]) -> None:
@@ -141,7 +161,7 @@ def test_nothing_remains_when_the_context_ends_even_by_an_error(seen: dict[str, 
 
 
 def clear(patch: pytest.MonkeyPatch) -> None:
-    for name in (*local._SETTINGS, *local.LOOPBACK_ONLY, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    for name in (*local._SETTINGS, *local.OWN_CLUSTER, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         patch.setenv(name, "")  # noted, so that it is put back
         patch.delenv(name)
 

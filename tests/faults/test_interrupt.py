@@ -1,4 +1,4 @@
-"""Ctrl-C: once ends a sweep in order, twice at once; what was in training is trained on resume."""
+"""Signals: once ends a sweep in order, twice at once; what was in training is trained on resume."""
 
 import os
 import signal
@@ -11,14 +11,30 @@ from optuna.trial import TrialState
 pytestmark = pytest.mark.slow
 
 
-def test_ctrl_c_reports_the_front_so_far_and_a_resume_goes_on(
-    home: Any, small: tuple[str, ...], until: Callable[..., None]
+# name: signals, and whether a resume is tried too
+SIGNALS = {
+    "Ctrl-C": ([signal.SIGINT], True),
+    "SIGTERM": ([signal.SIGTERM], False),
+    "a closed terminal": ([signal.SIGHUP, signal.SIGHUP], False),  # from the shell and from the kernel
+}
+
+
+@pytest.mark.parametrize(("signals", "resumed"), SIGNALS.values(), ids=SIGNALS)
+def test_a_signal_reports_the_front_so_far_and_a_resume_goes_on(
+    signals: list[signal.Signals],
+    resumed: bool,
+    home: Any,
+    small: tuple[str, ...],
+    until: Callable[..., None],
 ) -> None:
     sweep = home.start("sweep", "digits", "search.trials=8", "training.epochs=20", *small[:1], *small[2:])
     until("two members are filed", lambda: home.filed >= 2)
     ledger = home.ledger
-    # to the whole group, as a terminal does
-    os.killpg(sweep.pid, signal.SIGINT)
+    for number in signals:
+        if number == signal.SIGTERM:
+            os.kill(sweep.pid, number)
+        else:
+            os.killpg(sweep.pid, number)  # to the whole group, as a terminal does
     output, errors = home.ended(sweep, status=130)
 
     assert "ending the sweep in order" in errors
@@ -36,6 +52,8 @@ def test_ctrl_c_reports_the_front_so_far_and_a_resume_goes_on(
     assert not ledger.storage.exists("sweep.lock")
     assert home.parent_status(ledger) == "KILLED"
 
+    if not resumed:
+        return
     home.run("resume", ledger.facts.id, "--quiet")
     home.audit(ledger, planned=8)
     assert not ledger.storage.exists("front-so-far.json")
@@ -50,6 +68,7 @@ def test_ctrl_c_twice_ends_at_once(home: Any, long: tuple[str, ...], until: Call
     until("Ray has ended", lambda: not home.orphans())
     assert home.filed == 0
     assert "Traceback" not in errors
+    assert errors.endswith(f"go on with: arsvd resume {home.ledger.facts.id}\n")
 
 
 def _training(home: Any) -> bool:

@@ -116,6 +116,7 @@ def test_a_sweep_without_members_says_so(
 ) -> None:
     text = show(Ledger.create(tmp_path, new_config(), digits, REFERENCE))
     assert text.endswith("no member has finished yet\n")
+    assert "0.00%" not in text
 
 
 def test_an_outcome_says_what_to_do_next(

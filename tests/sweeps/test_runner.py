@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps import runner
-from sweeps.runner import SweepStoppedError
+from sweeps.runner import ClusterLostError, SweepStoppedError
 from sweeps.tracking import TrackingError
 from sweeps.worker import Worker
 
@@ -85,14 +85,24 @@ def test_a_run_that_was_closed_in_time_stays_finished(server: Server) -> None:
     assert server.status == "FINISHED"
 
 
-def test_members_on_file_go_to_mlflow_before_an_interrupted_sweep_ends(server: Server) -> None:
+# name: how the sweep ends, and its run
+ENDS = {
+    "interrupted": (stopped(), "KILLED"),
+    "the cluster is lost": (ClusterLostError("no raylet"), "FAILED"),
+}
+
+
+@pytest.mark.parametrize(("error", "status"), ENDS.values(), ids=ENDS)
+def test_members_on_file_go_to_mlflow_before_a_sweep_ends(
+    error: Exception, status: str, server: Server
+) -> None:
     def begin(worker: Worker) -> None:
         for number in range(20):
             worker.submit(server.members.append, number)
 
-    run(server, stopped(), begin)
+    run(server, error, begin)
     assert server.members == list(range(20))
-    assert server.status == "KILLED"
+    assert server.status == status
 
 
 def test_after_an_error_nothing_is_waited_for(server: Server) -> None:

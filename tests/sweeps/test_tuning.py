@@ -1,7 +1,7 @@
 """What ends a sweep's trials is raised, with the last trial too; a record that shows late is waited for."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +10,21 @@ import pytest
 
 from sweeps import session as session_module
 from sweeps.best_so_far import BestSoFar
+from sweeps.epochs import Trained
 from sweeps.interruption import Interruption
 from sweeps.records import MemberRecord
 from sweeps.session import Session
 from sweeps.storage import StorageError, open_storage
 from sweeps.tuning import InterruptedSweepError, _Driver
+
+TRIAL = SimpleNamespace(trial_id="t", error_file=None)
+
+
+class Reports:
+    """What trials have reported."""
+
+    def of(self, trials: Iterable[str]) -> dict[str, Trained]:
+        return {trial: Trained(total=90, done=12, fresh=12, seconds=6.0) for trial in trials if trial == "t"}
 
 
 class Searcher:
@@ -30,7 +40,7 @@ class Searcher:
 class Filing:
     """A session that cannot take members in."""
 
-    def members_filed(self, keys: list[str]) -> None:
+    def members_filed(self, keys: list[str], trial: str) -> None:
         if keys:
             raise StorageError("cannot read members/key.json")
 
@@ -42,7 +52,8 @@ def new_driver() -> tuple[Any, Any, Interruption]:
     searcher, interruption = Searcher(), Interruption()
     session: Any = Filing()
     exporters: Any = Begun()
-    return _Driver(searcher, session, interruption, exporters), searcher, interruption  # type: ignore[arg-type]
+    driver = _Driver(searcher, session, interruption, exporters, Reports())  # type: ignore[arg-type]
+    return driver, searcher, interruption
 
 
 class Begun:
@@ -58,24 +69,24 @@ class Begun:
 def test_exporters_start_once_a_trial_ends_whose_place_no_other_takes() -> None:
     searcher, exporters = Searcher(), Begun()
     session: Any = SimpleNamespace(
-        members_filed=lambda keys: None, front=SimpleNamespace(points=("a point", "another"))
+        members_filed=lambda keys, trial: None, front=SimpleNamespace(points=("a point", "another"))
     )
-    driver = _Driver(searcher, session, Interruption(), exporters)  # type: ignore[arg-type]
-    driver.on_trial_result(1, [], None, {"keys": ["key"]})
+    driver = _Driver(searcher, session, Interruption(), exporters, Reports())  # type: ignore[arg-type]
+    driver.on_trial_result(1, [], TRIAL, {"keys": ["key"]})
     assert exporters.counts == []
     searcher.members = 0
-    driver.on_trial_result(2, [], None, {"keys": ["key"]})
+    driver.on_trial_result(2, [], TRIAL, {"keys": ["key"]})
     assert exporters.counts == [2]
     # the sweep is to end: there will be no models
     searcher.broken = driver._halt = StorageError("a full disk")
-    driver.on_trial_result(3, [], None, {"keys": []})
+    driver.on_trial_result(3, [], TRIAL, {"keys": []})
     assert exporters.counts == [2]
 
 
 def test_an_error_with_the_last_result_is_raised_after_the_end() -> None:
     driver, searcher, _ = new_driver()
     driver.check()
-    driver.on_trial_result(1, [], None, {"keys": ["key"]})
+    driver.on_trial_result(1, [], TRIAL, {"keys": ["key"]})
     assert isinstance(searcher.broken, StorageError)  # so that no failure is filed over the record
     with pytest.raises(StorageError, match="cannot read"):
         driver.check()
@@ -84,7 +95,7 @@ def test_an_error_with_the_last_result_is_raised_after_the_end() -> None:
 def test_a_searcher_that_broke_with_the_last_trial_is_told() -> None:
     driver, searcher, _ = new_driver()
     searcher.broken = ValueError("the study is away")
-    driver.on_trial_error(1, [], SimpleNamespace(trial_id="t", error_file=None))
+    driver.on_trial_error(1, [], TRIAL)
     with pytest.raises(ValueError, match="the study is away"):
         driver.check()
 
@@ -94,6 +105,22 @@ def test_an_interruption_in_the_last_step_is_obeyed() -> None:
     interruption.requested = True
     with pytest.raises(InterruptedSweepError):
         driver.check()
+
+
+def test_epochs_of_trials_that_run_are_shown_before_the_first_of_them_ends() -> None:
+    shown: list[tuple[dict[str, list[int]], dict[str, Trained]]] = []
+    session: Any = SimpleNamespace(training=lambda trials, found: shown.append((trials, found)))
+    searcher, exporters = Searcher(), Begun()
+    driver = _Driver(searcher, session, Interruption(), exporters, Reports())  # type: ignore[arg-type]
+    pack = {"members": [{"number": n, "config": {"epochs": 30}} for n in range(3)]}
+    trials = [
+        SimpleNamespace(trial_id="t", status="RUNNING", config=pack),
+        SimpleNamespace(trial_id="u", status="RUNNING", config=pack),
+        SimpleNamespace(trial_id="v", status="PENDING", config=pack),
+    ]
+    driver.on_step_begin(1, trials)
+    driver.on_step_begin(2, trials)  # within a second: nobody would see it
+    assert shown == [({"t": [30, 30, 30], "u": [30, 30, 30]}, {"t": Trained(90, 12, 12, 6.0)})]
 
 
 @pytest.fixture
@@ -120,7 +147,7 @@ def test_a_record_that_shows_late_is_taken_in(
     shown = threading.Event()
     session = new_session(lambda key: record if shown.is_set() else None)
     threading.Timer(0.2, shown.set).start()
-    session.members_filed([record.key])
+    session.members_filed([record.key], "t")
     assert session.records == [record]
     best = BestSoFar.read(session._ledger.storage)  # what later trials are to beat
     assert best.accuracy(10**9) == max(point.accuracy for point in record.points)
@@ -129,4 +156,4 @@ def test_a_record_that_shows_late_is_taken_in(
 def test_a_record_that_never_shows_stops_the_sweep(new_session: Callable[..., Session]) -> None:
     session = new_session(lambda key: None)
     with pytest.raises(StorageError, match="the record of member abc was written, and does not show in"):
-        session.members_filed(["abc"])
+        session.members_filed(["abc"], "t")

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sweeps.cli import main
+from sweeps.progress import STARTING
 from sweeps.tracking import connect
 
 
@@ -61,8 +62,9 @@ def refused(workplace: Path) -> Callable[..., str]:
         result: Result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 2, (result.exception, result.output)
         assert result.stdout == ""
-        assert result.stderr.startswith("arsvd: ")
-        assert result.stderr.count("arsvd: ") == 1
+        message = result.stderr.removeprefix(f"{STARTING}\n")
+        assert message.startswith("arsvd: ")
+        assert message.count("arsvd: ") == 1
         assert "Traceback" not in result.output
         assert '  File "' not in result.output
         assert listing(workplace) == before
@@ -71,7 +73,7 @@ def refused(workplace: Path) -> Callable[..., str]:
             with contextlib.closing(sqlite3.connect(database)) as store:
                 for table in ("runs", "registered_models", "logged_models"):
                     assert store.execute(f"select count(*) from {table}").fetchone() == (0,)
-        return result.stderr
+        return message
 
     return run
 

@@ -1,7 +1,7 @@
 """Members that were cut off go on where their checkpoints are, whoever is in their pack then."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,8 @@ def train(workbench: Workbench, analysis: Analysis, ledger: Ledger) -> Callable[
     """Train with a checkpoint after each step; `stop` cuts off at an epoch, `epochs` counts them."""
 
     def run(tasks: list[Task], epochs: list[int], stop: int | None = None) -> list[Outcome]:
-        def count(members: int) -> None:
-            epochs.append(members)
+        def count(members: Sequence[int], epoch: int) -> None:
+            epochs.append(len(members))
             if len(epochs) == stop:
                 raise CutOffError
 
@@ -109,8 +109,8 @@ def test_a_pack_that_is_halved_goes_on_from_its_checkpoints(
     """The whole pack fails in its third epoch, as when another process takes the device's memory."""
     epochs: list[int] = []
 
-    def too_large(count: int) -> None:
-        epochs.append(count)
+    def too_large(members: Sequence[int], epoch: int) -> None:
+        epochs.append(len(members))
         if epochs == [3, 3, 3]:
             raise RuntimeError("out of memory")
 

@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -265,13 +265,17 @@ def test_a_member_whose_measurement_fails_does_not_stop_its_pack(
 def test_members_come_as_soon_as_they_are_measured(
     new_member: Member, workbench: Workbench, analysis: Analysis
 ) -> None:
-    epochs: list[int] = []
+    epochs: list[tuple[list[int], int]] = []
+
+    def trained(members: Sequence[int], epoch: int) -> None:
+        epochs.append((list(members), epoch))
+
     tasks = [Task(n, new_member(hidden=hidden)) for n, hidden in enumerate(([8], [8], [8, 8]))]
-    outcomes = run_members(tasks, workbench, analysis, on_epoch=epochs.append)
+    outcomes = run_members(tasks, workbench, analysis, on_epoch=trained)
     next(outcomes)
-    assert epochs == [2, 2]  # two epochs of the first pack of two; the second pack has not begun
+    assert epochs == [([0, 1], 1), ([0, 1], 2)]  # of the first pack; the second one has not begun
     assert len(list(outcomes)) == 2
-    assert epochs == [2, 2, 1, 1]
+    assert epochs[2:] == [([2], 1), ([2], 2)]
 
 
 def test_an_interruption_is_no_members_failure(

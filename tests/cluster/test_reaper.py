@@ -1,0 +1,83 @@
+"""What a killed driver leaves of its Ray is ended, and nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import reaper
+from cluster.processes import ProcessId
+from cluster.reaper import reap
+
+DRIVER = 2**22 + 1  # more than the kernel gives out
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Callable[[str], ProcessId]]:
+    """Start a process that keeps a file in a folder of that name open."""
+    started = []
+
+    def start(folder: str) -> ProcessId:
+        path = tmp_path / folder / "logs" / "agent.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as log:
+            started.append(subprocess.Popen(["sleep", "600"], stdout=log))
+        process = ProcessId.of(started[-1].pid)
+        assert process is not None
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_only_what_holds_files_of_the_drivers_session_is_ended(
+    holder: Callable[[str], ProcessId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "_LOOK_SECONDS", 0.01)
+    itself = ProcessId.of(os.getpid())
+    assert itself is not None
+    own = [holder(f"session_2026-11-25_22-57-57_920539_{DRIVER}") for _ in range(2)]
+    others = [
+        holder(f"session_2026-11-25_22-57-57_920539_{DRIVER}1"),
+        holder(f"session_2026-11-25_22-57-57_920539_1{DRIVER}"),
+        holder(f"sweeps_{DRIVER}"),
+    ]
+    later = own[0].started + 10**6
+    reap(DRIVER, later, grace=0.0)  # a process of that number ran before
+    assert all(process.alive for process in own + others)
+    reap(DRIVER, itself.started, grace=0.0)
+    assert not any(process.alive for process in own)
+    assert all(process.alive for process in others)
+
+
+def test_what_ends_by_itself_is_waited_for(
+    holder: Callable[[str], ProcessId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = holder(f"session_2026-11-25_22-57-57_920539_{DRIVER}")
+    monkeypatch.setattr(reaper, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(reaper, "_MOST_SECONDS", 0.05)
+    reap(DRIVER, 0, grace=60.0)
+    assert process.alive
+
+
+# name: what the driver has written, what is said at its end
+WORDS = {
+    "none": ("", ""),
+    "the last ones": (
+        "one\narsvd: go on with: arsvd resume digits-1\n",
+        "arsvd: go on with: arsvd resume digits-1\n",
+    ),
+    "taken back": ("arsvd: go on with: arsvd resume digits-1\n\n", ""),
+}
+
+
+@pytest.mark.parametrize(("written", "said"), WORDS.values(), ids=WORDS)
+def test_last_words_are_said_at_the_drivers_end(written: str, said: str) -> None:
+    command = [sys.executable, "-m", "cluster.reaper", str(DRIVER)]
+    done = subprocess.run(command, input=written, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", said)
