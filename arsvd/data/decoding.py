@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import re
 import sys
@@ -133,25 +134,23 @@ def _refuse_two_depths(paths: Sequence[str], pictures: Sequence[_Picture]) -> No
 
 def _try_decode(path: str, size: tuple[int, int] | None) -> _Picture | str:
     try:
-        # opened here: from a path Pillow maps uncompressed TIFF into memory, and then scrambles what EXIF
-        # turns by a quarter (13.0)
+        # From a path Pillow maps uncompressed TIFF into memory, and then scrambles what EXIF turns by a
+        # quarter (13.0); of a file it reads as much as that says of itself, into a buffer of gigabytes.
         with open(path, "rb") as file:
-            return _decode_one(file, size)
+            content = io.BytesIO(file.read())
+        return _decode_one(content, path, size)
     except MemoryError:
         raise
     except Exception as fault:  # Pillow raises a dozen unrelated types on a broken file
-        # Pillow repeats the path, which the caller's message already starts with.
-        return (
-            re.sub(rf" (<[^<>]*{re.escape(path)}[^<>]*>|{re.escape(repr(path))})", "", str(fault))
-            or type(fault).__name__
-        )
+        # Pillow names the buffer, which tells nobody anything; the caller's message starts with the path.
+        return re.sub(r" <_io\.BytesIO[^<>]*>", "", str(fault)) or type(fault).__name__
 
 
-def _decode_one(file: BinaryIO, size: tuple[int, int] | None) -> _Picture:
+def _decode_one(file: BinaryIO, path: str, size: tuple[int, int] | None) -> _Picture:
     """One image; a large one is resized here, to save memory."""
     import PIL.Image
 
-    with PIL.Image.open(file, formats=_formats(file.name)) as image:
+    with PIL.Image.open(file, formats=_formats(path)) as image:
         _refuse_huge(image)
         # an MPO's further frames are the same photo in other sizes or from beside
         frames = 1 if image.format == MULTI_JPEG else getattr(image, "n_frames", 1)
@@ -159,7 +158,7 @@ def _decode_one(file: BinaryIO, size: tuple[int, int] | None) -> _Picture:
         if target is None and max(image.size) > LARGEST_KEPT_SIDE:
             target = DEFAULT_SIZE
         if _is_wide_colour(image):
-            return _Picture(_resize_levels(_wide_colour(image, file), target), False, frames)
+            return _Picture(_resize_levels(_wide_colour(image, file, path), target), False, frames)
         if target is not None and image.format in ("JPEG", MULTI_JPEG):
             # A JPEG can be decoded at a half, a quarter or an eighth of its size, much faster.
             width, height = 2 * target[1], 2 * target[0]
@@ -243,7 +242,7 @@ def _is_wide_colour(image: ImageFile) -> bool:
     return image.mode in ("RGB", "RGBA", "CMYK") and ";16" in _raw_mode(image)
 
 
-def _wide_colour(image: ImageFile, file: BinaryIO) -> Levels:
+def _wide_colour(image: ImageFile, file: BinaryIO, path: str) -> Levels:
     """The levels of colour of 16 bits a channel, as float32 `(height, width, 3)`.
 
     Pillow has no mode for them. It takes one byte of each two, and which one the raw mode says, so the image
@@ -258,7 +257,7 @@ def _wide_colour(image: ImageFile, file: BinaryIO) -> Levels:
     _turn_upright(image)
     little = known["order"] == "L" or (known["order"] == "N" and sys.byteorder == "little")
     file.seek(0)
-    with PIL.Image.open(file, formats=_formats(file.name)) as again:
+    with PIL.Image.open(file, formats=_formats(path)) as again:
         again.tile = [
             tile._replace(args=_with_raw_mode(tile.args, f"{known['channels']};16{'B' if little else 'L'}"))
             for tile in again.tile

@@ -1,6 +1,9 @@
 """Images of every kind: transparency, depths, orientations, endings, sizes."""
 
+import contextlib
+import io
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -371,3 +374,21 @@ def test_images_of_enormous_size_are_refused(
     ):
         load("imagefolder", path=tmp_path, validation=4)
     assert not recwarn.list
+
+
+def test_a_file_that_tells_of_gigabytes_takes_no_more_memory_than_it_is_long(tmp_path: Path) -> None:
+    save_all(tmp_path, lambda path, number: drawing(number).save(path), count=4)
+    packed = io.BytesIO()
+    Image.new("L", (8, 8), 9).save(packed, "PNG")
+    content = packed.getvalue()
+    place = content.index(b"IDAT") - 4
+    (tmp_path / "cat" / "long.png").write_bytes(
+        content[:place] + (2**31 - 1).to_bytes(4, "big") + content[place + 4 :]
+    )
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(DataError):
+            load("imagefolder", path=tmp_path, validation=2)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
