@@ -67,8 +67,14 @@ def allowed_hosts(host: str, port: int, names: Sequence[str] = ()) -> list[str]:
 
 
 def allowed_origins(hosts: Sequence[str]) -> list[str]:
-    """Return the origins whose pages may change something: those that the server itself serves."""
-    return [f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")]
+    """Return the origins whose pages may ask the server: its own.
+
+    A name without a port is that of a proxy before the server. A loopback name without one is another server
+    of this machine, on port 80 or 443.
+    """
+    return [
+        f"{scheme}://{host}" for host in hosts if host not in _LOOPBACK_NAMES for scheme in ("http", "https")
+    ]
 
 
 def _resolved(host: str) -> list[str]:

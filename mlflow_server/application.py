@@ -9,7 +9,7 @@ checked in `mlflow_server.locations`.
 
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 # Each by the beginning of its routes behind /api/2.0, /ajax-api/3.0 and so on.
@@ -46,13 +46,47 @@ def create_application() -> Application:
     from mlflow_server.locations import guard_stores
 
     guard_stores()
+    origins = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "").split(",")
+    return of_own_pages(without_services(_application()), [origin.strip() for origin in origins])
+
+
+def _application() -> Application:
     if os.environ.get("MLFLOW_AUTH_CONFIG_PATH"):
         from mlflow.server.auth import create_app
 
-        return without_services(create_app())
+        authenticated: Application = create_app()
+        return authenticated
     from mlflow.server.fastapi_app import app
 
-    return without_services(app)
+    plain: Application = app
+    return plain
+
+
+def of_own_pages(application: Application, origins: Sequence[str]) -> Application:
+    """Refuse with status 403 what pages of other origins ask for, and leave the rest to an application.
+
+    MLflow itself lets every page of this machine in, whatever its port: a notebook or a game on localhost
+    would act with the login that the browser keeps for this server.
+
+    Args:
+        application: what answers.
+        origins: scheme, host and port of the server's own pages. What no page asks for names no origin.
+    """
+    known = {origin.lower().encode() for origin in origins}
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        asking = [value for name, value in scope.get("headers", ()) if name.lower() == b"origin"]
+        if all(origin.lower() in known for origin in asking):
+            await application(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await send(
+                {"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]}
+            )
+            await send({"type": "http.response.body", "body": b"this page is not one of the server's own\n"})
+
+    return answer
 
 
 def without_services(application: Application) -> Application:

@@ -87,6 +87,14 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
         allowed_hosts("127.0.0.1", 5000, [name])
 
 
+def test_other_ports_of_this_machine_are_other_origins() -> None:
+    found = allowed_origins(allowed_hosts("127.0.0.1", 5000))
+    assert "http://127.0.0.1:5000" in found
+    assert "http://localhost:5000" in found
+    for other in ("http://127.0.0.1", "http://localhost", "http://localhost:8888", "http://[::1]"):
+        assert other not in found
+
+
 def test_origins_are_those_of_the_allowed_hosts() -> None:
     assert allowed_origins(["a.example:5000", "a.example"]) == [
         "http://a.example:5000",

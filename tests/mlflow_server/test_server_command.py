@@ -62,7 +62,11 @@ def test_it_ends_on_ctrl_c_and_with_its_parent_and_starts_again(command: Callabl
 @pytest.mark.slow
 def test_it_says_when_the_server_ends_by_itself(command: Callable) -> None:
     server = command()
-    (pid,) = (p for p in server.processes() if b"mlflow\0server" in Path(f"/proc/{p}/cmdline").read_bytes())
+    (pid,) = (
+        p
+        for p in server.processes()
+        if b"mlflow_server.child\0server" in Path(f"/proc/{p}/cmdline").read_bytes()
+    )
     os.kill(pid, signal.SIGTERM)
     assert server.process.wait(60) == 1
     assert "arsvd: the MLflow server ended with status 0: " in server.err.read_text()

@@ -80,7 +80,8 @@ def test_names_and_origins_are_checked(server) -> None:
         assert server.ask(**asked, Host=host)[0] == 403, host
     for host in ("mlflow.example", f"mlflow.example:{port}", f"localhost:{port}"):
         assert server.ask(**asked, Host=host)[0] == 200, host
-    for origin in ("https://evil.example", f"http://evil.example:{port}"):
+    elsewhere = ("http://127.0.0.1:8080", "http://localhost:8888", "http://localhost", "null")
+    for origin in ("https://evil.example", f"http://evil.example:{port}", *elsewhere):
         assert server.ask(**asked, Origin=origin)[0] == 403, origin
     for origin in ("https://mlflow.example", f"http://mlflow.example:{port}"):
         assert server.ask(**asked, Origin=origin)[0] == 200, origin
@@ -146,7 +147,12 @@ def test_a_sweep_lands_there_and_its_models_load(
 ) -> None:
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_"))}
     variables |= {"ARSVD_HOME": str(tmp_path / "home"), "MLFLOW_TRACKING_URI": server.address}
-    members = ["search.trials=2", "training.epochs=4", "model.hidden={choice: [[12]]}"]
+    members = [
+        "search.trials=2",
+        "training.epochs=4",
+        "model.hidden={choice: [[12]]}",
+        "model.reference=[12]",
+    ]
     cheap = ["compression.finetune_epochs=0", "compression.energy.points=8", "select.max_drop=0.1"]
     done = subprocess.run(
         [str(Path(sys.executable).with_name("arsvd")), "sweep", "digits", *members, *cheap],

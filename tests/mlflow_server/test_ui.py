@@ -131,6 +131,10 @@ def test_mlflow_answers_on_loopback_until_the_context_ends(tmp_path: Path, stub:
             == 400
         )
         assert post(f"{address}/api/2.0/mlflow/experiments/create", name="b") == 200
+        for origin in (address, f"http://localhost:{port}"):
+            assert asked_by_a_page(address, origin) == 200
+        for origin in ("http://localhost:8888", "http://127.0.0.1:8080", "http://localhost", "null"):
+            assert asked_by_a_page(address, origin) == 403, origin
         # MLflow serves a folder of the current directory for writing unless told otherwise
         assert put(f"{address}/api/2.0/mlflow-artifacts/artifacts/x/y") == 503
         assert post(f"{address}/ajax-api/3.0/mlflow/demo/generate") == 404
@@ -140,6 +144,20 @@ def test_mlflow_answers_on_loopback_until_the_context_ends(tmp_path: Path, stub:
     assert group_is_gone(pid)
     with pytest.raises(urllib.error.URLError):
         get(f"{address}/health")
+
+
+def asked_by_a_page(address: str, origin: str) -> int:
+    """The status that a page of an origin gets for a change."""
+    request = urllib.request.Request(
+        f"{address}/api/2.0/mlflow/experiments/search",
+        json.dumps({"max_results": 1}).encode(),
+        {"Content-Type": "application/json", "Origin": origin},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def listening_addresses(port: int) -> set[str]:
