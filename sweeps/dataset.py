@@ -26,6 +26,7 @@ def load_dataset(config: SweepConfig, data_dir: Path | None = None) -> Dataset:
         root=data_dir,
         path=wanted.path,
         validation=wanted.validation,
+        confirmation=wanted.confirmation,
         seed=wanted.seed,
         size=wanted.size,
         **({} if wanted.test is None else {"test": wanted.test}),

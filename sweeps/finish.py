@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from torch import Tensor, nn
 
 from arsvd import evaluate, whole
-from arsvd.confidence import answers, drop_bound
+from arsvd.confidence import answers, drop_bound, paired_counts, sequence_bounds
 from arsvd.data import Dataset
 from arsvd.latency import BATCHES, measure_latency
 from arsvd.modes import torch_threads
@@ -125,11 +125,16 @@ def finish(
     exporters.begin(len(front.points))  # beside what is measured here
     models = Models(ledger, dataset, records)
     progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test)} test images")
-    dense, select = models.dense(best_dense(records).key), config.select
+    select = config.select
+    if front.dense is None:
+        raise ValueError(f"none of {len(records)} members was trained, so there is no dense model")
+    dense = models.dense(front.dense.key)
     networks = models.of(front)
     if select.confidence is not None:
-        front = with_assurance(front, networks, dense, dataset, select.confidence, select.max_drop)
+        measured = sum(len(r.points) + sum(map(len, r.baselines.values())) for r in records)
+        front = with_assurance(front, networks, dense, dataset, select.confidence, select.max_drop, measured)
     front = with_test(front, networks, dataset)
+    front = with_dense_tests(front, models.dense, dataset)
     # nothing else runs while models are timed
     exporters.settle()
     worker.settle()
@@ -146,18 +151,6 @@ def finish(
     return Finished(front, done.versions, done.aliases, ledger.locate("report/front.html"), done.missing)
 
 
-def best_dense(records: Sequence[MemberRecord]) -> MemberRecord:
-    """Return the member whose dense model is the most accurate on validation: drops are counted from it.
-
-    Raises:
-        ValueError: no member was trained.
-    """
-    trained = [(record.dense.accuracy, record) for record in records if record.dense is not None]
-    if not trained:
-        raise ValueError(f"none of {len(records)} members was trained, so there is no dense model")
-    return max(trained, key=lambda pair: pair[0])[1]
-
-
 def with_assurance(
     front: Front,
     networks: Sequence[nn.Module],
@@ -165,35 +158,76 @@ def with_assurance(
     dataset: Dataset,
     confidence: float,
     max_drop: float,
+    measured: int,
 ) -> Front:
-    """Bound each point's drop against the best dense member on validation, and choose the best again.
+    """Bound each point's drop against the best dense member, the choosing counted, and choose the best again.
+
+    On the confirmation images where there are any: no choice has seen them, so each model of the front, from
+    the largest down, is held against the whole confidence. Else on the validation images, which have chosen
+    the front out of all that was measured: the confidence is shared out among these points.
 
     Args:
         front: the front.
         networks: the models of its points, in their order.
         dense: the best dense member.
         dataset: the data set.
-        confidence: of the bounds.
+        confidence: that the best point does not lose more than `max_drop`.
         max_drop: that the best point may have.
+        measured: points that the front was chosen out of.
     """
-    images, labels = dataset.validation.images.float() / 255, dataset.validation.labels
+    fresh = dataset.confirmation
+    split = dataset.validation if fresh is None else fresh
+    images, labels = split.images.float() / 255, split.labels
 
     def right(network: nn.Module) -> Tensor:
         return answers(network, images, labels)
 
     reference, *found = _of_each([dense, *networks], right)
+    dense_key = None if front.dense is None else front.dense.key
+    same = [entry.key == dense_key and entry.point.family == "dense" for entry in front.points]
+    if fresh is None:
+        share = 1 - (1 - confidence) / max(1, measured)
+        bounds = [drop_bound(*paired_counts(reference, own), len(labels), share) for own in found]
+    else:
+        order = [own for own, one in zip(found, same, strict=True) if not one]
+        walked = iter(reversed(sequence_bounds(reference, order[::-1], confidence)))
+        bounds = [0.0 if one else next(walked) for one in same]
     points = []
-    for entry, own in zip(front.points, found, strict=True):
-        bound = drop_bound(reference, own, confidence)
-        # a bound is a drop, which may exceed what there is to lose; an accuracy is a share
-        assured = min(1.0, max(0.0, front.dense_accuracy - bound))
-        points.append(replace(entry, assured=assured))
+    for entry, bound, one in zip(front.points, bounds, same, strict=True):
+        # the model itself loses nothing; a bound may exceed what there is to lose, and an accuracy is a share
+        assured = front.dense_accuracy - (0.0 if one else bound)
+        points.append(replace(entry, assured=min(1.0, max(0.0, assured))))
     best = best_point(points, front.dense_accuracy, max_drop)
-    return replace(front, points=tuple(points), best=best, confidence=confidence)
+    return replace(
+        front, points=tuple(points), best=best, confidence=confidence, confirmation_images=len(fresh or ())
+    )
 
 
 def with_test(front: Front, networks: Sequence[nn.Module], dataset: Dataset) -> Front:
     """Measure every point of a final front, whose models are given in its order, on the test split, once."""
+    tests = _tested(networks, dataset)
+    points = [entry.with_test(test) for entry, test in zip(front.points, tests, strict=True)]
+    return replace(_with_points(front, points), test_images=len(dataset.test))
+
+
+def with_dense_tests(front: Front, build: Callable[[str], nn.Module], dataset: Dataset) -> Front:
+    """Measure the two models that a front is read against on the test split: no size means anything alone.
+
+    Args:
+        front: the front.
+        build: makes the dense model of a member by its key.
+        dataset: the data set.
+    """
+    entries = {entry.key: entry for entry in (front.dense, front.reference) if entry is not None}
+    tests = dict(zip(entries, _tested([build(key) for key in entries], dataset), strict=True))
+
+    def tested(entry: FrontPoint | None) -> FrontPoint | None:
+        return None if entry is None else entry.with_test(tests[entry.key])
+
+    return replace(front, dense=tested(front.dense), reference=tested(front.reference))
+
+
+def _tested(networks: Sequence[nn.Module], dataset: Dataset) -> list[TestMetrics]:
     images = dataset.test.images.float() / 255
 
     @torch.no_grad()
@@ -201,8 +235,7 @@ def with_test(front: Front, networks: Sequence[nn.Module], dataset: Dataset) -> 
         metrics = evaluate(network, images, dataset.test.labels)
         return TestMetrics(metrics.accuracy, metrics.macro_f1, metrics.loss)
 
-    found = _of_each(networks, tested)
-    return _with_points(front, [e.with_test(test) for e, test in zip(front.points, found, strict=True)])
+    return _of_each(networks, tested)
 
 
 def with_latency(front: Front, networks: Sequence[nn.Module], dense: nn.Module, dataset: Dataset) -> Front:

@@ -24,6 +24,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ class Ledger:
             study: where the Optuna study is; see `SweepFacts`.
         """
         now = datetime.datetime.now(datetime.UTC)
-        sweep_id = f"{config.name or dataset.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        sweep_id = f"{_name(config, dataset)}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         ledger = cls.at(home, sweep_id)
         if isinstance(ledger.storage, Folder):
             for folder in ("members", "report"):
@@ -376,6 +377,12 @@ def sweep_ids(home: Path | str) -> list[str]:
             except StorageError:  # it is named as damaged then, and hides no other sweep
                 begun[name] = 0.0
     return sorted(begun, key=lambda name: begun[name])
+
+
+def _name(config: SweepConfig, dataset: Dataset) -> str:
+    """Choose what a sweep's id begins with: its own name, or the data set's where ids can hold that."""
+    plain = re.sub(r"[^a-z0-9]+", "-", dataset.name.lower()).strip("-")
+    return config.name or plain or config.dataset.name
 
 
 def _tags(values: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from arsvd import OperatingPoint
-from arsvd.json_fields import Count, Share, Size, read_fields
+from arsvd.json_fields import SINCE, Count, Share, Size, read_fields
 from arsvd.latency import Latency
 from sweeps.config import MemberConfig
 
@@ -197,10 +197,13 @@ class Baseline:
     Attributes:
         points: by ascending number of parameters; never with test figures.
         hypervolume: in [0, 1], see `arsvd.fronts.front_hypervolume`.
+        others_hypervolume: the same of everything that the sweep measured but this baseline's own points,
+            which the baseline is held against; None in a front of an older release.
     """
 
     points: tuple[FrontPoint, ...]
     hypervolume: float
+    others_hypervolume: float | None = field(default=None, metadata={SINCE: "0.2.0"})
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,11 @@ class Front:
         best: the fewest parameters within `select.max_drop` of it.
         validation_images: how many images validation accuracies come from.
         confidence: of the points' `assured`; None where there are none.
+        test_images: how many images test accuracies come from; 0 where none were measured.
+        confirmation_images: how many images, which no choice has seen, `assured` comes from; 0 where it comes
+            from the validation images.
+        dense: the best dense member, which drops are counted from; None in a front of an older release.
+        reference: the member of the reference's shape, plainly trained; None where there is none.
     """
 
     points: tuple[FrontPoint, ...]
@@ -228,6 +236,10 @@ class Front:
     best: FrontPoint | None
     validation_images: Size = 0
     confidence: Share | None = None
+    test_images: Size = field(default=0, metadata={SINCE: "0.2.0"})
+    confirmation_images: Size = field(default=0, metadata={SINCE: "0.2.0"})
+    dense: FrontPoint | None = field(default=None, metadata={SINCE: "0.2.0"})
+    reference: FrontPoint | None = field(default=None, metadata={SINCE: "0.2.0"})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the front as JSON-able values."""
@@ -236,7 +248,11 @@ class Front:
             "points": [point.to_dict() for point in self.points],
             "hypervolume": self.hypervolume,
             "baselines": {
-                name: {"points": [point.to_dict() for point in b.points], "hypervolume": b.hypervolume}
+                name: {
+                    "points": [point.to_dict() for point in b.points],
+                    "hypervolume": b.hypervolume,
+                    "others_hypervolume": b.others_hypervolume,
+                }
                 for name, b in self.baselines.items()
             },
             "reference_params": self.reference_params,
@@ -245,6 +261,10 @@ class Front:
             "best": None if self.best is None else self.points.index(self.best),
             "validation_images": self.validation_images,
             "confidence": self.confidence,
+            "test_images": self.test_images,
+            "confirmation_images": self.confirmation_images,
+            "dense": None if self.dense is None else self.dense.to_dict(),
+            "reference": None if self.reference is None else self.reference.to_dict(),
         }
 
     @classmethod

@@ -19,6 +19,7 @@ from sweeps.progress import Progress, Quiet, data_lines
 from sweeps.publishing import open_run
 from sweeps.records import FAILED, Front
 from sweeps.resources import TrialResources, fit_resources, room
+from sweeps.resuming import resume_line
 from sweeps.search import PackSearcher
 from sweeps.search.opening import study_place
 from sweeps.session import Session
@@ -69,9 +70,8 @@ class SweepStoppedError(Exception):
         front: the front so far.
     """
 
-    def __init__(self, ledger: Ledger, front: Front) -> None:
-        name = ledger.facts.id
-        super().__init__(f"sweep {name} was interrupted; go on with: arsvd resume {name}")
+    def __init__(self, ledger: Ledger, front: Front, resume: str) -> None:
+        super().__init__(f"sweep {ledger.facts.id} was interrupted; go on with: {resume}")
         self.ledger, self.front = ledger, front
 
 
@@ -110,22 +110,22 @@ def run_sweep(
         ledger = prepared.ledger or Ledger.create(
             prepared.home, prepared.config, prepared.dataset, prepared.reference, study_place(prepared.home)
         )
-        resume = f"arsvd resume {ledger.facts.id}"
+        resume = resume_line(ledger, prepared.address)
         try:
             with hold(ledger, prepared.force), watch_ray(watched.lose), watched.sweep(resume):
                 return _run(prepared, ledger, progress, watched)
         except KeyboardInterrupt as error:  # before there was a run to close
-            raise _stopped(ledger, standing_front(ledger)[0], watched) from error
+            raise _stopped(ledger, standing_front(ledger)[0], watched, resume) from error
         except StorageError as error:
             raise SweepFailedError(
                 f"{error}. The sweep was stopped; when that is mended, go on with: {resume}"
             ) from error
 
 
-def _stopped(ledger: Ledger, front: Front, interruption: Interruption) -> Exception:
+def _stopped(ledger: Ledger, front: Front, interruption: Interruption, resume: str) -> Exception:
     """Say how a sweep was ended before its end."""
     if interruption.lost is None or interruption.signalled:
-        return SweepStoppedError(ledger, front)
+        return SweepStoppedError(ledger, front, resume)
     return ClusterLostError(interruption.words)
 
 
@@ -183,7 +183,9 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress, interruption: I
                 return _finish(prepared, ledger, session, writer, worker, progress, exporters)
         except (InterruptedSweepError, KeyboardInterrupt) as error:
             _keep_front(ledger, session)
-            raise _stopped(ledger, session.front, interruption) from error
+            raise _stopped(
+                ledger, session.front, interruption, resume_line(ledger, prepared.address)
+            ) from error
 
 
 def _keep_front(ledger: Ledger, session: Session) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")  # what trials get; confirmation images are none of their business
 
 
 class DataError(ValueError):
@@ -95,6 +95,8 @@ class Dataset:
         scale: Level in the source's files that is 1.0 in a model's input: 255, unless they have more than 8
             bits.
         origin: Something that tells apart data sets of one name that come from two places.
+        confirmation: Split that confirms what was chosen on `validation`, and chooses nothing else; None
+            where none is held out.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     scale: float = 255.0
     origin: str = ""
+    confirmation: Split | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -175,7 +178,14 @@ class Dataset:
         )
 
 
-def describe(name: str, classes: tuple[str, ...], train: Split, validation: Split, test: Split) -> Dataset:
+def describe(
+    name: str,
+    classes: tuple[str, ...],
+    train: Split,
+    validation: Split,
+    test: Split,
+    confirmation: Split | None = None,
+) -> Dataset:
     """Build a data set from its splits: measure mean and deviation on `train`, and hash the content."""
     mean, std = channel_statistics(train.images)
     return Dataset(
@@ -186,7 +196,11 @@ def describe(name: str, classes: tuple[str, ...], train: Split, validation: Spli
         test=test,
         mean=mean,
         std=std,
-        hash=content_hash(classes, (train, validation, test)),
+        # without confirmation images the hash is that of releases that knew none
+        hash=content_hash(
+            classes, tuple(s for s in (train, validation, test, confirmation) if s is not None)
+        ),
+        confirmation=confirmation,
     )
 
 

@@ -37,6 +37,7 @@ def load(
     seed: int = 0,
     size: tuple[int, int] | int | None = None,
     test: float = 0.2,
+    confirmation: int | float | None = None,
 ) -> Dataset:
     """Load a data set, hold out its validation split, and measure it.
 
@@ -50,6 +51,8 @@ def load(
         size: `(height, width)` in pixels or one number for both; `imagefolder` only.
         test: Share that `imagefolder` holds out as the test split where the directory has none. Every other
             source has a fixed test split.
+        confirmation: Held out of what `validation` leaves of the training split, in the same way; None for
+            none.
 
     Raises:
         DataError: An unknown name, data that is missing or broken, or a split that cannot be made.
@@ -66,10 +69,12 @@ def load(
     train, held = source.train, source.validation
     if held is None:
         train, held = hold_out(train, validation, seed, classes=source.classes, option="validation")
+    confirming = None
+    if confirmation is not None:
+        train, confirming = hold_out(train, confirmation, seed, classes=source.classes, option="confirmation")
     _refuse_flat(train)
-    return replace(
-        describe(name, source.classes, train, held, source.test), notes=source.notes, scale=source.scale
-    )
+    described = describe(name, source.classes, train, held, source.test, confirming)
+    return replace(described, notes=source.notes, scale=source.scale)
 
 
 def fetch(name: str, *, root: Path | str | None = None) -> Path:

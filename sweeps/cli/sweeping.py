@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,7 @@ def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_jso
         if address is not None:
             check_shared_storage(str(prepared.home))
         try:
-            outcome = run_sweep(prepared, progress, interruption)
+            outcome = run_sweep(replace(prepared, address=address), progress, interruption)
         except (ClusterLostError, SweepStoppedError) as error:
             progress.close()
             if isinstance(error, SweepStoppedError):
@@ -186,6 +187,7 @@ def show(sweep_id: str, as_json: bool) -> None:
     """
     from sweeps.ledger import Ledger
     from sweeps.report.console import outcome_json, print_front
+    from sweeps.resuming import resume_line
     from sweeps.standing import find_damage, standing_front
     from sweeps.tracking.connection import sweeps_home
 
@@ -196,4 +198,4 @@ def show(sweep_id: str, as_json: bool) -> None:
     else:
         print_front(Console(), ledger.facts, front, final)
     for damage in find_damage(ledger):
-        click.echo(f"arsvd: {damage}; mend it with: arsvd resume {ledger.facts.id}", err=True)
+        click.echo(f"arsvd: {damage}; mend it with: {resume_line(ledger)}", err=True)

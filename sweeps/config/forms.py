@@ -1,5 +1,6 @@
 """The searched forms of a value: choice, uniform, loguniform, int, and the energy range."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,16 @@ class Choice(Generic[T]):
         """The form as the sweep file has it."""
         return {"choice": [list(option) if isinstance(option, tuple) else option for option in self.options]}
 
+    @property
+    def middle(self) -> T:
+        """The middle one of numbers, of two the smaller; of other values the first."""
+        numbers = [option for option in self.options if isinstance(option, int | float)]
+        if len(numbers) < len(self.options) or any(isinstance(option, bool) for option in numbers):
+            return self.options[0]
+        ordered: list[Any] = sorted(numbers)
+        middle: T = ordered[(len(ordered) - 1) // 2]
+        return middle
+
 
 @dataclass(frozen=True)
 class Uniform:
@@ -36,6 +47,11 @@ class Uniform:
     def written(self) -> dict[str, Any]:
         """The form as the sweep file has it."""
         return {"uniform": [self.low, self.high]}
+
+    @property
+    def middle(self) -> float:
+        """The number half way."""
+        return _short((self.low + self.high) / 2, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,11 @@ class LogUniform:
         """The form as the sweep file has it."""
         return {"loguniform": [self.low, self.high]}
 
+    @property
+    def middle(self) -> float:
+        """The number half way in the logarithm."""
+        return _short(math.sqrt(self.low * self.high), self.low, self.high)
+
 
 @dataclass(frozen=True)
 class IntRange:
@@ -60,6 +81,11 @@ class IntRange:
     def written(self) -> dict[str, Any]:
         """The form as the sweep file has it."""
         return {"int": [self.low, self.high]}
+
+    @property
+    def middle(self) -> int:
+        """The number half way, rounded down."""
+        return (self.low + self.high) // 2
 
 
 @dataclass(frozen=True)
@@ -79,6 +105,17 @@ class EnergyRange:
     def written(self) -> dict[str, Any]:
         """The form as the sweep file has it."""
         return {"range": [self.low, self.high], "points": self.points}
+
+    @property
+    def middle(self) -> float:
+        """The threshold half way in -log(1 - threshold)."""
+        dropped = math.sqrt((1 - self.low) * max(1 - self.high, LEAST_DROPPED_ENERGY))
+        return _short(1 - dropped, self.low, self.high)
+
+
+def _short(value: float, low: float, high: float) -> float:
+    """Round to what a person would write, within bounds."""
+    return min(max(float(f"{value:.6g}"), low), high)
 
 
 Form = Choice[Any] | Uniform | LogUniform | IntRange | EnergyRange

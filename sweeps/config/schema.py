@@ -60,6 +60,7 @@ class DatasetConfig(Section):
     Attributes:
         label: What models are registered under; None for the data set's name, or the folder's.
         validation: A count of training images, or a fraction of them.
+        confirmation: The same of what validation leaves, for `select.confidence`; None for none.
         size: Side, or height and width, in pixels that images are resized to; None keeps their own size.
         test: Fraction held out as the test split, for a folder that has none; None for other data sets.
     """
@@ -70,6 +71,7 @@ class DatasetConfig(Section):
     )
     label: Annotated[str | None, PlainValidator(OrNothing(Label()))] = None
     validation: Annotated[int | float, PlainValidator(Portion())] = 0.1
+    confirmation: Annotated[int | float | None, PlainValidator(OrNothing(Portion()))] = None
     seed: Annotated[int, PlainValidator(_seed)] = 0
     size: Annotated[int | tuple[int, int] | None, PlainValidator(OrNothing(Sides()))] = None
     test: Annotated[float | None, PlainValidator(OrNothing(Number(0, 1, low_open=True, high_open=True)))] = (
@@ -190,8 +192,8 @@ class SelectConfig(Section):
     """Which point is "best": fewest parameters within `max_drop` of the best dense accuracy on validation.
 
     Attributes:
-        confidence: The drop must hold at this one-sided confidence, by a paired bootstrap over the validation
-            images. None takes the drop as measured, which choosing among hundreds of points flatters.
+        confidence: The drop must hold at this one-sided confidence, that a point was chosen counted; see
+            `dataset.confirmation`. None takes the drop as measured, which choosing among thousands flatters.
     """
 
     max_drop: Annotated[float, PlainValidator(_share)] = 0.005
@@ -220,7 +222,7 @@ class SweepConfig(Section):
     """One whole sweep file, checked. `load_config` and `parse_config` make it, and name every fault."""
 
     dataset: DatasetConfig
-    name: Annotated[str, PlainValidator(OrNothing(_name))] = Field(default=None, validate_default=True)
+    name: Annotated[str | None, PlainValidator(OrNothing(_name))] = Field(default=None, validate_default=True)
     model: ModelConfig
     training: TrainingConfig
     compression: CompressionConfig = CompressionConfig()
@@ -230,9 +232,11 @@ class SweepConfig(Section):
 
     @field_validator("name")
     @classmethod
-    def _named_after_dataset(cls, name: str | None, info: ValidationInfo) -> str:
+    def _named_after_dataset(cls, name: str | None, info: ValidationInfo) -> str | None:
         dataset = info.data.get("dataset")
-        return name or (dataset.name if dataset else "")
+        if name is not None or dataset is None or dataset.name == "imagefolder":
+            return name  # sweeps of a folder are named after it, once it was read
+        return str(dataset.name)
 
 
 def options(value: Any) -> tuple[Any, ...]:

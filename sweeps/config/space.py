@@ -122,6 +122,20 @@ class Space:
             values["basis"] = "weight"
         return MemberConfig(**values, seed=seed if self.seed is None else self.seed)
 
+    def reference(self, hidden: tuple[int, ...], seed: int) -> MemberConfig:
+        """Make the member that ratios are counted against: plainly trained, each setting at its middle value.
+
+        Args:
+            hidden: (layers,) widths of the reference network, which the search need not know.
+            seed: The member's own seed; the sweep file's `training.seed` comes before it.
+        """
+        values = {_FIELDS[key]: value for key, value in self.fixed.items()}
+        values |= {_FIELDS[key]: form.middle for key, form in self.searched.items()}
+        values |= {"hidden": hidden, "factors": 1}
+        if values["rule"] == "entropy":
+            values["basis"] = "weight"
+        return MemberConfig(**values, seed=seed if self.seed is None else self.seed)
+
     def encode(self, member: MemberConfig) -> dict[str, Any]:
         """Turn a member into a point of the space, the inverse of `resolve` but for the seed.
 

@@ -89,7 +89,7 @@ def _begun(operations: Sequence[dict[str, Any]]) -> int:
     for line, operation in enumerate(operations):
         code = operation["op_code"]
         if code == _CREATE_TRIAL:
-            if operation.get("state") not in _ENDED:
+            if operation.get("state") not in _ENDED and KEY not in operation.get("user_attrs", {}):
                 open_since[trials] = line
             trials += 1
         attributes = operation.get("user_attr")

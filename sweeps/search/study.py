@@ -23,7 +23,8 @@ from sweeps.storage import StorageError
 from sweeps.tracking.failures import one_line, redact
 
 MAXIMISED = ("accuracy", "macro_f1")
-KEY, INJECTED = "arsvd.key", "arsvd.injected_from"
+KEY, INJECTED, REFERENCE = "arsvd.key", "arsvd.injected_from", "arsvd.reference"
+INSIDE, OUTSIDE = "inside", "outside"  # of the space, what the reference may be
 # of the study: keys of members that lost their files and were trained again, whose first values stand
 RETRAINED = "arsvd.retrained"
 
@@ -54,6 +55,9 @@ class Study:
     and hold further points of a member that is told already, so that the sampler learns a whole curve from
     one training. They do not count as members. A trial becomes a member when its key is stored, as the
     attribute `arsvd.key`: one that a killed driver left without is closed as failed, and does not count.
+
+    The first member is the reference, which no sampler draws: its trial carries the attribute
+    `arsvd.reference`, and has parameters where the space holds it.
 
     Args:
         storage: where the study is kept.
@@ -127,16 +131,46 @@ class Study:
             raise StudyError(f"the study's database {redact(url)}: {_reason(error)}") from None
 
     def ask(self) -> tuple[int, MemberConfig]:
-        """Draw a member.
+        """Draw a member; the first one of a study is the reference.
 
         Returns:
             Its trial number and its configuration, whose key is stored with the trial.
         """
         with self._stored():
+            if not self._trials():
+                return self._ask_reference()
             trial = self._study.ask(self._space.distributions)
             member = self._space.resolve(trial.params, member_seed(self._config.search.seed, trial.number))
             trial.set_user_attr(KEY, member.key(self._data_hash))
         return trial.number, member
+
+    def _ask_reference(self) -> tuple[int, MemberConfig]:
+        member = self._reference(0)
+        self._study.add_trial(self._reference_trial(member, TrialState.RUNNING))
+        return 0, member
+
+    def _reference(self, number: int) -> MemberConfig:
+        seed = member_seed(self._config.search.seed, number)
+        return self._space.reference(self._config.model.reference, seed)
+
+    def _reference_trial(
+        self, member: MemberConfig, state: TrialState, values: list[float] | None = None
+    ) -> FrozenTrial:
+        """Make the reference's trial; outside the space it has no parameters, and teaches nothing."""
+        attributes = {KEY: member.key(self._data_hash), REFERENCE: INSIDE}
+        try:
+            params = self._space.encode(member)
+        except ValueError:
+            attributes[REFERENCE] = OUTSIDE
+            state = TrialState.FAIL if state.is_finished() else state
+            return create_trial(state=state, user_attrs=attributes)
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=self._space.distributions,
+            values=values,
+            user_attrs=attributes,
+        )
 
     def catch_up(self, records: Sequence[MemberRecord]) -> Standing:
         """Bring the study level with the members on file, after a driver or a part of the study was lost.
@@ -170,6 +204,10 @@ class Study:
                 if not trial.state.is_finished():
                     self._study.tell(trial.number, state=TrialState.FAIL)
                 continue
+            if trial.state == TrialState.WAITING:
+                raise StudyError(
+                    f"trial {trial.number} of the study waits to be asked, which no sweep leaves"
+                )
             asked += 1
             member = self._member(trial)
             record = filed.get(key)
@@ -204,9 +242,11 @@ class Study:
     def _tell(self, record: MemberRecord, number: int | None) -> None:
         number = record.number if number is None else number
         # a member that lost its files is trained again; what the study knows of it stands
-        if self._trials()[number].state.is_finished():
+        trial = self._trials()[number]
+        if trial.state.is_finished():
             return
-        if record.status != FINISHED or record.asked is None:
+        outside = trial.user_attrs.get(REFERENCE) == OUTSIDE
+        if record.status != FINISHED or record.asked is None or outside:
             self._study.tell(number, state=TrialState.FAIL)
             return
         self._study.tell(number, self._values(record.asked))
@@ -249,7 +289,11 @@ class Study:
         """Make a trial's member again, as it was asked."""
         key = trial.user_attrs[KEY]
         try:
-            member = self._space.resolve(trial.params, member_seed(self._config.search.seed, trial.number))
+            if REFERENCE in trial.user_attrs:
+                member = self._reference(trial.number)
+            else:
+                seed = member_seed(self._config.search.seed, trial.number)
+                member = self._space.resolve(trial.params, seed)
         except ValueError as error:
             raise StudyError(f"trial {trial.number} of the study is not of this sweep: {error}") from error
         if member.key(self._data_hash) != key:
@@ -276,13 +320,19 @@ class Study:
                 # a member that was in training, or a further point: it keeps the numbers in step
                 self._study.add_trial(create_trial(state=TrialState.FAIL))
                 continue
-            finished = record.status == FINISHED and record.asked is not None
+            values = None
+            if record.status == FINISHED and record.asked is not None:
+                values = self._values(record.asked)
+            state = TrialState.FAIL if values is None else TrialState.COMPLETE
+            if number == 0 and record.config == self._reference(0):
+                self._study.add_trial(self._reference_trial(record.config, state, values))
+                continue
             self._study.add_trial(
                 create_trial(
-                    state=TrialState.COMPLETE if finished else TrialState.FAIL,
+                    state=state,
                     params=self._encoded(record),
                     distributions=self._space.distributions,
-                    values=self._values(record.asked) if finished and record.asked is not None else None,
+                    values=values,
                     user_attrs={KEY: record.key},
                 )
             )

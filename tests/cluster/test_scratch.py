@@ -62,5 +62,6 @@ def test_a_sweep_is_refused_before_its_data_are_read(tmp_path: Path, monkeypatch
     said = CliRunner().invoke(main, ["sweep", "digits"])
     assert (said.exit_code, said.stdout) == (2, "")
     assert "set RAY_TMPDIR to a shorter folder, such as /tmp" in said.stderr
-    assert said.stderr.count("\n") == 1
+    # after the line that says what is loaded
+    assert [line[:7] for line in said.stderr.splitlines()] == ["loading", "arsvd: "]
     assert not (tmp_path / "home").exists()

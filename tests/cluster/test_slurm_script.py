@@ -166,7 +166,8 @@ def test_a_signal_ends_the_sweep_in_order_and_the_next_job_goes_on(environment: 
     said = (home.parent / "said").read_text()
     (sweep,) = [path.name for path in (home / "sweeps").iterdir()]
     assert status == 130, said[-3000:]
-    assert f"go on with: arsvd resume {sweep}" in said
+    assert "go on with: " in said
+    assert f"arsvd resume {sweep}" in said
     assert left_behind(environment) == []
     before = filed()
     assert 1 <= before < 36

@@ -30,6 +30,7 @@ SMALL = (
     "compression.energy.points=4",
     "resources.pack=1",
     "resources.concurrent=2",
+    "model.reference=[16]",
 )
 LONG = (
     "training.epochs=4000",

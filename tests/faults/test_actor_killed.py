@@ -30,6 +30,7 @@ OVERRIDES = (
     f"training.epochs={EPOCHS}",
     "training.batch_size=8",
     "model.hidden=[48, 24]",
+    "model.reference=[48, 24]",
     "model.factors=1",
     "compression.families=[threshold]",
     "compression.finetune_epochs=0",

@@ -38,7 +38,7 @@ def test_a_signal_reports_the_front_so_far_and_a_resume_goes_on(
     output, errors = home.ended(sweep, status=130)
 
     assert "ending the sweep in order" in errors
-    assert f"go on with: arsvd resume {ledger.facts.id}" in errors
+    assert f"arsvd resume {ledger.facts.id}" in errors
     assert "front so far" in output
     assert "Traceback" not in errors
     until("Ray has ended", lambda: not home.orphans())
@@ -68,7 +68,7 @@ def test_ctrl_c_twice_ends_at_once(home: Any, long: tuple[str, ...], until: Call
     until("Ray has ended", lambda: not home.orphans())
     assert home.filed == 0
     assert "Traceback" not in errors
-    assert errors.endswith(f"go on with: arsvd resume {home.ledger.facts.id}\n")
+    assert errors.endswith(f"arsvd resume {home.ledger.facts.id}\n")
 
 
 def _training(home: Any) -> bool:

@@ -19,6 +19,7 @@ OVERRIDES = (
     "training.epochs=40",
     "training.batch_size=8",
     "model.hidden=[48, 24]",
+    "model.reference=[48, 24]",
     "compression.families=[threshold]",
     "compression.finetune_epochs=0",
 )

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -78,21 +79,56 @@ def test_failed_members_add_nothing(new_record: Callable[..., MemberRecord]) -> 
     )
 
 
-def test_baselines_have_fronts_of_their_own_and_never_join(
+def test_a_baselines_point_that_beats_the_front_is_on_it_and_not_in_what_it_is_held_against(
     new_record: Callable[..., MemberRecord], new_point: Callable[..., OperatingPoint]
 ) -> None:
-    perfect, worse = new_point(2, 1.0, family="fixed"), new_point(3, 0.9, family="fixed")
+    small, beaten = new_point(10, 0.92, family="fixed"), new_point(150, 0.91, family="fixed")
+    weight = new_point(150, 0.93, family="energy", basis="weight")
     records = [
-        new_record(0, [(100, 0.9)], baselines={"fixed": (perfect, worse), "weight energy": ()}),
-        new_record(1, [(200, 0.95)], baselines={"weight energy": (new_point(500, 0.5),)}),
+        new_record(0, [(100, 0.9)], baselines={"fixed": (small, beaten), "weight energy": ()}),
+        new_record(1, [(200, 0.95)], baselines={"fixed": (), "weight energy": (weight,)}),
     ]
     front = sweep_front(records, REFERENCE, 0.01, 288)
-    assert [entry.point.params for entry in front.points] == [100, 200]
-    assert set(front.baselines) == {"fixed", "weight energy"}
-    assert [entry.point for entry in front.baselines["fixed"].points] == [perfect]
-    assert [entry.number for entry in front.baselines["weight energy"].points] == [1]
-    assert front.baselines["fixed"].hypervolume == 1.0  # a perfect model, more than 100 times smaller
-    assert front.baselines["weight energy"].hypervolume == pytest.approx(0.25)  # 10 times smaller: half way
+    assert [entry.point for entry in front.points if entry.point.family != "dense"][:2] == [small, weight]
+    assert [entry.number for entry in front.points[:2]] == [0, 1]
+    fixed, energy = front.baselines["fixed"], front.baselines["weight energy"]
+    assert [entry.point for entry in fixed.points] == [small]
+    assert [entry.point for entry in energy.points] == [weight]
+    # each is held against what the sweep has without it: (100, 0.9), (150, 0.93), (200, 0.95) on a log axis
+    rest = [(100, 0.9), (200, 0.95)]
+    assert fixed.others_hypervolume == pytest.approx(front_hypervolume([*rest, (150, 0.93)], REFERENCE[0]))
+    assert energy.others_hypervolume == pytest.approx(front_hypervolume([*rest, (10, 0.92)], REFERENCE[0]))
+    assert fixed.hypervolume > fixed.others_hypervolume  # a baseline that is ahead is said to be ahead
+    assert energy.hypervolume < energy.others_hypervolume
+
+
+def test_what_a_search_finds_of_a_baselines_own_counts_as_the_baselines(
+    new_record: Callable[..., MemberRecord], new_point: Callable[..., OperatingPoint]
+) -> None:
+    found = new_point(50, 0.9, family="energy", basis="weight")
+    front = sweep_front([new_record(0, points=(found,))], REFERENCE, 0.01, 288)
+    assert [entry.point for entry in front.baselines["weight energy"].points] == [found]
+    assert front.baselines["weight energy"].others_hypervolume == 0.0
+
+
+def test_the_best_dense_member_and_the_reference_are_named_with_their_sizes(
+    new_record: Callable[..., MemberRecord], new_point: Callable[..., OperatingPoint]
+) -> None:
+    def dense(number: int, params: int, accuracy: float, factors: int = 1) -> MemberRecord:
+        record = new_record(number, [])
+        point = new_point(params, accuracy, family="dense", basis=None)
+        size = replace(point, macs=REFERENCE[1] if params == REFERENCE[0] else params)
+        return replace(record, dense=size, config=replace(record.config, factors=factors))
+
+    size = REFERENCE[0]
+    records = [dense(0, size, 0.9, factors=2), dense(1, size, 0.8), dense(2, size, 0.85), dense(3, 60, 0.95)]
+    for order in itertools.permutations([*records, dense(4, 70, 0.95)]):
+        front = sweep_front(order, REFERENCE, 0.01, 288)
+        assert front.dense is not None
+        assert front.reference is not None
+        assert (front.dense.number, front.dense.point.params) == (3, 60)  # of equals the first
+        assert (front.reference.number, front.reference.point.accuracy) == (1, 0.8)  # the first plain one
+    assert sweep_front(records[:1], REFERENCE, 0.01, 288).reference is None
 
 
 @pytest.mark.parametrize("failed", [0, 2], ids=["no members", "failed members only"])

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arsvd import OperatingPoint
+from arsvd.json_fields import SINCE
 from arsvd.latency import Latency
 from sweeps.config import MemberConfig
 from sweeps.ledger import Ledger
@@ -113,7 +114,9 @@ def fronts(draw: st.DrawFn) -> Front:
         hypervolume=draw(SHARE),
         baselines=draw(
             st.dictionaries(
-                TEXT, st.builds(Baseline, st.lists(front_points, max_size=2).map(tuple), SHARE), max_size=2
+                TEXT,
+                st.builds(Baseline, st.lists(front_points, max_size=2).map(tuple), SHARE, st.none() | SHARE),
+                max_size=2,
             )
         ),
         reference_params=draw(SIZE),
@@ -122,12 +125,21 @@ def fronts(draw: st.DrawFn) -> Front:
         best=draw(st.sampled_from([None, *listed])),
         validation_images=draw(COUNT),
         confidence=draw(st.none() | SHARE),
+        dense=draw(st.none() | front_points),
+        reference=draw(st.none() | front_points),
     )
 
 
 def through_json(values: dict[str, Any]) -> dict[str, Any]:
     again: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
     return again
+
+
+def test_a_baseline_of_an_older_release_says_nothing_of_the_others(new_point: Callable[..., Any]) -> None:
+    entry = FrontPoint("k", 1, new_point(10, 0.5))
+    whole = Front((entry,), 0.5, {"fixed": Baseline((entry,), 0.4, 0.5)}, 100, 90, 0.6, entry, 50).to_dict()
+    del whole["baselines"]["fixed"]["others_hypervolume"]
+    assert Front.from_dict(whole).baselines["fixed"] == Baseline((entry,), 0.4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -158,7 +170,11 @@ def test_every_field_is_needed_and_no_other_is_taken(new_record: Callable[..., M
 def test_every_field_of_a_front_is_needed_and_no_other_is_taken(new_point: Callable[..., Any]) -> None:
     entry = FrontPoint("k", 1, new_point(10, 0.5))
     whole = Front((entry,), 0.5, {}, 100, 90, 0.6, entry, 50).to_dict()
-    names = [field.name for field in fields(Front)]
+    later = {field.name for field in fields(Front) if SINCE in field.metadata}
+    assert later == {"dense", "reference", "test_images", "confirmation_images"}
+    older = {key: value for key, value in whole.items() if key not in later}
+    assert Front.from_dict(older) == Front.from_dict(whole)  # a front that release 0.1.0 wrote
+    names = [field.name for field in fields(Front) if field.name not in later]
     assert len(names) >= 8
     for name in names:
         with pytest.raises(ValueError, match=f"missing {name}"):

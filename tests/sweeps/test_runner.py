@@ -42,7 +42,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 def stopped() -> SweepStoppedError:
     ledger: Any = SimpleNamespace(facts=SimpleNamespace(id="digits-1"))
     front: Any = None
-    return SweepStoppedError(ledger, front)
+    return SweepStoppedError(ledger, front, "arsvd resume digits-1")
 
 
 def run(server: Server, error: BaseException, begin: Callable[[Worker], object]) -> None:

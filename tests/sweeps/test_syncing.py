@@ -164,6 +164,7 @@ def test_an_ended_sweep_is_brought_into_an_empty_store_once(
     other = f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}"
     (tmp_path / "other").mkdir()
     monkeypatch.undo()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("ARSVD_HOME", str(home))
     command = ["sync", ledger.facts.id[:9], "--to", other, "--json"]
     said = CliRunner().invoke(main, command)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from arsvd.data import NAMES, DataError, data_root, fetch, load
+from arsvd.data import NAMES, DataError, Dataset, data_root, fetch, load
 
 
 def rows(images: torch.Tensor) -> list[bytes]:
@@ -126,3 +126,22 @@ class TestDataRoot:
     def test_an_unknown_home(self) -> None:
         with pytest.raises(DataError, match="cannot find the directory '~no_such_user_here/data'"):
             data_root("~no_such_user_here/data")
+
+
+def test_confirmation_images_are_no_other_splits_and_change_neither_validation_nor_test() -> None:
+    plain, whole = load("digits", validation=0.2), load("digits", validation=0.2, confirmation=100)
+    assert plain.confirmation is None
+    assert whole.confirmation is not None
+    assert len(whole.confirmation) == 100
+    assert len(whole.train) == len(plain.train) - 100
+    for split in ("validation", "test"):
+        assert torch.equal(getattr(whole, split).images, getattr(plain, split).images)
+    kept = [*rows(whole.train.images), *rows(whole.confirmation.images)]
+    assert sorted(rows(plain.train.images)) == sorted(kept)
+    assert whole.hash != plain.hash
+    assert whole.mean != plain.mean  # measured on what is left to train on
+    # trials train and choose: they do not even get them
+    assert not any("confirmation" in name for name in whole.to_numpy())
+    assert Dataset.from_numpy(whole.to_numpy()).confirmation is None
+    with pytest.raises(DataError, match="confirmation=2000 is not smaller than"):
+        load("digits", validation=0.2, confirmation=2000)

@@ -18,6 +18,7 @@ from sweeps.storage import open_storage
 
 OVERRIDES = (
     "model.hidden=[16]",
+    "model.reference=[16]",
     "training.epochs=2",
     "compression.finetune_epochs=0",
     "compression.families=[threshold]",
@@ -69,6 +70,7 @@ def test_a_sweep_in_a_bucket_is_run_shown_and_extended(
     assert ledger.storage.files("report") == ["baselines.csv", "front.csv", "front.html", "front.png"]
     assert ledger.storage.files("") == [
         "begun.yaml",
+        "data.json",
         "front.json",
         "provenance.json",
         "sweep.json",
@@ -86,6 +88,6 @@ def test_a_sweep_in_a_bucket_is_run_shown_and_extended(
     password = postgres.password.encode()
     storage = open_storage(f"{home}/sweeps/{name}")
     names = [f"{folder}{file}" for folder in ("", "members/", "report/") for file in storage.files(folder)]
-    assert len(names) == 5 + 2 * 3 + 4
+    assert len(names) == 6 + 2 * 3 + 4
     assert [file for file in names if password in storage.read(file)] == []
     assert password not in (tmp_path / "mlflow.db").read_bytes()

@@ -108,6 +108,18 @@ def test_a_trial_that_never_got_its_key_is_closed_and_does_not_count(new_sweep: 
     assert member != asked[1][1]
 
 
+def test_a_trial_that_waits_is_no_sweeps_and_the_study_is_made_again(new_sweep: Callable[..., Sweep]) -> None:
+    sweep = new_sweep()
+    study, _, _ = sweep.open()
+    ((_, member),) = ask(study, 1)
+    journal = JournalStorage(JournalFileBackend(str(sweep.ledger.journal)))
+    waiting = optuna.load_study(study_name=sweep.ledger.facts.id, storage=journal)
+    waiting.enqueue_trial({}, user_attrs={KEY: member.key(sweep.hash)})
+    _, standing, notes = sweep.open()
+    assert standing == Standing(0, [])  # nothing was on file
+    assert "waits to be asked" in " ".join(notes)
+
+
 def test_a_member_that_lost_its_files_is_left_and_its_first_values_stand(
     new_sweep: Callable[..., Sweep],
 ) -> None:

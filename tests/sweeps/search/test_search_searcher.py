@@ -178,7 +178,11 @@ def test_members_that_are_left_are_proposed_before_new_ones_under_their_numbers(
 def test_packs_of_one_kind_have_as_many_members_as_their_size_has_room_for(
     bench: Callable[..., Bench], sampler: str
 ) -> None:
-    space = ("model.hidden={choice: [[4], [8], [16], [8, 8]]}", "model.factors={choice: [1, 2]}")
+    space = (
+        "model.hidden={choice: [[4], [8], [16], [8, 8]]}",
+        "model.factors={choice: [1, 2]}",
+        "model.reference=[16]",
+    )
     made = bench(60, 6, f"search.sampler={sampler}", *space)
     rooms = {4: 6, 8: 3, 16: 1}
     made.searcher = made.new_searcher(60, 6, room=lambda member: rooms[member.hidden[0]])
@@ -237,6 +241,7 @@ def test_a_member_that_is_proposed_twice_is_told_twice(
     one_point = (
         *("model.hidden=[16]", "model.factors=1", "model.dropout=0", "training.lr=0.01"),
         *("training.weight_decay=0", "compression.basis=weight", "compression.energy=0.9", "training.seed=0"),
+        "model.reference=[16]",
     )
     made = bench(3, 2, *one_point)
     members = [*made.propose("a"), *made.propose("b")]

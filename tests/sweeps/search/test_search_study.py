@@ -1,6 +1,7 @@
 """What every sampler promises, on a real Optuna study in a journal file."""
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
 from sweeps.config.space import DROPPED_ENERGY
 from sweeps.records import FAILED, FINISHED, MemberRecord
 from sweeps.search import Study
-from sweeps.search.study import INJECTED, KEY
+from sweeps.search.study import INJECTED, KEY, Standing
 
 SAMPLERS = ("tpe", "nsga2", "random", "qmc")
 OBJECTIVES = (("accuracy",), ("accuracy", "params"), ("loss", "macs", "macro_f1"))
@@ -30,6 +31,7 @@ FIXED = (
     "training.weight_decay=0",
     "compression.basis=weight",
     "compression.energy=0.9",
+    "model.reference=[16]",
 )
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
@@ -75,6 +77,7 @@ def search(tmp_path: Path, new_config: Callable[..., SweepConfig], engine_hash: 
     def open_(*overrides: str, journal: str = "journal") -> Search:
         config = new_config(
             "search.trials=24",
+            "model.reference=[64, 32]",
             "search.inject=8",
             "compression.basis={choice: [activation, weight]}",
             "compression.energy.points=12",
@@ -156,6 +159,41 @@ def test_members_that_are_asked_lie_in_the_space(search: Callable[..., Search], 
         assert trial.user_attrs[KEY] == record.key
         assert member.seed == member_seed(3, trial.number)
     assert len({record.key for record in records}) == 12
+
+
+# the widths of the reference, and the state that its trial ends in: outside the space it teaches nothing
+REFERENCES = {"inside the space": ("[64, 32]", TrialState.COMPLETE), "outside": ("[37, 5]", TrialState.FAIL)}
+
+
+@every_sampler
+@pytest.mark.parametrize(("widths", "ended"), REFERENCES.values(), ids=REFERENCES)
+def test_the_first_member_is_the_reference_plain_and_at_the_middle_of_every_setting(
+    search: Callable[..., Search], sampler: str, widths: str, ended: TrialState
+) -> None:
+    run = search(f"search.sampler={sampler}", f"model.reference={widths}", "search.inject=0")
+    number, member = run.study.ask()
+    assert (number, list(member.hidden), member.factors) == (0, json.loads(widths), 1)
+    assert (member.dropout, member.lr) == (
+        0.15,
+        0.00447214,
+    )  # the latter in the logarithm
+    assert member.basis == "activation"
+    assert member.seed == member_seed(0, 0)
+    # asked for and not on file: it is left to train, also after the driver was lost
+    again = Study.in_journal(run.journal, "sweep", run.config, run.hash)
+    assert again.catch_up([]) == Standing(1, [(0, member)])
+    record = run.train(0, member)
+    again.tell(record)
+    (trial,) = run.asked
+    assert trial.state == ended
+    assert again.catch_up([record]) == Standing(1, [])
+    rest = [again.ask() for _ in range(5)]
+    assert [number for number, _ in rest] == [1, 2, 3, 4, 5]
+    assert all(other != member for _, other in rest)
+    # a study that is lost as a whole is made again from what is on file
+    made = Study.in_journal(run.journal.with_name("lost"), "sweep", run.config, run.hash)
+    assert made.catch_up([record]) == Standing(1, [])
+    assert made.ask()[0] == 1
 
 
 @every_sampler
