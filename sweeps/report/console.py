@@ -14,9 +14,11 @@ from arsvd.endings import load_line
 from arsvd.layers import listed
 from sweeps.ledger import Ledger, LedgerError, sweep_ids
 from sweeps.records import FAILED, Front, SweepFacts
-from sweeps.report.table import baseline_table, front_table, plain
+from sweeps.report.assurance import assurance
+from sweeps.report.table import baseline_table, front_table, network_table, plain
 from sweeps.standing import standing_front
 from sweeps.storage import StorageError
+from sweeps.tracking.descriptions import mlflow_lines
 
 if TYPE_CHECKING:
     from sweeps.tracking import RegisteredVersion
@@ -40,12 +42,14 @@ def print_front(console: Console, facts: SweepFacts, front: Front, final: bool) 
         return
     _say(
         console,
-        f"reference {front.reference_params:,} parameters; best dense member {front.dense_accuracy:.2%} "
-        f"of {front.validation_images:,} validation images",
+        f"accuracies on {front.validation_images:,} validation images"
+        + (f" and {front.test_images:,} test images" if front.test_images else ""),
     )
     _say(console, "")
     width = console.width if console.is_terminal else _PIPE_WIDTH
     console.width = width
+    console.print(network_table(front))
+    _say(console, "")
     console.print(front_table(front, width))
     _say(console, "")
     console.print(baseline_table(front))
@@ -73,6 +77,8 @@ def print_outcome(
     drop = ledger.config.select.max_drop
     if aliases and "best" not in aliases:
         _say(console, f"{'best:':<15}none is surely within {drop:g} of the best dense member")
+    for line in assurance(front, drop):
+        _say(console, line)
     _say(console, "")
     _say(console, f"report   {ledger.locate('report/front.html')}")
     _say(console, "browse   arsvd ui")
@@ -86,7 +92,7 @@ def print_outcome(
 def print_version(console: Console, version: "RegisteredVersion", export: Path | None) -> None:
     """Print which registered model was chosen."""
     _say(console, version_text(version))
-    _say(console, f'load     mlflow.pytorch.load_model("{version.uri}")')
+    _say(console, f"load     {'; '.join(mlflow_lines(version.uri).splitlines())}")
     if export is not None:
         _say(console, f"saved    {export}; load it with {load_line(export)}")
 

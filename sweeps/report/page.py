@@ -8,6 +8,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import plotly.io
 
+from sweeps.fronts import lead, networks
 from sweeps.records import Front, FrontPoint
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
 from sweeps.report.scale import BASELINE_COLOURS, OWN_COLOUR, standard_error, window
@@ -45,6 +46,8 @@ _PAGE = """<!DOCTYPE html>
 <ul class="facts">{facts}</ul>
 {chart}
 <p class="note">{note}</p>
+<h2>Networks</h2>
+<div class="wide">{networks}</div>
 <h2>Load the best model</h2>
 <pre>{load}</pre>
 <h2>Models on the front</h2>
@@ -52,7 +55,8 @@ _PAGE = """<!DOCTYPE html>
 <h2>Fronts compared</h2>
 <div class="wide">{baselines}</div>
 <p class="note">Hypervolume: the mean, over compression ratios of 1 to 100, of the best validation accuracy
-there. All fronts come from the same trained members.</p>
+there. All fronts come from the same trained members. Others: everything that the sweep measured but
+the baseline's own points.</p>
 <h2>Configuration</h2>
 <div class="wide">{configuration}</div>
 </body>
@@ -89,6 +93,7 @@ def write_page(
         chart=chart,
         note=escape(_note(front)),
         load=escape(load_lines(dataset)),
+        networks=_network_table(front),
         table=_front_table(front, listed),
         baselines=_baseline_table(front),
         configuration=_configuration_table(configuration),
@@ -214,15 +219,10 @@ def _facts(front: Front) -> dict[str, str]:
     facts = {
         "models on the front": f"{len(front.points)}",
         "hypervolume": f"{front.hypervolume:.4f}",
-        "best dense validation accuracy": f"{front.dense_accuracy:.2%}",
-        "reference": f"{front.reference_params:,} parameters",
     }
     if front.best is not None:
-        best = front.best.point
-        facts["best model"] = (
-            f"{best.params:,} parameters ({front.reference_params / best.params:.1f}x smaller)"
-        )
-        facts["its validation accuracy"] = f"{best.accuracy:.2%}"
+        facts["best model"] = f"{front.best.point.params:,} parameters"
+        facts["its validation accuracy"] = f"{front.best.point.accuracy:.2%}"
         if front.best.test is not None:
             facts["its test accuracy"] = f"{front.best.test.accuracy:.2%}"
     return facts
@@ -279,13 +279,30 @@ def _front_table(front: Front, listed: list[Row]) -> str:
     return _table(headers, texts, body)
 
 
+def _network_table(front: Front) -> str:
+    body = []
+    for one in networks(front):
+        dense = "–" if one.dense_ratio is None else f"{one.dense_ratio:.1f}x"
+        numbers = [
+            f"{one.params:,}",
+            f"{one.ratio:.1f}x",
+            dense,
+            _percent(one.validation),
+            _percent(one.test),
+        ]
+        body.append(_table_row(numbers, [one.name], "best" if one.name == "best" else ""))
+    headers = ["parameters", "times fewer than the reference", "than the best dense member"]
+    return _table([*headers, "validation %", "test %"], ["network"], body)
+
+
 def _baseline_table(front: Front) -> str:
-    body = [_table_row([f"{len(front.points)}", f"{front.hypervolume:.4f}", ""], [OWN_FRONT], "best")]
+    body = [_table_row([f"{len(front.points)}", f"{front.hypervolume:.4f}", "", ""], [OWN_FRONT], "best")]
     for name, baseline in front.baselines.items():
-        difference = f"{baseline.hypervolume - front.hypervolume:+.4f}"
-        numbers = [f"{len(baseline.points)}", f"{baseline.hypervolume:.4f}", difference]
+        others, ahead = baseline.others_hypervolume, lead(front, name)
+        numbers = [f"{len(baseline.points)}", f"{baseline.hypervolume:.4f}"]
+        numbers += ["–" if others is None else f"{others:.4f}", "–" if ahead is None else f"{ahead:+.4f}"]
         body.append(_table_row(numbers, [title(name)], ""))
-    return _table(["models", "hypervolume", "difference"], ["front"], body)
+    return _table(["models", "hypervolume", "others", "difference"], ["front"], body)
 
 
 def _configuration_table(configuration: Mapping[str, object]) -> str:

@@ -7,7 +7,7 @@ from arsvd.dominance import staircase_value
 from sweeps.records import Front, FrontPoint
 from sweeps.tracking.versions import ranks_text
 
-OWN_FRONT = "adaptive rank"
+OWN_FRONT = "sweep"
 TIMED_BATCH = 256  # whose latency is shown where there is room for one
 _TITLES = {"fixed": "fixed rank"}
 
@@ -19,6 +19,7 @@ class Row:
     Attributes:
         entry: the point.
         ratio: the reference's parameters by its own.
+        dense_ratio: the best dense member's parameters by its own; None in a front of an older release.
         mac_ratio: the reference's multiplications by its own.
         best: it is the sweep's choice.
         rivals: baseline to its best validation accuracy at no more parameters; None where it has no model
@@ -27,6 +28,7 @@ class Row:
 
     entry: FrontPoint
     ratio: float
+    dense_ratio: float | None
     mac_ratio: float
     best: bool
     rivals: dict[str, float | None]
@@ -43,6 +45,7 @@ def rows(front: Front) -> list[Row]:
         Row(
             entry=entry,
             ratio=front.reference_params / entry.point.params,
+            dense_ratio=None if front.dense is None else front.dense.point.params / entry.point.params,
             mac_ratio=front.reference_macs / max(1, entry.point.macs),
             best=entry == front.best,
             rivals={

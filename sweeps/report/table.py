@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.config.faults import printable
+from sweeps.fronts import lead, networks
 from sweeps.records import Front
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
 from sweeps.report.scale import standard_error
@@ -65,21 +66,51 @@ def front_table(front: Front, width: int = 120) -> Table:
     return table
 
 
+def network_table(front: Front) -> Table:
+    """Build the table of the networks that a front is read by: what it is counted against, and the best.
+
+    Args:
+        front: the front.
+    """
+    table = _table("vs: how many times fewer parameters than the reference or the best dense member has")
+    table.add_column("network", no_wrap=True)
+    for header in ("params", "vs ref", "vs dense", "val %", "test %"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for one in networks(front):
+        table.add_row(
+            one.name,
+            f"{one.params:,}",
+            f"{one.ratio:.1f}x",
+            "-" if one.dense_ratio is None else f"{one.dense_ratio:.1f}x",
+            _percent(one.validation),
+            _percent(one.test),
+            style="bold" if one.name == "best" else None,
+        )
+    return table
+
+
 def baseline_table(front: Front) -> Table:
     """Build the comparison of a front with its baselines, by hypervolume.
 
     Args:
         front: the front.
     """
-    table = _table("hypervolume: mean, over compression ratios of 1 to 100, of the best accuracy there")
+    table = _table(
+        "hypervolume: mean, over compression ratios of 1 to 100, of the best accuracy there; "
+        "others: that of all that the sweep measured but the baseline's own points"
+    )
     table.add_column("front", no_wrap=True)
-    for header in ("models", "hypervolume", "difference"):
+    for header in ("models", "hypervolume", "others", "difference"):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_row(OWN_FRONT, str(len(front.points)), f"{front.hypervolume:.4f}", "", style="bold")
+    table.add_row(OWN_FRONT, str(len(front.points)), f"{front.hypervolume:.4f}", "", "", style="bold")
     for name, baseline in front.baselines.items():
-        difference = f"{baseline.hypervolume - front.hypervolume:+.4f}"
+        others, ahead = baseline.others_hypervolume, lead(front, name)
         table.add_row(
-            plain(title(name)), str(len(baseline.points)), f"{baseline.hypervolume:.4f}", difference
+            plain(title(name)),
+            str(len(baseline.points)),
+            f"{baseline.hypervolume:.4f}",
+            "-" if others is None else f"{others:.4f}",
+            "-" if ahead is None else f"{ahead:+.4f}",
         )
     return table
 
@@ -101,6 +132,8 @@ def front_text(front: Front, width: int = 100) -> str:
         console.print(front_table(front, width))
         console.print()
         console.print(baseline_table(front))
+        console.print()
+        console.print(network_table(front))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 

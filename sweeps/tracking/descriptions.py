@@ -1,26 +1,49 @@
 """What a person reads first in the MLflow UI: Markdown notes on experiment, sweep and registered model."""
 
+import json
 from typing import TYPE_CHECKING
 
+from sweeps.tracking.connection import URI_VARIABLE, redact, tracking_uri
 from sweeps.tracking.versions import registered_name
 
 if TYPE_CHECKING:
-    from sweeps.records import Front, FrontPoint
+    from sweeps.fronts import Network
+    from sweeps.records import Front
+    from sweeps.tracking.versions import RegisteredVersion
 
 
 def load_lines(dataset: str) -> str:
     """Return the Python lines that load a data set's best model, with this package and without it.
 
+    Both say where the models are: without that, another folder's or nobody's would be looked at, and MLflow
+    would leave an empty database in the current one.
+
     Args:
         dataset: the data set's name.
     """
+    uri = json.dumps(redact(tracking_uri()))
     return (
+        "import os\n"
+        f'os.environ["{URI_VARIABLE}"] = {uri}\n'
+        "\n"
         "from sweeps import load_best\n"
         f'model = load_best("{dataset}")    # or max_drop=0.005, or max_params=20_000\n'
         "\n"
         "# without this package, anywhere MLflow and torch are installed:\n"
+        f"{mlflow_lines(f'models:/{registered_name(dataset)}@best')}"
+    )
+
+
+def mlflow_lines(model: str) -> str:
+    """Return the Python lines that load a registered model with MLflow alone.
+
+    Args:
+        model: its address, models:/NAME/VERSION or models:/NAME@ALIAS.
+    """
+    return (
         "import mlflow\n"
-        f'model = mlflow.pytorch.load_model("models:/{registered_name(dataset)}@best")'
+        f"mlflow.set_tracking_uri({json.dumps(redact(tracking_uri()))})\n"
+        f'model = mlflow.pytorch.load_model("{model}")'
     )
 
 
@@ -44,17 +67,15 @@ def sweep_note(dataset: str, front: "Front", members: int) -> str:
         front: the final front.
         members: how many members have a run.
     """
+    from sweeps.fronts import networks  # here: who loads a model needs no Optuna
+
     rivals = ", ".join(f"{name} {baseline.hypervolume:.4f}" for name, baseline in front.baselines.items())
-    rows = [("best", front.best)]
-    if front.points:
-        rows += [("smallest", front.points[0]), ("most accurate", front.points[-1])]
-    table = "\n".join(_row(name, point, front.reference_params) for name, point in rows if point is not None)
+    table = "\n".join(_row(one) for one in networks(front, ends=True))
     return (
-        f"{members} members trained on **{dataset}**, {len(front.points)} models on the front. "
-        f"Best dense validation accuracy {front.dense_accuracy:.4f}; the reference model has "
-        f"{front.reference_params:,} parameters.\n\n"
-        "| model | parameters | ratio | validation accuracy | test accuracy |\n"
-        "| --- | ---: | ---: | ---: | ---: |\n"
+        f"{members} members trained on **{dataset}**, {len(front.points)} models on the front.\n\n"
+        "| network | parameters | times fewer than the reference | than the best dense member "
+        "| validation accuracy | test accuracy |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
         f"{table}\n\n"
         f"Hypervolume {front.hypervolume:.4f}{f' (baselines: {rivals})' if rivals else ''}. "
         "The interactive report is `front.html` under *Artifacts*; the front as a chart is "
@@ -63,19 +84,24 @@ def sweep_note(dataset: str, front: "Front", members: int) -> str:
     )
 
 
-def model_note(dataset: str, front: "Front") -> str:
-    """Describe the registered model of a data set."""
-    best = ""
-    if front.best is not None:
-        point = front.best.point
-        best = (
-            f"The newest sweep's best one has {point.params:,} parameters, "
-            f"{front.reference_params / point.params:.1f} times fewer than its reference, at a validation "
-            f"accuracy of {point.accuracy:.4f}. "
+def model_note(dataset: str, best: "RegisteredVersion | None") -> str:
+    """Describe the registered model of a data set.
+
+    Args:
+        dataset: the data set's name.
+        best: the version that has the alias `best`, of whichever sweep; None where none has it.
+    """
+    told = "No version is surely within the allowed drop, so none is `best`. "
+    if best is not None:
+        test = "" if best.test_accuracy is None else f", test accuracy {best.test_accuracy:.4f}"
+        told = (
+            f"`best` is version {best.version}, of sweep {best.sweep}: {best.params:,} parameters, "
+            f"validation accuracy {best.validation_accuracy:.4f}{test}; the best dense network of that sweep "
+            f"reaches {best.dense_accuracy:.4f} on validation. "
         )
     return (
         f"Networks for **{dataset}**, compressed by adaptive-rank SVD; each version is a point of a sweep's "
-        f"front. {best}Aliases: `best` is the smallest within the sweep's allowed drop of the best dense "
+        f"front. {told}Aliases: `best` is the smallest within the sweep's allowed drop of the best dense "
         "validation accuracy, `smallest` and `most-accurate` are the ends of the front.\n\n"
         "Input: float32 images (batch, channels, height, width) in [0, 1]. Output: logits (batch, classes). "
         "Normalisation is inside.\n\n"
@@ -87,7 +113,7 @@ def _loading(dataset: str) -> str:
     return f"```python\n{load_lines(dataset)}\n```"
 
 
-def _row(name: str, point: "FrontPoint", reference_params: int) -> str:
-    test = "" if point.test is None else f"{point.test.accuracy:.4f}"
-    ratio = reference_params / point.point.params
-    return f"| {name} | {point.point.params:,} | {ratio:.1f} | {point.point.accuracy:.4f} | {test} |"
+def _row(one: "Network") -> str:
+    accuracies = ("" if share is None else f"{share:.4f}" for share in (one.validation, one.test))
+    dense = "" if one.dense_ratio is None else f"{one.dense_ratio:.1f}"
+    return f"| {one.name} | {one.params:,} | {one.ratio:.1f} | {dense} | {' | '.join(accuracies)} |"

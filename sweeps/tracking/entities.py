@@ -66,10 +66,20 @@ def front_values(front: "Front", reference_params: int | None) -> dict[str, floa
     """Return what a final front comes to."""
     values = {"final_hypervolume": front.hypervolume, "dense_accuracy": front.dense_accuracy}
     for name, baseline in front.baselines.items():
-        values[f"{name.replace(' ', '_')}_hypervolume"] = baseline.hypervolume
+        rival = name.replace(" ", "_")
+        values[f"{rival}_hypervolume"] = baseline.hypervolume
+        if baseline.others_hypervolume is not None:
+            values[f"hypervolume_without_{rival}"] = baseline.others_hypervolume
+    for name, network in (("dense", front.dense), ("reference", front.reference)):
+        if network is not None:
+            values |= {f"{name}_params": network.point.params, f"{name}_accuracy": network.point.accuracy}
+            if network.test is not None:
+                values[f"{name}_test_accuracy"] = network.test.accuracy
     if front.best is not None:
         values |= point_values("best", front.best.point)
         values |= ratio("best_ratio", front.best.point, reference_params)
+        if front.dense is not None:
+            values |= ratio("best_dense_ratio", front.best.point, front.dense.point.params)
         if front.best.test is not None:
             values["best_test_accuracy"] = front.best.test.accuracy
             values["best_test_macro_f1"] = front.best.test.macro_f1

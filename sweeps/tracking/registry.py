@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from sweeps.tracking.connection import connect, has_store
 from sweeps.tracking.connection import tracking_uri as default_tracking_uri
+from sweeps.tracking.descriptions import model_note
 from sweeps.tracking.failures import TrackingError, redact, tracking_errors
 from sweeps.tracking.versions import (
     WEIGHTS_PATH,
@@ -57,7 +58,7 @@ def registered_versions(client: "MlflowClient", dataset: str) -> list[Registered
 
 
 def set_aliases(client: "MlflowClient", dataset: str, max_drop: float) -> dict[str, RegisteredVersion]:
-    """Point the aliases best, smallest and most-accurate at what validation says.
+    """Point the aliases best, smallest and most-accurate at what validation says, and describe the model.
 
     Args:
         client: the server.
@@ -82,6 +83,9 @@ def set_aliases(client: "MlflowClient", dataset: str, max_drop: float) -> dict[s
         # once more, so that they end up right for what is there.
         seen, versions = versions, registered_versions(client, dataset)
         if versions == seen:
+            with tracking_errors(client.tracking_uri):
+                note = model_note(dataset, chosen.get(BEST))
+                client.update_registered_model(registered_name(dataset), note)
             return chosen
 
 

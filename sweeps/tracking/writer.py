@@ -9,7 +9,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from sweeps.tracking.batches import TAG_CHARACTERS, cut, log_in_batches, param_text
-from sweeps.tracking.descriptions import experiment_note, model_note, sweep_note
+from sweeps.tracking.descriptions import experiment_note, sweep_note
 from sweeps.tracking.entities import (
     data_inputs,
     front_values,
@@ -19,7 +19,6 @@ from sweeps.tracking.entities import (
 )
 from sweeps.tracking.failures import artifact_errors, is_collision, tracking_errors
 from sweeps.tracking.provenance import provenance_tags
-from sweeps.tracking.registry import registered_versions
 from sweeps.tracking.runs import (
     CAUSE_TAG,
     MEMBER_TAG,
@@ -30,7 +29,6 @@ from sweeps.tracking.runs import (
     member_run,
     sweep_runs,
 )
-from sweeps.tracking.versions import registered_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -276,10 +274,6 @@ class SweepWriter:
         self._client.set_experiment_tag(
             self.experiment_id, "mlflow.note.content", experiment_note(self._dataset)
         )
-        versions = registered_versions(self._client, self._dataset)
-        if versions and versions[-1].sweep == self._parent.data.tags[SWEEP_TAG]:
-            name, note = registered_name(self._dataset), model_note(self._dataset, front)
-            self._client.update_registered_model(name, note)
 
     def _new_member(self, record: "MemberRecord", ended: int) -> MemberRun:
         sweep = self._parent.data.tags[SWEEP_TAG]

@@ -96,7 +96,12 @@ def test_a_final_front_is_shown_with_test_figures_and_baselines(new_sweep: Calla
     ledger = new_sweep()
     text = show(ledger)
     assert text.startswith(f"front of {ledger.facts.id}\n")
-    assert "reference 17,226 parameters; best dense member 95.00% of 288 validation images" in text
+    assert "accuracies on 288 validation images\n" in text
+    cells = [line.split() for line in text.splitlines()]
+    # members 0 and 2 have one accuracy, and the first counts; none is of the reference's shape
+    assert ["reference", "17,226", "1.0x", "0.1x", "-", "-"] in cells
+    assert ["best", "dense", "1,000", "17.2x", "1.0x", "95.00", "-"] in cells
+    assert ["best", "2,000", "8.6x", "0.5x", "94.00", "88.88"] in cells
     for figure in ("900", "2,000", "3,000", "88.88", "90.00", "95.50"):
         assert figure in text
     assert "fixed rank" in text
@@ -163,10 +168,14 @@ def test_brackets_in_paths_are_no_markup(
     assert empty == f"no sweeps in {home} yet; begin with: arsvd sweep digits\n"
 
 
-def test_a_version_is_printed_with_its_address(version: RegisteredVersion) -> None:
+def test_a_version_is_printed_with_its_address_and_the_server_that_has_it(
+    version: RegisteredVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@models.example")
     assert printed(lambda console: print_version(console, version, None)) == (
         "arsvd-digits version 3: 2,000 parameters, validation 94.00%, test 93.11%\n"
-        'load     mlflow.pytorch.load_model("models:/arsvd-digits/3")\n'
+        'load     import mlflow; mlflow.set_tracking_uri("https://models.example"); '
+        'model = mlflow.pytorch.load_model("models:/arsvd-digits/3")\n'
     )
 
 

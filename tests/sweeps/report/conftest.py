@@ -39,8 +39,8 @@ def front() -> Front:
         entry(90_000, 0.976, 0.975, ranks=(None, None, None), family="dense", basis=None, threshold=None),
     )
     baselines = {
-        "fixed": Baseline((entry(30_000, 0.5, family="fixed"), entry(80_000, 0.9, family="fixed")), 0.4),
-        "weight energy": Baseline((entry(40_123, 0.95, basis="weight"),), 0.6),
+        "fixed": Baseline((entry(30_000, 0.5, family="fixed"), entry(80_000, 0.9, family="fixed")), 0.4, 0.8),
+        "weight energy": Baseline((entry(40_123, 0.95, basis="weight"),), 0.6, 0.55),
     }
     return Front(
         points=points,
@@ -51,6 +51,9 @@ def front() -> Front:
         dense_accuracy=0.976,
         best=points[2],
         validation_images=5_000,
+        test_images=10_000,
+        dense=entry(80_246, 0.976, 0.975, family="dense", basis=None, threshold=None),
+        reference=entry(100_000, 0.971, 0.97, family="dense", basis=None, threshold=None),
     )
 
 

@@ -37,7 +37,7 @@ def test_csv_holds_every_number_of_every_point(front: Front, tmp_path: Path) -> 
     assert tuple(listed[0]) == COLUMNS
     assert len(listed) == 4
     for row, entry in zip(listed, front.points, strict=True):
-        assert row["front"] == "adaptive rank"
+        assert row["front"] == "sweep"
         assert row["member"] == entry.key
         assert int(row["params"]) == entry.point.params
         assert float(row["ratio"]) == 100_000 / entry.point.params

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sweeps.records import Front, FrontPoint
 from sweeps.report.rows import rows
-from sweeps.report.table import baseline_table, front_table, front_text
+from sweeps.report.table import baseline_table, front_table, front_text, network_table
 
 GOLDEN = """\
    params  ratio    MACs  val %  test %   F1 %  ranks                 tau  rule       basis       fixed rank %  weight energy %
@@ -18,12 +18,20 @@ GOLDEN = """\
 accuracies and F1 on validation unless marked test; baselines at no more parameters; standard error of the best dense val %:
 0.22; * best: the fewest parameters within the allowed drop
 
-front          models  hypervolume  difference
-adaptive rank       4       0.8000
-fixed rank          2       0.4000     -0.4000
-weight energy       1       0.6000     -0.2000
-hypervolume: mean, over compression ratios of
-1 to 100, of the best accuracy there
+front          models  hypervolume  others  difference
+sweep               4       0.8000
+fixed rank          2       0.4000  0.8000     -0.4000
+weight energy       1       0.6000  0.5500     +0.0500
+hypervolume: mean, over compression ratios of 1 to
+100, of the best accuracy there; others: that of all
+that the sweep measured but the baseline's own points
+
+network      params  vs ref  vs dense  val %  test %
+reference   100,000    1.0x      0.8x  97.10   97.00
+best dense   80,246    1.2x      1.0x  97.60   97.50
+best         40,123    2.5x      2.0x  97.20   96.90
+vs: how many times fewer parameters than the
+reference or the best dense member has
 """  # noqa: E501
 
 
@@ -41,6 +49,19 @@ def test_lines_stay_whole_and_within_the_width(front: Front, width: int) -> None
         assert f"{point.point.params:,}" in start
         assert f"{100 * point.point.accuracy:.2f}" in start
         assert f"{100 * point.test.accuracy:.2f}" in start
+
+
+def test_a_front_of_an_older_release_shows_what_it_knows(front: Front) -> None:
+    older = replace(
+        front,
+        dense=None,
+        reference=None,
+        baselines={name: replace(b, others_hypervolume=None) for name, b in front.baselines.items()},
+    )
+    lines = [line.split() for line in front_text(older, 140).splitlines()]
+    assert ["reference", "100,000", "1.0x", "-", "-", "-"] in lines
+    assert ["best", "40,123", "2.5x", "-", "97.20", "96.90"] in lines
+    assert ["fixed", "rank", "2", "0.4000", "-", "-"] in lines
 
 
 def test_a_narrow_table_names_what_it_leaves_out(front: Front) -> None:
@@ -98,13 +119,14 @@ def test_before_test_figures_and_before_any_model(front: Front, empty_front: Fro
     untested = replace(front, points=tuple(replace(point, test=None) for point in front.points), best=None)
     assert "    -  " in front_text(untested, 140).splitlines()[1]
     assert "* best" not in front_text(untested, 140)
-    assert "adaptive rank       0       0.0000" in front_text(empty_front, 80)
+    assert "sweep       0       0.0000" in front_text(empty_front, 80)
 
 
 def test_a_terminal_shows_the_same_cells(front: Front) -> None:
     console = Console(file=io.StringIO(), width=140, force_terminal=True, record=True)
     console.print(front_table(front, 140))
     console.print(baseline_table(front))
+    console.print(network_table(front))
     plain = [line.rstrip() for line in console.export_text(styles=False).splitlines()]
     golden = [line for line in GOLDEN.splitlines() if line]
     assert [line for line in plain if line] == golden
