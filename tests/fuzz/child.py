@@ -97,7 +97,8 @@ def _inputs(target: Target, random: Random, seeds: list[Seed]) -> Iterator[tuple
         seed = random.choice(seeds[:whole] if random.random() < 0.5 else seeds)
         data = seed.data
         for _ in range(random.choice((1, 1, 1, 2, 3))):
-            data = target.mutate(random, data, [other.data for other in seeds[:whole]])
+            if len(data) < _MOST_INPUT:
+                data = target.mutate(random, data, [other.data for other in seeds[:whole]])
         if len(data) < _MOST_INPUT:
             yield seed.name, data
 

@@ -8,6 +8,7 @@ from typing import Any
 from tests.fuzz.mutation.raw import mutate_bytes
 
 _DEEP = 100_000
+_MOST_TEXT = 2**22  # characters: copies of copies would fill the memory of whoever makes them
 # Written out as they are; `json.dumps` could not write them.
 _RAW = (
     "[" * _DEEP,
@@ -91,6 +92,8 @@ def mutate_json(random: Random, data: bytes, others: Sequence[bytes]) -> bytes:
         document = _changed(random, document, others, marks)
     text = json.dumps(document)
     for mark, raw in marks.items():
+        if len(text) + text.count(f'"{mark}"') * len(raw) > _MOST_TEXT:
+            return data
         text = text.replace(f'"{mark}"', raw)
     return _encoded(random, text)
 
@@ -113,7 +116,8 @@ def _changed(random: Random, document: Any, others: Sequence[bytes], marks: dict
     elif kind < 0.85 and isinstance(holder, dict):
         holder[random.choice((*_KEYS, str(key).upper()))] = _value(random, holder[key], others, marks)
     elif isinstance(holder, list):
-        holder[key:key] = [holder[key]] * random.choice((1, 2, 50))
+        few = len(json.dumps(holder[key])) > _MOST_TEXT // 50
+        holder[key:key] = [holder[key]] * random.choice((1, 2, 2 if few else 50))
     elif marks is not None:
         # the key again, with another value: a raw piece that follows the value
         mark = f"mark-{len(marks)}"
@@ -141,7 +145,7 @@ def _value(random: Random, old: Any, others: Sequence[bytes], marks: dict[str, s
         return mark
     if kind < 0.35 and isinstance(old, int | float) and not isinstance(old, bool) and abs(old) < 2**200:
         return random.choice((-old, old + 1, old * 1000, old / 3, float(old), str(old), [old], old - 1))
-    if kind < 0.45 and isinstance(old, str) and len(old) < 10_000:
+    if kind < 0.45 and isinstance(old, str) and len(old) < _MOST_TEXT // 500:
         return random.choice((old + "x", old[:-1], old.upper(), [old], old * 500, f"{old}\n{old}"))
     if kind < 0.5:
         return [old]
