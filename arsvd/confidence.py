@@ -16,6 +16,9 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from arsvd.footprint import rows_at_once
+from arsvd.modes import evaluation_mode, unwrapped
+
 _HALVINGS = 50
 
 
@@ -106,13 +109,14 @@ def answers(model: torch.nn.Module, inputs: Tensor, labels: Tensor, batch_size: 
     """Say which rows a model classifies right.
 
     Args:
-        model: in evaluation mode, maps (rows, …) to (rows, classes).
+        model: maps (rows, …) to (rows, classes); it is run in evaluation mode.
         inputs: (rows, …).
         labels: (rows,) int64.
-        batch_size: rows a forward pass takes.
+        batch_size: the most rows that a forward pass takes; fewer where it computes much for each.
 
     Returns:
         (rows,) bool.
     """
-    parts = [model(batch).argmax(1) for batch in inputs.split(batch_size)]
-    return torch.cat(parts) == labels
+    with unwrapped(model) as plain, evaluation_mode(plain):
+        batches = inputs.split(rows_at_once(plain, inputs, batch_size))
+        return torch.cat([plain(batch).argmax(1) for batch in batches]) == labels

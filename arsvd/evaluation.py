@@ -6,7 +6,7 @@ a tree: rank tuples with equal first ranks share the activations up to the first
 and the ranks tried below one node share one product with U^T W.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from arsvd.batches import EXAMPLE_ROWS, check_labelled, check_logits, feeding
 from arsvd.calls import called_plainly
 from arsvd.copying import Pairs, check_copy, copied, doubts
+from arsvd.footprint import rows_at_once
 from arsvd.json_fields import Count, Share, Size, read_fields
 from arsvd.layers import linear_layers, replace_layer
 from arsvd.modes import evaluation_mode, unwrapped
@@ -85,7 +86,7 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int =
         model: maps (rows, …) to (rows, classes).
         inputs: (rows, …).
         labels: (rows,), whole numbers.
-        batch_size: rows a forward pass takes.
+        batch_size: the most rows that a forward pass takes; fewer where it computes much for each.
 
     Raises:
         ValueError: the model does not take the inputs or gives no logits, or the labels are not one class a
@@ -94,7 +95,7 @@ def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int =
     check_labelled(inputs, labels)
     found = []
     with unwrapped(model) as plain, evaluation_mode(plain):
-        for batch in inputs.split(batch_size):
+        for batch in inputs.split(rows_at_once(plain, inputs, batch_size)):
             with feeding(batch, "inputs"):
                 found.append(plain(batch))
             check_logits(found[-1])
@@ -109,7 +110,7 @@ class Evaluator:
         spectra: its spectra.
         inputs: (rows, …), what the model takes.
         labels: (rows,), whole numbers.
-        batch_size: rows walked at a time.
+        batch_size: the most rows walked at a time; fewer where the model computes much for each.
 
     Raises:
         ValueError: the inputs or the labels are not one tensor each.
@@ -137,6 +138,11 @@ class Evaluator:
                 check_copy(plain, root, pairs, gone, self.inputs[:EXAMPLE_ROWS], walk)
             return stages
 
+    @cached_property
+    def _rows(self) -> int:
+        with unwrapped(self.model) as plain:
+            return rows_at_once(plain, self.inputs, self.batch_size)
+
     @property
     def evaluated(self) -> int:
         """How many distinct rank tuples were measured so far."""
@@ -160,11 +166,14 @@ class Evaluator:
             check_labels(self.labels, len(self.inputs), classes)
 
     @torch.no_grad()
-    def metrics(self, ranks: Iterable[RankTuple]) -> dict[RankTuple, Metrics]:
+    def metrics(
+        self, ranks: Iterable[RankTuple], progress: Callable[[int, int], None] | None = None
+    ) -> dict[RankTuple, Metrics]:
         """Measure rank tuples, those measured before from memory.
 
         Args:
             ranks: one rank per layer each; None where a layer stays dense.
+            progress: is told the passes done and the passes in all, a pass being one tuple on one batch.
 
         Raises:
             ValueError: there are no rows, a label is not a class, the model does not take the inputs or gives
@@ -173,10 +182,15 @@ class Evaluator:
         wanted = list(dict.fromkeys(ranks))
         parts: dict[RankTuple, list[Tensor]] = {key: [] for key in self.missing(wanted)}
         if parts:
-            for batch in self.inputs.split(self.batch_size):
+            batches = self.inputs.split(self._rows)
+            done = 0
+            for batch in batches:
                 with feeding(batch, "validation inputs"):
                     for key, logits in _walk(self._stages, 0, batch, list(parts)):
                         parts[key].append(logits)
+                        done += 1
+                        if progress is not None:
+                            progress(done, len(batches) * len(parts))
             for pieces in parts.values():
                 check_logits(pieces[0])
             whole = [torch.cat(pieces) for pieces in parts.values()]
@@ -185,8 +199,14 @@ class Evaluator:
             self.remember(dict(zip(parts, read(scored, len(self.labels)), strict=True)))
         return {key: self._known[key] for key in wanted}
 
-    def points(self, plans: Sequence[Plan]) -> list[OperatingPoint]:
+    def points(
+        self, plans: Sequence[Plan], progress: Callable[[int, int], None] | None = None
+    ) -> list[OperatingPoint]:
         """Measure plans; of plans with equal ranks the first one names the point.
+
+        Args:
+            plans: what to measure.
+            progress: is told how far it is; see `metrics`.
 
         Returns:
             One operating point a distinct rank tuple, in the order of the plans.
@@ -194,7 +214,7 @@ class Evaluator:
         distinct: dict[RankTuple, Plan] = {}
         for plan in plans:
             distinct.setdefault(plan.ranks, plan)
-        measured = self.metrics(distinct)
+        measured = self.metrics(distinct, progress)
         return [operating_point(plan, measured[ranks]) for ranks, plan in distinct.items()]
 
 

@@ -1,7 +1,7 @@
 """The front of one trained model: the operating points that no other one beats."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ def front(
     validation: tuple[Tensor, Tensor],
     rules: Sequence[RankRule] | None = None,
     multiple: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """Find the non-dominated operating points of a trained model.
 
@@ -101,6 +102,7 @@ def front(
         rules: the rank rules whose points compete; by default 48 global thresholds and 48 budgets. The
             dense model always competes.
         multiple: of which every rank is one; see `plan`.
+        progress: is told the passes done and the passes in all.
 
     Returns:
         Points by ascending number of parameters, and so by ascending accuracy.
@@ -112,7 +114,7 @@ def front(
     inputs, labels = _pair(validation)
     chosen = [*energy_grid(spectra), *budget_grid(spectra, multiple=multiple)] if rules is None else rules
     plans = [plan(spectra, rule, multiple) for rule in (Ranks(spectra.dense), *chosen)]
-    return pareto(Evaluator(model, spectra, inputs, labels).points(plans))
+    return pareto(Evaluator(model, spectra, inputs, labels).points(plans, progress))
 
 
 def _pair(validation: Any) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ same kind of factors, W_r = U_r U_r^T W:
   L = R^-1 U and D = R U, and energies of different layers are in one unit.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,7 @@ from arsvd.copying import own_example
 from arsvd.coverage import Coverage, counted_macs
 from arsvd.curvature import output_fisher
 from arsvd.exported import closed_regions
+from arsvd.footprint import rows_at_once
 from arsvd.layers import check_numbers, linear_layers, survey
 from arsvd.modes import unwrapped
 from arsvd.moments import output_moments
@@ -168,6 +169,7 @@ def spectra(
     layers: Iterable[str] | None = None,
     batch_size: int = 2048,
     basis: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Spectra:
     """Factorise every linear layer of a model that can be factorised.
 
@@ -180,8 +182,10 @@ def spectra(
             rows. They choose the activation basis, if not told otherwise. None chooses the weight basis.
             Every position counts as a row of a layer, that of padding as well.
         layers: names of the layers to factorise; all when None.
-        batch_size: rows a forward pass takes when `calibration` is one tensor.
+        batch_size: the most rows that a forward pass takes when `calibration` is one tensor; fewer where
+            the model computes much for each.
         basis: "weight", "activation" or "loss"; the last one is for classifiers and needs a backward pass.
+        progress: is told the batches done and the batches in all.
 
     Returns:
         One spectrum a layer.
@@ -207,9 +211,11 @@ def spectra(
             example = own_example(plain)
             results = [spectrum for item in found.items() for spectrum in weight_spectra([item])]
         else:
+            if isinstance(calibration, Tensor) and calibration.ndim:
+                batch_size = rows_at_once(plain, calibration, batch_size)
             batches = list(calibration_batches(calibration, batch_size))
             example = batches[0][:EXAMPLE_ROWS].clone()
-            moments = output_moments(plain, found, batches)
+            moments = output_moments(plain, found, _told(batches, progress))
             silent = [name for name in found if name not in moments]
             _check_silent(silent, found, asked=layers is not None)
             skipped |= dict.fromkeys(silent, "it never ran on the calibration inputs")
@@ -224,6 +230,13 @@ def spectra(
             counted_macs(plain, found, example),
             example,
         )
+
+
+def _told(batches: Sequence[Tensor], progress: Callable[[int, int], None] | None) -> Iterator[Tensor]:
+    for done, batch in enumerate(batches, start=1):
+        yield batch
+        if progress is not None:
+            progress(done, len(batches))
 
 
 def _calibrated(

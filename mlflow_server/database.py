@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_server.errors import ConfigError, ServerError
+from mlflow_server.sqlite import sqlite_address
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -30,7 +31,7 @@ def resolve_database(uri: str) -> str:
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ConfigError(f"--db {uri!r} names no file; write sqlite:///PATH")
-        return f"sqlite:///{Path(url.database).expanduser().absolute()}"
+        return sqlite_address(Path(url.database).expanduser().absolute())
     if backend != "postgresql" or url.drivername not in ("postgresql", *_POSTGRES):
         raise ConfigError(
             f"--db {redacted(uri)!r} cannot be used: it must start with sqlite:/// or postgresql://"

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mlflow_server.errors import ServerError
+from mlflow_server.sqlite import sqlite_file
 
 _WAIT_SECONDS = 60.0  # for another process that makes the tables
 
@@ -78,7 +79,7 @@ def prepare_accounts(uri: str) -> None:
 
 
 def _prepare(uri: str, tables: Tables) -> None:
-    path = _file(uri)
+    path = sqlite_file(uri)
     if path is None:
         return
     import mlflow
@@ -148,16 +149,6 @@ def _changed_accounts(database: sqlite3.Connection) -> sqlite3.Connection:
     engine = sqlalchemy.create_engine(f"sqlite:///{name}&uri=true", poolclass=sqlalchemy.NullPool)
     migrate_if_needed(engine, "head")
     return copy
-
-
-def _file(uri: str) -> Path | None:
-    """Return the SQLite file that an address names, None where it names none."""
-    from sqlalchemy.engine import make_url
-
-    url = make_url(uri)
-    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":", "file:")):
-        return None
-    return Path(url.database).absolute()
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:

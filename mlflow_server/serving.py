@@ -17,6 +17,7 @@ from mlflow_server.environment import child_environment
 from mlflow_server.errors import ServerError
 from mlflow_server.process import Server, free_port, running, wait_until_healthy
 from mlflow_server.settings import ServerSettings
+from mlflow_server.sqlite import sqlite_address
 
 _WAIT_SECONDS = 180.0
 
@@ -52,7 +53,7 @@ def serve(settings: ServerSettings, wait_seconds: float = _WAIT_SECONDS) -> Iter
         if settings.authentication:
             accounts = database
             if database.startswith("sqlite:"):
-                accounts = f"sqlite:///{settings.data / 'accounts.db'}"
+                accounts = sqlite_address(settings.data / "accounts.db")
             authentication = prepare_authentication(settings.data, accounts)
             environment |= authentication.environment
         own = address(settings.host, port, "http" if settings.tls is None else "https")

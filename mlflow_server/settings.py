@@ -7,6 +7,7 @@ from mlflow_server.addresses import LOOPBACK, allowed_hosts, is_loopback
 from mlflow_server.artifacts import resolve_artifacts
 from mlflow_server.database import resolve_database
 from mlflow_server.errors import ConfigError
+from mlflow_server.sqlite import sqlite_address
 from mlflow_server.tls import check_certificate
 
 DEFAULT_PORT = 5000
@@ -62,7 +63,7 @@ class ServerSettings:
             data=data,
             host=self.host,
             port=self.port,
-            database=resolve_database(self.database or f"sqlite:///{data / 'mlflow.db'}"),
+            database=resolve_database(self.database or sqlite_address(data / "mlflow.db")),
             artifacts=resolve_artifacts(self.artifacts or str(data / "artifacts")),
             authentication=not alone if self.authentication is None else self.authentication,
             names=self.names,

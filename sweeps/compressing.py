@@ -1,8 +1,8 @@
 """Compress a model, trained here or elsewhere, from a file into a file."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 import arsvd
-from arsvd import Plan, RankRule, Ranks, Spectra
+from arsvd import Plan, RankRule
 from arsvd.endings import check_output, load_line
 from arsvd.evaluation import Metrics
 from arsvd.serialization import rebuildable
 from sweeps.arrays import fit_inputs, input_dtype, read_inputs, read_labelled
 from sweeps.factories import find_factory
 from sweeps.storage import StorageError
+from sweeps.within_drop import Confirmation, halves, smallest_within
 
 _EXAMPLE_ROWS = 8
 _IN_PYTHON = re.compile(r"[Pp]ass layers=\[\.\.\.\] without (?:it|them)")
@@ -30,7 +31,8 @@ class Target:
         energy: the share of each layer's energy to keep, in (0, 1].
         max_params: the most numbers that the model may store.
         max_macs: the most multiplications an input row in the linear layers.
-        max_drop: the most accuracy that may be lost on the labelled data, in [0, 1).
+        max_drop: the most accuracy that may be lost on data like the labelled, in [0, 1).
+        confidence: that no more than `max_drop` is lost, one-sided, in [0.5, 1).
 
     Raises:
         ValueError: not exactly one target is given, or it is out of range.
@@ -40,6 +42,7 @@ class Target:
     max_params: int | None = None
     max_macs: int | None = None
     max_drop: float | None = None
+    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         given = [t for t in (self.energy, self.max_params, self.max_macs, self.max_drop) if t is not None]
@@ -49,6 +52,8 @@ class Target:
             raise ValueError(
                 f"--max-drop is a share of the rows in [0, 1), such as 0.005, got {self.max_drop}"
             )
+        if not 0.5 <= self.confidence < 1.0:
+            raise ValueError(f"--confidence is in [0.5, 1), such as 0.95, got {self.confidence}")
         if self.max_drop is None:
             self.rule()
 
@@ -87,6 +92,7 @@ class Compressed:
         bytes_before: size of the file that was read.
         bytes_after: size of the file that was written.
         notes: what was not taken literally, one line each: inputs, names of weights, layers left dense.
+        confirmation: what the choice comes to on rows that had no say in it; None without `max_drop`.
     """
 
     plan: Plan
@@ -96,6 +102,7 @@ class Compressed:
     bytes_before: int
     bytes_after: int
     notes: tuple[str, ...]
+    confirmation: Confirmation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan, and the accuracies where they were measured, as JSON-able values."""
@@ -103,6 +110,8 @@ class Compressed:
         values = {**self.plan.to_dict(), **sizes, "notes": list(self.notes)}
         if self.dense is not None and self.small is not None:
             values |= {"dense_accuracy": self.dense.accuracy, "accuracy": self.small.accuracy}
+        if self.confirmation is not None:
+            values["confirmation"] = asdict(self.confirmation)
         return values
 
 
@@ -116,6 +125,8 @@ def compress_file(
     multiple: int = 1,
     factory: str | None = None,
     skip: Sequence[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Compressed:
     """Read a model, compress it, write it.
 
@@ -128,6 +139,8 @@ def compress_file(
         multiple: of which every rank is one.
         factory: "module:function", which makes the module that a file of weights belongs to.
         skip: names of linear layers to leave dense.
+        say: is told what begins, a few words each time.
+        progress: is told the steps done and the steps in all of what has begun, where that is counted.
 
     Raises:
         ValueError: a file or an option cannot be used, or no plan reaches the target.
@@ -139,6 +152,7 @@ def compress_file(
     check_output(output, inputs=(model, data.calibration, data.labelled))
     notes: list[str] = []
     before = model.stat().st_size
+    say("reading the model")
     network = arsvd.read_model(model, None if factory is None else find_factory(factory), notes.append)
     layers = _chosen_layers(network, skip)
     labelled = None
@@ -150,25 +164,34 @@ def compress_file(
     if data.calibration is not None:
         values = read_inputs(data.calibration)
         calibration = _fitted(network, values, data.calibration, data.scale, notes)
+    choosing, confirming = (None, None) if labelled is None or target.max_drop is None else halves(labelled)
     given = calibration
     if calibration is None and labelled is not None:
-        given = labelled[0]
+        # rows that confirm a choice have no part in what is chosen from
+        given = (choosing or labelled)[0]
         calibration = None if basis == "weight" else given
+    say("factorising its layers")
     dense = None if labelled is None else arsvd.evaluate(network, *labelled)
     try:
-        spectra = arsvd.spectra(network, calibration=calibration, layers=layers, basis=basis)
+        spectra = arsvd.spectra(network, calibration, layers, basis=basis, progress=progress)
     except ValueError as error:  # advice for Python is none on the command line
         raise ValueError(_IN_PYTHON.sub("give --skip NAME for each", str(error))) from error
-    if target.max_drop is None or labelled is None or dense is None:
+    confirmation = None
+    if target.max_drop is None or choosing is None or confirming is None:
         plan = arsvd.plan(spectra, target.rule(), multiple)
     else:
-        plan = _smallest(network, spectra, labelled, dense.accuracy - target.max_drop, multiple)
+        say("measuring how small it can be")
+        limits = target.max_drop, target.confidence
+        plan, confirmation = smallest_within(
+            network, spectra, choosing, confirming, *limits, multiple, progress
+        )
+    say("writing")
     small = arsvd.compress(network, spectra, plan, example=given)
     measured = None if labelled is None else arsvd.evaluate(small, *labelled)
     example = None if given is None else _example(given)
     after = written(small, output, example, {"plan": plan.to_dict()})
     line = load_line(output, into=not rebuildable(small))
-    return Compressed(plan, dense, measured, line, before, after, tuple(notes))
+    return Compressed(plan, dense, measured, line, before, after, tuple(notes), confirmation)
 
 
 def written(model: nn.Module, path: Path, example: Tensor | None, metadata: dict[str, Any]) -> int:
@@ -206,17 +229,6 @@ def _chosen_layers(network: nn.Module, skip: Sequence[str]) -> list[str] | None:
     if unknown := [name for name in skip if name not in names]:
         raise ValueError(f"--skip names no linear layer of the model: {', '.join(unknown)}; it has {names}")
     return [name for name in names if name not in skip] if skip else None
-
-
-def _smallest(
-    network: nn.Module, spectra: Spectra, labelled: tuple[Tensor, Tensor], accuracy: float, multiple: int
-) -> Plan:
-    """Take the point of the front with the fewest parameters that is accurate enough; the dense one is."""
-    points = arsvd.front(network, spectra, labelled, multiple=multiple)
-    # accuracies are shares of the rows: the tolerance is for the subtraction that made the bound
-    point = min((p for p in points if p.accuracy >= accuracy - 1e-9), key=lambda p: p.params)
-    plan = arsvd.plan(spectra, Ranks(point.ranks, family=point.family))
-    return replace(plan, threshold=point.threshold)
 
 
 def _check_classifier(network: nn.Module, inputs: Tensor, labels: Tensor, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Commands that hand out models: the best of a data set, or a compressed one of the user's."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from sweeps.cli.errors import InputError, reports_errors
 from sweeps.cli.options import AS_JSON, EXISTING_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from sweeps.tracking import RegisteredVersion
 
 
@@ -79,7 +82,14 @@ def _export(version: "RegisteredVersion", path: Path) -> None:
 @click.option(
     "--max-drop",
     type=float,
-    help="Target: fewest parameters within this of the dense accuracy on the labelled data, such as 0.005.",
+    help="Target: fewest parameters that surely lose no more than this of the dense accuracy, such as 0.005.",
+)
+@click.option(
+    "--confidence",
+    type=float,
+    default=0.95,
+    show_default=True,
+    help="Of --max-drop, in [0.5, 1): half of the labelled rows choose, the others confirm.",
 )
 @click.option(
     "--labelled",
@@ -116,6 +126,7 @@ def compress(
     max_params: int | None,
     max_macs: int | None,
     max_drop: float | None,
+    confidence: float,
     labelled: Path | None,
     calibration: Path | None,
     basis: str | None,
@@ -136,11 +147,21 @@ def compress(
     from sweeps.storage import StorageError
 
     try:
-        target = Target(energy, max_params, max_macs, max_drop)
+        target = Target(energy, max_params, max_macs, max_drop, confidence)
         data = Data(calibration, labelled, scale)
-        done = compress_file(
-            model, output, target, data, basis=basis, multiple=multiple, factory=factory, skip=skip
-        )
+        with _steps() as (say, progress):
+            done = compress_file(
+                model,
+                output,
+                target,
+                data,
+                basis=basis,
+                multiple=multiple,
+                factory=factory,
+                skip=skip,
+                say=say,
+                progress=progress,
+            )
     except StorageError:
         raise
     except (ValueError, OSError) as error:
@@ -154,3 +175,20 @@ def compress(
         click.echo(f"{done.bytes_before:,} → {done.bytes_after:,} bytes on disk")
         if done.dense is not None and done.small is not None:
             click.echo(f"accuracy {done.dense.accuracy:.2%} -> {done.small.accuracy:.2%} on {labelled}")
+        if done.confirmation is not None:
+            click.echo(f"of it    {done.confirmation}")
+
+
+@contextlib.contextmanager
+def _steps() -> "Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]":
+    """Show on a terminal what is done, how far it is and how long it takes."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield (
+            lambda text: bar.reset(task, description=text, total=None),
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )

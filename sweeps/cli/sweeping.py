@@ -52,8 +52,10 @@ def sweep(
     _configure(address)
     from sweeps.preparing import prepare
     from sweeps.tracking.connection import sweeps_home
+    from sweeps.tracking.unused import no_unused_store
 
-    _run(prepare(checked, sweeps_home(), data_dir), progress, address, as_json)
+    with no_unused_store():
+        _run(prepare(checked, sweeps_home(), data_dir), progress, address, as_json)
 
 
 @click.command()

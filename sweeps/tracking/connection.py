@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 HOME_VARIABLE, DEFAULT_HOME = "ARSVD_HOME", ".arsvd"
+STORE, LOCK = "mlflow.db", "mlflow.lock"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _CONNECT_SECONDS = 4
@@ -69,8 +70,18 @@ def arsvd_home() -> Path:
 
 
 def default_uri() -> str:
-    """Return the address of the embedded store, one SQLite file in the home directory."""
-    return f"sqlite:///{arsvd_home() / 'mlflow.db'}"
+    """Return the address of the embedded store, one SQLite file in the home directory.
+
+    Raises:
+        TrackingError: sweeps are kept where a database file cannot be.
+    """
+    from mlflow_server import ConfigError
+    from mlflow_server.sqlite import sqlite_address
+
+    try:
+        return sqlite_address(arsvd_home() / STORE)
+    except ConfigError as error:
+        raise TrackingError(f"{HOME_VARIABLE} is {arsvd_home()}: {error}") from None
 
 
 def quiet() -> None:
@@ -86,15 +97,17 @@ def tracking_uri() -> str:
 
 def has_store(uri: str) -> bool:
     """Whether a tracking server can have anything to read: the first sweep makes a database's file."""
-    from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
+
+    from mlflow_server.sqlite import sqlite_file
 
     if not uri.startswith("sqlite:"):
         return True
     try:
-        return Path(make_url(uri).database or "").is_file()
+        file = sqlite_file(uri)
     except ArgumentError:
         return True  # `connect` says what is wrong with it
+    return file is not None and file.is_file()
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
@@ -104,10 +117,12 @@ def artifact_location(uri: str, experiment: str) -> str | None:
         uri: the tracking server.
         experiment: the experiment's name.
     """
-    if not uri.startswith("sqlite:///"):
-        return None
+    from mlflow_server.sqlite import sqlite_file
+    from sweeps.tracking.moving import artifact_folder
+
+    file = sqlite_file(uri) if uri.startswith("sqlite:") else None
     # beside the file: MLflow itself would put them into the current directory
-    return (Path(uri.removeprefix("sqlite:///")).absolute().parent / "artifacts" / experiment).as_uri()
+    return None if file is None else artifact_folder(file, experiment)
 
 
 def connect(uri: str | None = None) -> "MlflowClient":
@@ -170,21 +185,28 @@ def _alone(uri: str) -> Iterator[None]:
     if not _is_embedded(uri):
         yield
         return
-    with (arsvd_home() / "mlflow.lock").open("w") as file:
+    with (arsvd_home() / LOCK).open("w") as file:
         with contextlib.suppress(OSError):  # a file system without locks: as safe as it can be
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _prepare(uri: str) -> None:
-    """Make a database file's tables or bring them up to date, so that no interruption leaves half of them."""
+    """Make a database file's tables or bring them and the places they name up to date.
+
+    No interruption leaves half of them.
+    """
     from mlflow_server import ServerError
     from mlflow_server.schema import prepare_tracking
+    from mlflow_server.sqlite import sqlite_file
+    from sweeps.tracking.moving import follow
 
     try:
         prepare_tracking(uri)
     except ServerError as error:
         raise TrackingError(str(error)) from None
+    if (file := sqlite_file(uri)) is not None:
+        follow(file)
 
 
 def _check_server(uri: str) -> None:

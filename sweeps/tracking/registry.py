@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 BEST, SMALLEST, MOST_ACCURATE = "best", "smallest", "most-accurate"
 _PAGE = 1000
+# How stores of files word that there is none of a name.
+_GONE = re.compile(r"No such (artifact|file)|NoSuchKey|\b404\b|does not exist|not found", re.IGNORECASE)
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -200,17 +203,18 @@ def _fetched(client: "MlflowClient", version: RegisteredVersion, what: str, name
     """Bring one file of a registered version into a folder."""
     from mlflow.artifacts import download_artifacts
 
+    uri = client.tracking_uri
+    with tracking_errors(uri):
+        place = client.get_model_version_download_uri(version.name, str(version.version)).rstrip("/")
     try:
-        with tracking_errors(client.tracking_uri):
-            location = client.get_model_version_download_uri(version.name, str(version.version))
-            return Path(
-                download_artifacts(
-                    artifact_uri=f"{location.rstrip('/')}/{name}",
-                    dst_path=folder,
-                    tracking_uri=client.tracking_uri,
-                )
-            )
+        with tracking_errors(uri):
+            return Path(download_artifacts(artifact_uri=f"{place}/{name}", dst_path=folder, tracking_uri=uri))
     except OSError as error:
+        if _GONE.search(str(error)):
+            raise TrackingError(
+                f"{version.uri} has no {what} in {redact(place)}, where files were deleted or moved: "
+                "put them back, or delete this version in MLflow"
+            ) from None
         raise TrackingError(f"the {what} of {version.uri} cannot be fetched: {error}") from None
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd import OperatingPoint, Ranks, Spectra
+from arsvd.batches import EXAMPLE_ROWS
 from arsvd.evaluation import Evaluator, Metrics, measure
 
 RankTuple = tuple[int | None, ...]
@@ -163,7 +164,8 @@ class Counting(nn.Module):
         self.rows: list[int] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.rows.append(len(x))
+        if len(x) > EXAMPLE_ROWS:  # passes of an example, which bound the rows, do not count
+            self.rows.append(len(x))
         return x
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Counting":

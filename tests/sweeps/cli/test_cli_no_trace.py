@@ -84,6 +84,14 @@ def test_a_sweep_of_a_refused_folder_makes_nothing(
     assert set(workplace.rglob("*")) == before
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_sweep_on_a_cluster_that_cannot_be_reached_makes_nothing(
+    refused: Refused, workplace: Path, address: str
+) -> None:
+    assert address in refused("sweep", "digits", "--address", address)
+    assert list(workplace.iterdir()) == []
+
+
 def test_a_sweep_is_refused_where_its_experiment_was_deleted(refused: Refused, store: Path) -> None:
     client = MlflowClient(f"sqlite:///{store}")
     client.delete_experiment(client.create_experiment("arsvd-digits"))

@@ -30,6 +30,7 @@ def test_a_whole_sweep(
     data: ModelData,
     make_record,
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
@@ -80,6 +81,11 @@ def test_a_whole_sweep(
     with torch.no_grad():
         torch.testing.assert_close(best(images), models["key2"](images), rtol=0, atol=0)
         torch.testing.assert_close(plainly(images), best(images), rtol=0, atol=1e-5)
+
+    (weights,) = tmp_path_factory.getbasetemp().rglob(f"{version.model_id}/**/model.safetensors")
+    weights.unlink()
+    with pytest.raises(TrackingError, match=f"{version.uri} has no weights in .*, where files were deleted"):
+        load_best("digits", tracking_uri=server)
 
 
 def test_errors_name_the_server_without_its_password(server: str) -> None:

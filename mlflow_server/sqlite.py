@@ -1,0 +1,42 @@
+"""Addresses of SQLite files, whatever their paths hold."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+from mlflow_server.errors import ConfigError
+
+
+def sqlite_address(path: Path) -> str:
+    """Return the address by which MLflow opens an SQLite file.
+
+    Args:
+        path: the file's absolute path.
+
+    Raises:
+        ConfigError: the installed SQLAlchemy cannot open a path with such characters.
+    """
+    plain = str(path)
+    if not set(plain) & set("?%"):
+        return f"sqlite:///{plain}"
+    # Every character, slashes too: MLflow makes the folder of what it reads as a path, and this names none.
+    address = f"sqlite:///{quote(plain, safe='')}"
+    if sqlite_file(address) != path:  # SQLAlchemy before 2.1 takes an escaped path as it stands
+        raise ConfigError(f"{plain} holds '?' or '%', which needs SQLAlchemy 2.1: use another folder")
+    return address
+
+
+def sqlite_file(address: str) -> Path | None:
+    """Return the file that a database's address names; None where it names none, or another kind.
+
+    Args:
+        address: the address, as SQLAlchemy and MLflow write it.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: it is no address.
+    """
+    from sqlalchemy.engine import make_url
+
+    url = make_url(address)
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith((":", "file:")):
+        return None
+    return Path(url.database).absolute()
