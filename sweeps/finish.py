@@ -143,11 +143,28 @@ def finish(
     ledger.write_front(front)
     with ledger.new_report() as folder:
         write_report(folder, front, ledger.facts.id, dataset.name, config_to_params(config))
-    progress.note(f"logging and registering {len(front.points)} models")
+    total = len(front.points)
+    progress.note(f"logging and registering {total} models")
+    registered: list[None] = []  # one for each; its length is read by another thread
     whole_front = FrontModels(
-        front, models.build, ModelData.of(dataset), configs(records), config.select.max_drop, exporters
+        front,
+        models.build,
+        ModelData.of(dataset),
+        configs(records),
+        config.select.max_drop,
+        exporters,
+        lambda: registered.append(None),
     )
-    done = publish(worker, writer, client, ledger, whole_front, told=progress.note)
+    done = publish(
+        worker,
+        writer,
+        client,
+        ledger,
+        whole_front,
+        told=progress.note,
+        watch=lambda: progress.step("registering models", min(len(registered), total), total),
+    )
+    progress.close()
     return Finished(front, done.versions, done.aliases, ledger.locate("report/front.html"), done.missing)
 
 
@@ -195,7 +212,7 @@ def with_assurance(
     points = []
     for entry, bound, one in zip(front.points, bounds, same, strict=True):
         # the model itself loses nothing; a bound may exceed what there is to lose, and an accuracy is a share
-        assured = front.dense_accuracy - (0.0 if one else bound)
+        assured = round(front.dense_accuracy - (0.0 if one else bound), 12)  # no 0.9772000000000001
         points.append(replace(entry, assured=min(1.0, max(0.0, assured))))
     best = best_point(points, front.dense_accuracy, max_drop)
     return replace(

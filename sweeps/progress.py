@@ -60,6 +60,16 @@ class Progress(Protocol):
         """Show a new state."""
         ...
 
+    def step(self, text: str, done: int, total: int) -> None:
+        """Show how far a step after the last member is.
+
+        Args:
+            text: what is done.
+            done: parts done.
+            total: parts in all.
+        """
+        ...
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         ...
@@ -72,6 +82,9 @@ class Quiet:
         """Say nothing."""
 
     def update(self, state: State) -> None:
+        """Show nothing."""
+
+    def step(self, text: str, done: int, total: int) -> None:
         """Show nothing."""
 
     def close(self) -> None:
@@ -108,6 +121,13 @@ class Lines:
             rows.append(("left", left_text(state)))
         self.note(" | ".join(f"{name} {value}" for name, value in rows))
 
+    def step(self, text: str, done: int, total: int) -> None:
+        """Print a line, unless there was one just now; the end says nothing that is not seen."""
+        now = time.monotonic()
+        if now - self._told >= self._every and done < total:
+            self._told = now
+            self.note(f"{text} | {done:,} of {total:,}")
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -123,6 +143,7 @@ class Terminal:
         self._panel = _Panel(
             progress.BarColumn(), progress.TaskProgressColumn(), _Left(), console=console, transient=True
         )
+        self._step: progress.Progress | None = None
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
@@ -138,10 +159,32 @@ class Terminal:
             self._panel.show(state)
             self._panel.start()
 
+    def step(self, text: str, done: int, total: int) -> None:
+        """Redraw the bar of a step; nothing is left of it at its end."""
+        if done >= total:
+            self.close()
+            return
+        with contextlib.suppress(OSError):
+            if self._step is None:
+                columns = progress.TextColumn("{task.description}"), progress.BarColumn()
+                self._step = progress.Progress(
+                    *columns,
+                    progress.MofNCompleteColumn(),
+                    progress.TimeRemainingColumn(),
+                    console=self._panel.console,
+                    transient=True,
+                )
+                self._step.add_task(text, total=total)
+                self._step.start()
+            self._step.update(self._step.tasks[0].id, description=text, completed=done, total=total)
+
     def close(self) -> None:
-        """Remove the bar."""
+        """Remove the bars."""
         with contextlib.suppress(OSError):
             self._panel.stop()
+            if self._step is not None:
+                self._step.stop()
+                self._step = None
 
 
 class _Panel(progress.Progress):

@@ -57,6 +57,7 @@ class FrontModels:
         configs: member keys to how they were trained.
         max_drop: for the alias "best".
         exporters: write the models' files; those of the call that logs them when None.
+        registered: is called after each model that was registered, from the worker's thread.
     """
 
     front: Front
@@ -65,6 +66,7 @@ class FrontModels:
     configs: "Mapping[str, Any]"
     max_drop: float
     exporters: "Exporters | None" = None
+    registered: Callable[[], None] = lambda: None
 
 
 def open_run(writer: SweepWriter, ledger: Ledger, config: SweepConfig, running: bool = True) -> None:
@@ -118,6 +120,7 @@ def publish(
     models: FrontModels,
     patience: float = PATIENCE_SECONDS,
     told: Callable[[str], None] | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> Published:
     """Log and register the models of the final front, set the aliases, upload the report, close the run.
 
@@ -129,10 +132,11 @@ def publish(
         models: of the front.
         patience: seconds to wait for a server that is away.
         told: is told why it takes long.
+        watch: is called while it waits, from this thread.
     """
     registered = submit_models(worker, client, writer, models)
     worker.submit(close_run, writer, ledger, "FINISHED", models.front, label="the report")
-    missing = tuple(worker.wait(patience, told))
+    missing = tuple(worker.wait(patience, told, watch=watch))
     done = registered.done() and not registered.cancelled() and registered.exception() is None
     versions, aliases = registered.result() if done else ([], {})
     return Published(versions, aliases, missing)
@@ -163,7 +167,7 @@ def register(
         worker.check_cancelled()
         return models.build(entry)
 
-    watched = _Watched(client, worker)
+    watched = _Watched(client, worker, models.registered)
     versions = log_front(
         watched, writer.run_id, models.front, build, models.data, models.configs, models.exporters
     )
@@ -222,10 +226,11 @@ class _Watched:
     Args:
         client: the server.
         worker: which runs the calls.
+        registered: is called after each registration.
     """
 
-    def __init__(self, client: "MlflowClient", worker: Worker) -> None:
-        self._client, self._worker = client, worker
+    def __init__(self, client: "MlflowClient", worker: Worker, registered: Callable[[], None]) -> None:
+        self._client, self._worker, self._registered = client, worker, registered
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -239,6 +244,7 @@ class _Watched:
         """Register a model, and tell the worker."""
         version = self._client.create_model_version(*arguments, **keywords)
         self._worker.answers()
+        self._registered()
         return version
 
 

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0  # how long the end of a sweep waits for a server that is away
 CANCEL_SECONDS = 30.0  # longer than one request takes to fail
+_WATCH_SECONDS = 0.25  # between two looks of who watches a wait
 PAUSES = 0.25, 5.0  # the first and the longest between two tries, in seconds
 
 
@@ -136,6 +137,7 @@ class Worker:
         seconds: float = PATIENCE_SECONDS,
         told: Callable[[str], None] | None = None,
         limit: float | None = None,
+        watch: Callable[[], None] | None = None,
     ) -> list[Missed]:
         """Wait until everything queued is done; give up once the server has been away for long.
 
@@ -143,6 +145,7 @@ class Worker:
             seconds: how long it may be away, from now or from when it went, before what is left is dropped.
             told: is told once why it takes long, from the caller's thread.
             limit: seconds to wait in all, whatever the server does; what is left then stays in the queue.
+            watch: is called while it waits, a few times a second, from the caller's thread.
 
         Returns:
             What is missing, of all calls since the last `wait`: refused by the server, failed, or dropped.
@@ -165,6 +168,9 @@ class Worker:
                         told = None
                     patience = max(patience, 0.05)
                     left = patience if left is None else min(left, patience)
+                if watch is not None:
+                    watch()
+                    left = _WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS)
                 self._changed.wait(left)
             missed, self._missed = self._missed, []
         return missed

@@ -1,7 +1,6 @@
 """Commands around Ray clusters: one of several nodes on this machine, and jobs on any."""
 
 import importlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sweeps.cli.errors import InputError, reports_errors
-from sweeps.cli.options import AS_JSON, FORCE
+from sweeps.cli.options import AS_JSON, FORCE, echo_json
 
 if TYPE_CHECKING:
     from cluster.jobs import JobServer
@@ -76,7 +75,7 @@ def status(as_json: bool) -> None:
         configure_ray(started.address)  # `auto` would be RAY_ADDRESS, which may be another cluster's
     seen = multinode.status()
     if as_json:
-        click.echo(json.dumps(seen.to_dict()))
+        echo_json(seen.to_dict())
         return
     click.echo(f"{seen.cluster.address}: {seen.alive} of {seen.cluster.nodes} nodes run")
     for node in seen.nodes:
@@ -142,7 +141,7 @@ def submit(
     for name in done.withheld:
         click.echo(f"arsvd: {name} was not shipped: set it where Ray runs on the head node", err=True)
     if as_json:
-        click.echo(json.dumps({"job": done.id, "home": done.home, "address": server.address}))
+        echo_json({"job": done.id, "home": done.home, "address": server.address})
     else:
         click.echo(f"job {done.id} at {server.address}, kept in {done.home}")
     if not no_wait:
@@ -190,7 +189,7 @@ def jobs(address: str | None, as_json: bool) -> None:
 
     found = open_job_server(address).jobs()
     if as_json:
-        click.echo(json.dumps([asdict(job) for job in found]))
+        echo_json([asdict(job) for job in found])
         return
     for job in found:
         click.echo(f"{job.id}  {job.status.lower()}")

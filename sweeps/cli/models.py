@@ -1,7 +1,6 @@
 """Commands that hand out models: the best of a data set, or a compressed one of the user's."""
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ import click
 from rich.console import Console
 
 from sweeps.cli.errors import InputError, reports_errors
-from sweeps.cli.options import AS_JSON, EXISTING_FILE
+from sweeps.cli.options import AS_JSON, EXISTING_FILE, echo_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +46,7 @@ def best(
     except ValueError as error:  # limits out of range, or a file that is not the one registered
         raise InputError(str(error)) from error
     if as_json:
-        click.echo(json.dumps(version.to_dict()))
+        echo_json(version.to_dict())
     else:
         print_version(Console(), version, export)
 
@@ -167,7 +166,7 @@ def compress(
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     if as_json:
-        click.echo(json.dumps(done.to_dict()))
+        echo_json(done.to_dict())
     else:
         for note in done.notes:
             click.echo(note)

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,13 @@ class _File(click.Path):
         if not path.is_file():
             self.fail(f"{path} is a pipe or a device, must be a file.", param, ctx)
         return path
+
+
+def echo_json(values: Any) -> None:
+    """Print JSON for scripts, its numbers as everywhere else."""
+    from sweeps.report.numbers import shown
+
+    click.echo(json.dumps(shown(values)))
 
 
 def known_user(context: click.Context, option: click.Parameter, value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Commands that run sweeps and show them."""
 
 import contextlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ import click
 from rich.console import Console
 
 from sweeps.cli.errors import leave, reports_errors
-from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
+from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE, echo_json
 
 if TYPE_CHECKING:
     from sweeps.preparing import Prepared
@@ -134,7 +133,7 @@ def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_jso
             raise
     finished = outcome.finished
     if as_json:
-        click.echo(json.dumps(outcome_json(outcome.ledger.facts, outcome.front, finished.aliases)))
+        echo_json(outcome_json(outcome.ledger.facts, outcome.front, finished.aliases))
     else:
         print_outcome(Console(), outcome.ledger, outcome.front, finished.aliases, outcome.failed)
     check_published(outcome.ledger, finished.missing, prepared.client.tracking_uri)
@@ -145,7 +144,7 @@ def _print_stopped(stopped: "SweepStoppedError", as_json: bool) -> None:
 
     facts, front = stopped.ledger.facts, stopped.front
     if as_json:
-        click.echo(json.dumps(outcome_json(facts, front)))
+        echo_json(outcome_json(facts, front))
     else:
         print_front(Console(), facts, front, final=False)
 
@@ -160,7 +159,10 @@ def validate(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from sweeps.config import config_to_params, dump_config, load_config
 
     checked = load_config(config, overrides)
-    click.echo(json.dumps(config_to_params(checked)) if as_json else dump_config(checked).rstrip())
+    if as_json:
+        echo_json(config_to_params(checked))
+    else:
+        click.echo(dump_config(checked).rstrip())
 
 
 @click.command(name="list")
@@ -173,7 +175,7 @@ def list_sweeps(as_json: bool) -> None:
 
     rows = sweep_rows(sweeps_home())
     if as_json:
-        click.echo(json.dumps(rows))
+        echo_json(rows)
     else:
         print_sweeps(Console(), rows, sweeps_home())
 
@@ -196,7 +198,7 @@ def show(sweep_id: str, as_json: bool) -> None:
     ledger = Ledger.open(sweeps_home(), sweep_id)
     front, final = standing_front(ledger)
     if as_json:
-        click.echo(json.dumps(outcome_json(ledger.facts, front)))
+        echo_json(outcome_json(ledger.facts, front))
     else:
         print_front(Console(), ledger.facts, front, final)
     for damage in find_damage(ledger):

@@ -1,12 +1,11 @@
 """The command that completes MLflow from a sweep's directory."""
 
-import json
 from pathlib import Path
 
 import click
 
 from sweeps.cli.errors import reports_errors
-from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE
+from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE, echo_json
 
 
 @click.command()
@@ -40,7 +39,7 @@ def sync(sweep_id: str, to: str | None, data_dir: Path | None, force: bool, as_j
     server = redact(done.uri)
     if as_json:
         missing = [{"what": missed.what, "cause": missed.cause} for missed in done.missing]
-        click.echo(json.dumps({"server": server, "members": done.members, "missing": missing}))
+        echo_json({"server": server, "members": done.members, "missing": missing})
     else:
         state = "finished" if done.final else "has not ended: no models yet"
         click.echo(f"{server} has {done.members} members of {ledger.facts.id} ({state})")

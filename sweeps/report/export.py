@@ -7,6 +7,7 @@ from typing import Any
 
 from arsvd.latency import BATCHES
 from sweeps.records import Front, FrontPoint
+from sweeps.report.numbers import shown
 from sweeps.report.rows import OWN_FRONT, title
 from sweeps.storage import Folder
 from sweeps.tracking.versions import ranks_text
@@ -87,7 +88,7 @@ def _write(path: Path, records: list[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(records)
+        writer.writerows(shown(records))
 
 
 def _record(front: Front, name: str, entry: FrontPoint) -> dict[str, Any]:

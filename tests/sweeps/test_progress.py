@@ -140,6 +140,35 @@ def test_a_terminal_shows_a_bar_that_comes_down_by_itself_and_leaves_only_the_no
     assert re.search(r"\x1b\[2K[^\n]*$", written)
 
 
+def test_a_step_after_the_members_has_lines_and_a_bar_of_its_own(
+    state: Callable[..., State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+    stream = io.StringIO()
+    lines = Lines(stream, every=5.0)
+    for second in range(13):
+        clock.now = 100.0 + second
+        lines.step("registering models", second, 12)
+    assert stream.getvalue().splitlines() == [
+        "registering models | 0 of 12",
+        "registering models | 5 of 12",
+        "registering models | 10 of 12",
+    ]
+
+    stream = io.StringIO()
+    bar = Terminal(Console(file=stream, force_terminal=True, width=80))
+    bar.update(state(6, epochs=180, all_epochs=180))
+    for done in range(13):
+        bar.step("registering models", done, 12)
+    bar.close()
+    written = stream.getvalue()
+    assert "registering models" in written
+    assert " 0/12" in written
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
+    assert re.search(r"\x1b\[2K[^\n]*$", written)
+
+
 def test_a_bar_ends_with_the_last_member(state: Callable[..., State]) -> None:
     stream = io.StringIO()
     bar = Terminal(Console(file=stream, force_terminal=True, width=80))
@@ -170,6 +199,7 @@ def test_a_sweep_goes_on_where_nobody_reads(make: Callable[..., Any], state: Cal
     progress = make(Gone())
     progress.note("a trial is tried again")
     progress.update(state(1, epochs=30, all_epochs=180))
+    progress.step("registering models", 1, 12)
     progress.close()
 
 
@@ -198,6 +228,7 @@ def test_quiet_says_nothing(state: Callable[..., State], capsys: pytest.CaptureF
     assert isinstance(quiet, Quiet)
     quiet.note("hello")
     quiet.update(state())
+    quiet.step("registering models", 1, 2)
     quiet.close()
     assert capsys.readouterr() == ("", "")
 

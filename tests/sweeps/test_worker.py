@@ -237,6 +237,17 @@ def test_a_wait_with_a_limit_ends_while_the_server_answers_and_leaves_the_rest_q
     assert server.calls == [1, 2]
 
 
+def test_who_waits_is_called_meanwhile_on_its_own_thread() -> None:
+    seen: list[tuple[int, int]] = []
+    done: list[int] = []
+    with Worker(QUICK) as worker:
+        for _ in range(3):
+            worker.submit(lambda: (time.sleep(0.4), done.append(1)))
+        assert worker.wait(30, watch=lambda: seen.append((threading.get_ident(), len(done)))) == []
+    assert {thread for thread, _ in seen} == {threading.get_ident()}
+    assert {0, 1, 2} <= {count for _, count in seen}
+
+
 def test_a_limit_holds_while_the_server_is_away() -> None:
     server = Server(away=10**9)
     with Worker(QUICK) as worker:
