@@ -6,8 +6,8 @@ from pathlib import Path
 
 from arsvd.data import Dataset, load
 from arsvd.data.roots import absolute
+from arsvd.names import plain
 from sweeps.config import SweepConfig
-from sweeps.names import plain
 
 
 def load_dataset(config: SweepConfig, data_dir: Path | None = None) -> Dataset:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from arsvd.options.forms import IntRange
 from arsvd.training import Architecture, dense_architecture
 from arsvd.training.sizing import member_bytes, pack_size, trained_params
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.config.forms import IntRange
 from sweeps.config.schema import options
 
 SAMPLES = 60_000  # training images, about: their order takes memory a member

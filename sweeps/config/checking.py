@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import PlainValidator, ValidationError
 
-from sweeps.config.faults import SHOWN_CHARACTERS, ConfigError, FaultError, listed, nearest, printable, shown
+from arsvd.options.faults import SHOWN_CHARACTERS, FaultError, listed, nearest, printable, shown
+from arsvd.options.kinds import Label, OrNothing, Text
+from sweeps.config.faults import ConfigError
 from sweeps.config.schema import Section, SweepConfig
-from sweeps.config.values import Label, OrNothing, Text
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")  # the second: a key that is no text, from Python only
 

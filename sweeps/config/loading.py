@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from arsvd.opening import open_file
+from arsvd.options.faults import SHOWN_CHARACTERS, did_you_mean, listed, printable, shown
+from arsvd.options.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform
 from sweeps.config.checking import known_keys, parse_config, takes_text, unknown_key
-from sweeps.config.faults import SHOWN_CHARACTERS, ConfigError, did_you_mean, listed, printable, shown
-from sweeps.config.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform
+from sweeps.config.faults import ConfigError
 from sweeps.config.schema import SweepConfig
 from sweeps.config.yaml_text import YamlTextError, read_value, read_yaml, write_yaml
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator
 
-from sweeps.config.faults import FaultError
-from sweeps.config.forms import DEFAULT_POINTS, Choice, EnergyRange, IntRange, LogUniform, Searchable, Uniform
-from sweeps.config.values import (
+from arsvd.options.faults import FaultError
+from arsvd.options.forms import DEFAULT_POINTS, Choice, EnergyRange, IntRange, LogUniform, Searchable, Uniform
+from arsvd.options.kinds import (
     MOST_COUNT,
     MOST_FACTORS,
     SEED_LIMIT,

@@ -13,8 +13,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from sweeps.config.faults import shown
-from sweeps.config.forms import (
+from arsvd.options.faults import shown
+from arsvd.options.forms import (
     LEAST_DROPPED_ENERGY,
     Choice,
     EnergyRange,

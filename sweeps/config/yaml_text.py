@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from sweeps.config.faults import printable
+from arsvd.options.faults import printable
 
 MOST_DEPTH = 20
 MOST_NODES = 10_000

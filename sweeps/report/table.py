@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.config.faults import printable
+from arsvd.options.faults import printable
 from sweeps.fronts import lead, networks
 from sweeps.records import Front
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from arsvd.json_fields import read_json
-from sweeps.names import plain
+from arsvd.names import plain
 
 if TYPE_CHECKING:
     from sweeps.records import FrontPoint

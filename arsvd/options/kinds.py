@@ -10,8 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sweeps.config.faults import FaultError, did_you_mean, listed, shown
-from sweeps.names import plain
+from arsvd.names import plain
+from arsvd.options.faults import FaultError, did_you_mean, listed, shown
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

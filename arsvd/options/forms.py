@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sweeps.config.faults import FaultError, did_you_mean, listed, shown
-from sweeps.config.values import Kind, Number, OneOf, Whole
+from arsvd.options.faults import FaultError, did_you_mean, listed, shown
+from arsvd.options.kinds import Kind, Number, OneOf, Whole
 
 T = TypeVar("T")
 

@@ -1,0 +1,51 @@
+"""One setting of a method, declared once: what it may be, what it is when left out, and what it means."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from arsvd.options.forms import Searchable
+from arsvd.options.kinds import Kind
+
+T = TypeVar("T")
+
+
+class _Required:
+    """Stands for a value that has to be given."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED: Final[Any] = _Required()
+
+
+@dataclass(frozen=True)
+class Option(Generic[T]):
+    """One setting, by which the sweep file's key, its checks and its comment are made.
+
+    Args:
+        key: the dotted name in a sweep file, such as "training.lr".
+        kind: what one value must be.
+        help: a few words for the comment beside the key.
+        default: the value where a sweep file leaves the key out; it may change with a release.
+        absent: what a record means that was written before the option existed; frozen for ever. Where it is
+            not given, every record holds the key.
+        forms: the searched forms that the key takes; none where it is not searched.
+    """
+
+    key: str
+    kind: Kind[T]
+    help: str
+    default: Any = REQUIRED
+    absent: Any = REQUIRED
+    forms: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        """Whether a sweep file must hold the key."""
+        return self.default is REQUIRED
+
+    @property
+    def check(self) -> Kind[Any]:
+        """What turns a value of a sweep file into its final form, or raises `FaultError`."""
+        return Searchable(self.kind, self.forms) if self.forms else self.kind
