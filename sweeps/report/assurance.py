@@ -39,11 +39,11 @@ def _why_none(front: Front, max_drop: float) -> list[str]:
 
 
 def _loss(front: Front, best: FrontPoint) -> str:
-    lost = _points(front.dense_accuracy - best.point.accuracy)
-    told = f"it loses {lost} of the best dense member on {front.validation_images:,} validation images"
+    change = _change(front.dense_accuracy - best.point.accuracy)
+    told = f"against the best dense member it {change} on {front.validation_images:,} validation images"
     if front.dense is not None and front.dense.test is not None and best.test is not None:
-        lost = _points(front.dense.test.accuracy - best.test.accuracy)
-        told += f", {lost} on {front.test_images:,} test images"
+        change = _change(front.dense.test.accuracy - best.test.accuracy)
+        told += f" and {change} on {front.test_images:,} test images"
     if front.confidence is None or best.assured is None:
         return f"{told}; taken as measured (select.confidence is null)"
     kind = "confirmation" if front.confirmation_images else "validation"
@@ -65,6 +65,10 @@ def _doubts(front: Front, best: FrontPoint) -> list[str]:
         f"warning: its validation and test accuracy differ by {_points(gap)}, of which chance explains "
         f"{100 * error:.2f}: the validation images are too few, or unlike the test images"
     ]
+
+
+def _change(lost: float) -> str:
+    return f"gains {_points(-lost)}" if lost < 0 else f"loses {_points(lost)}"
 
 
 def _points(share: float) -> str:

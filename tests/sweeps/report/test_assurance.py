@@ -1,5 +1,6 @@
 """What is said of the best model: its loss, on which images, how sure, and what to doubt."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,8 +12,8 @@ from sweeps.report.assurance import assurance
 
 def test_the_loss_is_told_with_its_images_and_its_bound(front: Front) -> None:
     assert assurance(front, 0.005) == [
-        "it loses 0.40 points of the best dense member on 5,000 validation images, "
-        "0.60 points on 10,000 test images; taken as measured (select.confidence is null)"
+        "against the best dense member it loses 0.40 points on 5,000 validation images "
+        "and loses 0.60 points on 10,000 test images; taken as measured (select.confidence is null)"
     ]
     assert front.best is not None
     sure = replace(front.best, assured=0.9712)
@@ -26,7 +27,14 @@ def test_the_loss_is_told_with_its_images_and_its_bound(front: Front) -> None:
 
 def test_a_front_of_an_older_release_tells_what_it_knows(front: Front) -> None:
     (line,) = assurance(replace(front, dense=None, test_images=0), 0.005)
-    assert line.startswith("it loses 0.40 points of the best dense member on 5,000 validation images; taken")
+    assert line.startswith("against the best dense member it loses 0.40 points on 5,000 validation images;")
+
+
+def test_a_gain_is_no_negative_loss(front: Front) -> None:
+    (line,) = assurance(replace(front, dense_accuracy=0.9, dense=None), 0.005)
+    assert re.match(
+        r"against the best dense member it gains \d\.\d\d points on 5,000 validation images;", line
+    )
 
 
 # name: validation accuracy and images, test accuracy and images, whether it is to be doubted
