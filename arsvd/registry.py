@@ -57,6 +57,13 @@ class Registry(Generic[T]):
             self._loaded[name] = found
         return self._loaded[name]
 
+    def find(self, attribute: str) -> T | None:
+        """Import the method that its module calls so; None where there is none."""
+        for name, place in self._entries.items():
+            if place.partition(":")[2] == attribute:
+                return self[name]
+        return None
+
     def items(self) -> Iterator[tuple[str, T]]:
         """Import every method, and yield it with its name."""
         for name in self._entries:

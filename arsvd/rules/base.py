@@ -1,11 +1,18 @@
 """What every rank rule promises."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-import numpy as np
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from arsvd.spectrum import Spectra
+    from arsvd.spectrum import Spectra
+
+BASES = ("weight", "activation", "loss")
+# The thresholds of the contract's examples: a rule asks for more and more, and in the end for everything.
+EXAMPLES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 0.999999, 1.0)
 
 
 class RankRule(Protocol):
@@ -26,7 +33,7 @@ class RankRule(Protocol):
         """The rule's one number, for tables; None where it has none."""
         ...
 
-    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
         """Choose one rank per layer.
 
         Raises:
@@ -35,7 +42,69 @@ class RankRule(Protocol):
         ...
 
 
-def smallest_rank(parts: Tensor, threshold: float) -> int:
+class RegisteredRule(ABC):
+    """A rule with its facts, as the registry holds it.
+
+    Attributes:
+        bases: the bases that it applies to, the first one for whoever asks for another.
+        searched: whether a sweep file may name it.
+    """
+
+    bases: ClassVar[tuple[str, ...]] = BASES
+    searched: ClassVar[bool] = False
+
+    @abstractmethod
+    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
+        """Choose one rank per layer; see `RankRule`."""
+
+    @classmethod
+    @abstractmethod
+    def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
+        """Make rules for the contract that ask for more and more; the last one asks for everything."""
+
+    @classmethod
+    def at(cls, thresholds: Sequence[float]) -> Sequence[RankRule]:
+        """Make what stands for thresholds in a sweep: of a rule without one, a single rule.
+
+        Args:
+            thresholds: in (0, 1].
+
+        Raises:
+            TypeError: a sweep file may not name the rule.
+        """
+        raise TypeError(f"{cls.__name__} is no rule of sweep files")
+
+
+@dataclass(frozen=True)
+class ThresholdRule(RegisteredRule):
+    """A rule whose one number is a share in (0, 1].
+
+    Args:
+        threshold: the share.
+
+    Raises:
+        ValueError: the threshold is outside (0, 1].
+    """
+
+    threshold: float
+    family: ClassVar[str]
+    searched: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_threshold(self.family, self.threshold)
+
+    @classmethod
+    def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
+        """Make rules at thresholds from 0.01 to 1."""
+        return [cls(threshold) for threshold in EXAMPLES]
+
+    @classmethod
+    def at(cls, thresholds: Sequence[float]) -> Sequence[RankRule]:
+        """Make one rule a threshold."""
+        return [cls(threshold) for threshold in thresholds]
+
+
+def smallest_rank(parts: "Tensor", threshold: float) -> int:
     """Return the smallest r with sum(parts[:r]) >= threshold * sum(parts).
 
     Args:
@@ -45,6 +114,8 @@ def smallest_rank(parts: Tensor, threshold: float) -> int:
     Returns:
         A rank of at least 1: a layer of zeros keeps one zero component, since a rank of 0 is no layer.
     """
+    import numpy as np
+
     sums = np.cumsum(parts.numpy())
     # Compared with the last running sum, not with a total added in another order, and never by more than
     # the positive parts there are: otherwise rounding at a threshold of 1 could ask for components of zero.
@@ -52,7 +123,7 @@ def smallest_rank(parts: Tensor, threshold: float) -> int:
     return min(int(np.searchsorted(sums, threshold * sums[-1], side="left")) + 1, len(sums))
 
 
-def check_multiple(spectra: Spectra, multiple: int) -> None:
+def check_multiple(spectra: "Spectra", multiple: int) -> None:
     """Refuse a multiple to which no layer's rank can be rounded.
 
     Raises:

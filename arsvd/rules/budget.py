@@ -3,19 +3,21 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from arsvd.rules.base import check_multiple
-from arsvd.spectrum import Spectra, Spectrum
+from arsvd.rules.base import RankRule, RegisteredRule, check_multiple
+
+if TYPE_CHECKING:
+    from arsvd.spectrum import Spectra, Spectrum
 
 # sizes and errors at ascending ranks, the last one the dense layer, and the corners of their lower hull
 Curve = tuple[np.ndarray, np.ndarray, list[int]]
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(RegisteredRule):
     """The ranks with a small total error among those that fit a size.
 
     Minimises sum_l w_l err_l(r_l) with err_l(r) = 1 - kept energy (in the loss basis the energy dropped,
@@ -56,11 +58,17 @@ class Budget:
         if self.weights is not None and not all(weight >= 0 for weight in self.weights):
             raise ValueError(f"layer weights must not be negative, got {self.weights}")
 
+    @classmethod
+    def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
+        """Make budgets of parameters from the smallest model to beyond the dense one."""
+        low, high = spectra.params([s.worthwhile(1) for s in spectra]), spectra.params(spectra.dense)
+        return [cls(params=limit) for limit in sorted({*range(low, high, 7), high, 10 * high})]
+
     @property
     def _limit(self) -> int:
         return self.params if self.params is not None else self.macs or 0
 
-    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
         """Choose one rank per layer.
 
         Raises:
@@ -82,7 +90,7 @@ class Budget:
         return _as_ranks(chosen, curves, self.multiple)
 
 
-def _curves(spectra: Spectra, weights: Sequence[float] | None, count: str, multiple: int) -> list[Curve]:
+def _curves(spectra: "Spectra", weights: Sequence[float] | None, count: str, multiple: int) -> list[Curve]:
     """List each layer's sizes and weighted errors up to break-even; the last entry is the dense layer."""
     if weights is not None and len(weights) != len(spectra):
         raise ValueError(f"{len(weights)} weights were given for {len(spectra)} layers")
@@ -97,7 +105,7 @@ def _curves(spectra: Spectra, weights: Sequence[float] | None, count: str, multi
     return curves
 
 
-def _curve(spectrum: Spectrum, count: str, multiple: int) -> Curve:
+def _curve(spectrum: "Spectrum", count: str, multiple: int) -> Curve:
     """List a layer's sizes and dropped energies, and the corners of their hull: once for all budgets.
 
     Neither the budget nor the layer's weight changes them: a weight scales the errors, and corners stay.

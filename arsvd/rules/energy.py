@@ -1,14 +1,16 @@
 """The energy rule of the ARSVD paper."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from arsvd.rules.base import check_threshold, smallest_rank
-from arsvd.spectrum import Spectra
+from arsvd.rules.base import ThresholdRule, smallest_rank
+
+if TYPE_CHECKING:
+    from arsvd.spectrum import Spectra
 
 
 @dataclass(frozen=True)
-class Energy:
+class Energy(ThresholdRule):
     """The smallest rank that keeps a share of each layer's energy: sum_{i<=r} e_i >= tau sum e_i.
 
     Args:
@@ -22,12 +24,8 @@ class Energy:
         variance of the layer's outputs along component i.
     """
 
-    threshold: float
     family: ClassVar[str] = "energy"
 
-    def __post_init__(self) -> None:
-        check_threshold(self.family, self.threshold)
-
-    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
         """Choose one rank per layer."""
         return tuple(smallest_rank(s.energy, self.threshold) for s in spectra)

@@ -1,16 +1,16 @@
 """The entropy rule of the ARSVD paper's second version."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
+from arsvd.rules.base import ThresholdRule, smallest_rank
 
-from arsvd.rules.base import check_threshold, smallest_rank
-from arsvd.spectrum import Spectra
+if TYPE_CHECKING:
+    from arsvd.spectrum import Spectra
 
 
 @dataclass(frozen=True)
-class Entropy:
+class Entropy(ThresholdRule):
     """The smallest rank that keeps a share of each layer's spectral entropy.
 
     With p_i = sigma_i / sum sigma: the smallest r with -sum_{i<=r} p_i log p_i >= tau times the whole sum.
@@ -25,19 +25,18 @@ class Entropy:
         arXiv 2504.20078 v2. Defined on singular values, hence for the weight basis only.
     """
 
-    threshold: float
     family: ClassVar[str] = "entropy"
+    bases: ClassVar[tuple[str, ...]] = ("weight",)
 
-    def __post_init__(self) -> None:
-        check_threshold(self.family, self.threshold)
-
-    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
         """Choose one rank per layer.
 
         Raises:
             ValueError: the spectra are not in the weight basis.
         """
-        if spectra.basis != "weight":
+        import torch
+
+        if spectra.basis not in self.bases:
             raise ValueError(
                 f"the entropy rule needs spectra in the weight basis, got the {spectra.basis} basis"
             )

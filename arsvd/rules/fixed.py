@@ -1,14 +1,17 @@
 """The baseline: the same fraction of the full rank in every layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from arsvd.rules.base import check_threshold
-from arsvd.spectrum import Spectra
+from arsvd.rules.base import EXAMPLES, RankRule, RegisteredRule, check_threshold
+
+if TYPE_CHECKING:
+    from arsvd.spectrum import Spectra
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(RegisteredRule):
     """r = f min(out, in) in every layer, rounded to the nearest whole number of at least 1.
 
     A classifier's last layer is as wide as there are classes: at a fraction of 0.15 ten classes are left one
@@ -29,12 +32,17 @@ class Fixed:
     def __post_init__(self) -> None:
         check_threshold(self.family, self.fraction)
 
+    @classmethod
+    def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
+        """Make rules of fractions from 0.01 to 1."""
+        return [cls(fraction) for fraction in EXAMPLES]
+
     @property
     def threshold(self) -> float:
         """The fraction."""
         return self.fraction
 
-    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
         """Choose one rank per layer."""
         ranks = tuple(max(1, round(self.fraction * s.full_rank)) for s in spectra)
         return ranks if self.output else (*ranks[:-1], None)

@@ -1,13 +1,17 @@
 """Ranks that somebody chose."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from arsvd.spectrum import Spectra
+from arsvd.rules.base import RankRule, RegisteredRule
+
+if TYPE_CHECKING:
+    from arsvd.spectrum import Spectra
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Ranks(RegisteredRule):
     """Exactly these ranks: for a point that a search found, or one's own.
 
     Args:
@@ -19,7 +23,13 @@ class Ranks:
     family: str = "given"
     threshold: ClassVar[None] = None
 
-    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
+    @classmethod
+    def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
+        """Make equal ranks, in every layer as far as it goes."""
+        full = [spectrum.full_rank for spectrum in spectra]
+        return [cls(tuple(min(rank, most) for most in full)) for rank in range(1, max(full) + 1)]
+
+    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
         """Return the ranks.
 
         Raises:

@@ -1,15 +1,16 @@
 """Factorise trained members once, and measure them wherever their candidate points are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from arsvd import MLP, Energy, Entropy, OperatingPoint, Plan, RankRule, Ranks, Spectra, pareto, plan, spectra
+from arsvd import MLP, Energy, OperatingPoint, Plan, RankRule, Ranks, Spectra, pareto, plan, spectra
 from arsvd.evaluation import Evaluator, RankTuple, evaluate, operating_point
 from arsvd.fronts import ENERGY_RANGES, budget_grid, fixed_grid, thresholds
 from arsvd.local_search import local_steps
 from arsvd.lockstep import Steps
 from arsvd.pack_spectra import pack_spectra
 from arsvd.refit import refit
+from arsvd.rules import RULES
 from arsvd.sensitivity import sensitivity_steps
 from sweeps.config import MemberConfig
 from sweeps.trial.per_layer import per_layer_search
@@ -143,8 +144,7 @@ def with_refits(
 
 def make_rule(name: str, threshold: float) -> RankRule:
     """Build the rule of a sweep file."""
-    rules: dict[str, Callable[[float], RankRule]] = {"energy": Energy, "entropy": Entropy}
-    return rules[name](threshold)
+    return RULES[name].at((threshold,))[0]
 
 
 class _Points:
@@ -174,10 +174,10 @@ def _grid(found: Spectra, analysis: Analysis) -> list[Plan]:
 
 def _threshold_rules(basis: str, analysis: Analysis) -> list[RankRule]:
     return [
-        make_rule(rule, threshold)
-        for rule in analysis.rules
-        if rule != "entropy" or basis == "weight"
-        for threshold in analysis.thresholds
+        rule
+        for name in analysis.rules
+        if basis in RULES[name].bases
+        for rule in RULES[name].at(analysis.thresholds)
     ]
 
 

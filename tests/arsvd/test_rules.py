@@ -1,181 +1,69 @@
 """One contract for every rank rule in both bases, and each rule against a plain loop."""
 
 import itertools
-import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 import arsvd
-from arsvd import Budget, Energy, Entropy, Fixed, Plan, RankRule, Ranks, Spectra
+from arsvd import Budget, Energy, Entropy, Fixed, RankRule, Ranks, Spectra
+from arsvd.rules import RULES
+from arsvd.testing.networks import NETWORKS, factorised, network
+from arsvd.testing.rules import CHECKS
 
 RankTuple = tuple[int | None, ...]
-THRESHOLDS = [0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 0.999999, 1.0]
-
-
-def budgets(count: str) -> Callable[[Spectra], list[RankRule]]:
-    def make(spectra: Spectra) -> list[RankRule]:
-        size = getattr(spectra, count)
-        low, high = size([s.worthwhile(1) for s in spectra]), size(spectra.dense)
-        return [Budget(**{count: limit}) for limit in sorted({*range(low, high, 7), high, 10 * high})]
-
-    return make
-
-
-# Each makes rules that ask for more and more; the last one asks for everything.
-GROWING: dict[str, Callable[[Spectra], list[RankRule]]] = {
-    "energy": lambda _: [Energy(t) for t in THRESHOLDS],
-    "entropy": lambda _: [Entropy(t) for t in THRESHOLDS],
-    "fixed": lambda _: [Fixed(t) for t in THRESHOLDS],
-    "budget of params": budgets("params"),
-    "budget of macs": budgets("macs"),
-}
-
-
-def low_rank_net() -> nn.Module:
-    """True ranks 2, 1 and 3 of 10, 8 and 4."""
-    model = arsvd.MLP([12, 10, 8, 4]).double()
-    with torch.no_grad():
-        for layer, rank in zip(arsvd.linear_layers(model).values(), (2, 1, 3), strict=True):
-            rows, columns = layer.weight.shape
-            layer.weight.copy_(torch.randn(rows, rank).double() @ torch.randn(rank, columns).double())
-            layer.weight.div_(layer.weight.norm())
-    return model
-
-
-def zeroed(model: nn.Module) -> nn.Module:
-    for parameter in model.parameters():
-        nn.init.zeros_(parameter)
-    return model
-
-
-NETS: dict[str, Callable[[], nn.Module]] = {
-    "three layers": lambda: arsvd.MLP([12, 10, 8, 4]).double(),
-    "rank-deficient": low_rank_net,
-    "zero weights": lambda: zeroed(arsvd.MLP([12, 10, 8, 4]).double()),
-    "one output, one input": lambda: arsvd.MLP([12, 1, 9]).double(),
-    "without biases": lambda: nn.Sequential(
-        nn.Linear(12, 10, bias=False), nn.ReLU(), nn.Linear(10, 4, bias=False)
-    ).double(),
-}
-
-
 BASES = pytest.mark.parametrize("basis", ["weight", "activation", "loss"])
-# entropy is defined in the weight basis only; a test of its own sees it refuse the others
-CASES = [
-    (rule, basis)
-    for rule in GROWING
-    for basis in ("weight", "activation", "loss")
-    if rule != "entropy" or basis == "weight"
-]
-
-
-@pytest.fixture(params=CASES, ids=" - ".join)
-def case(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return request.param
-
-
-@pytest.fixture
-def basis(case: tuple[str, str]) -> str:
-    return case[1]
-
-
-@pytest.fixture
-def growing(case: tuple[str, str]) -> Callable[[Spectra], list[RankRule]]:
-    return GROWING[case[0]]
-
-
-@pytest.fixture(params=NETS)
-def model(request: pytest.FixtureRequest) -> nn.Module:
-    torch.manual_seed(0)
-    return NETS[request.param]()
-
-
-@pytest.fixture
-def inputs() -> torch.Tensor:
-    return torch.randn(60, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
-
-
-@pytest.fixture
-def spectra(model: nn.Module, basis: str, inputs: torch.Tensor) -> Spectra:
-    return arsvd.spectra(model, None if basis == "weight" else inputs, basis=basis)
-
-
-def dropped(spectra: Spectra, ranks: RankTuple) -> float:
-    """The error that a budget minimises: shares of each layer's energy, or of all where units are one."""
-    overall = sum(float(s.energy.sum()) for s in spectra) or 1.0
-    shares = [float(s.energy.sum()) / overall if spectra.basis == "loss" else 1.0 for s in spectra]
-    return sum(share * (1 - s.kept(r)) for share, s, r in zip(shares, spectra, ranks, strict=True))
 
 
 class TestContract:
-    def test_ranks_are_in_range(self, spectra: Spectra, growing: Callable[[Spectra], list[RankRule]]) -> None:
-        for rule in growing(spectra):
-            ranks = rule.ranks(spectra)
-            assert len(ranks) == len(spectra)
-            assert all(r is None or 1 <= r <= s.full_rank for s, r in zip(spectra, ranks, strict=True)), rule
+    @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+    @pytest.mark.parametrize("net", NETWORKS)
+    @pytest.mark.parametrize(
+        ("name", "basis"), [(name, basis) for name, rule in RULES.items() for basis in rule.bases]
+    )
+    def test_every_rule(self, check: Callable[..., None], net: str, name: str, basis: str) -> None:
+        check(RULES[name], net, basis)
 
-    def test_more_is_never_worse(
-        self, spectra: Spectra, growing: Callable[[Spectra], list[RankRule]]
-    ) -> None:
-        """Ranks never fall; a budget may move numbers between layers, so there only the totals hold."""
-        plans = [arsvd.plan(spectra, rule) for rule in growing(spectra)]
-        for less, more in itertools.pairwise(plans):
-            assert less.params <= more.params
-            assert dropped(spectra, less.ranks) >= dropped(spectra, more.ranks) - 1e-12
-            if less.family != "budget":
-                for s, a, b in zip(spectra, less.ranks, more.ranks, strict=True):
-                    assert (a or s.full_rank) <= (b or s.full_rank)
+    @pytest.mark.parametrize("name", RULES.names)
+    def test_a_rule_is_imported_without_torch(self, name: str) -> None:
+        code = f"import sys\nfrom arsvd.rules import RULES\nRULES[{name!r}]\nprint('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "False\n"
 
-    def test_asking_for_everything_gives_the_dense_outputs(
-        self,
-        model: nn.Module,
-        spectra: Spectra,
-        growing: Callable[[Spectra], list[RankRule]],
-        inputs: torch.Tensor,
-    ) -> None:
-        plan = arsvd.plan(spectra, growing(spectra)[-1])
-        assert [layer.kept_energy for layer in plan.layers] == [1.0] * len(spectra)
-        small = arsvd.compress(model, spectra, plan)
-        torch.testing.assert_close(small(inputs), model(inputs), rtol=1e-9, atol=1e-9)
+    @BASES
+    @pytest.mark.parametrize("net", NETWORKS)
+    @pytest.mark.parametrize("rule", [Energy, Entropy, Fixed])
+    def test_a_higher_threshold_lowers_no_rank(self, rule: type[Energy], net: str, basis: str) -> None:
+        """A budget may move numbers between layers; a threshold may not."""
+        spectra = factorised(network(net), basis if basis in rule.bases else rule.bases[0])
+        for less, more in itertools.pairwise(rule.examples(spectra)):
+            for a, b in zip(less.ranks(spectra), more.ranks(spectra), strict=True):
+                assert b is None or (a is not None and a <= b)
 
-    def test_the_same_spectra_give_the_same_ranks(
-        self, model: nn.Module, spectra: Spectra, growing: Callable[[Spectra], list[RankRule]]
-    ) -> None:
-        once = [rule.ranks(spectra) for rule in growing(spectra)]
-        assert once == [rule.ranks(spectra) for rule in growing(spectra)]
+    @BASES
+    @pytest.mark.parametrize("net", NETWORKS)
+    def test_budgets_of_multiplications_keep_the_promises_of_parameters(self, net: str, basis: str) -> None:
+        class Macs(Budget):
+            @classmethod
+            def examples(cls, spectra: Spectra) -> Sequence[RankRule]:
+                low, high = spectra.macs([s.worthwhile(1) for s in spectra]), spectra.macs(spectra.dense)
+                return [Budget(macs=limit) for limit in sorted({*range(low, high, 7), high, 10 * high})]
 
-    def test_no_plan_is_larger_than_the_dense_model(
-        self, spectra: Spectra, growing: Callable[[Spectra], list[RankRule]]
-    ) -> None:
-        for rule in growing(spectra):
-            plan = arsvd.plan(spectra, rule)
-            assert plan.params <= plan.dense_params
-            for s, layer in zip(spectra, plan.layers, strict=True):
-                assert layer.params <= s.params(None)
-                assert layer.rank is None or layer.params < s.params(None)
-
-    def test_a_plan_names_its_rule_and_survives_json(
-        self, spectra: Spectra, growing: Callable[[Spectra], list[RankRule]]
-    ) -> None:
-        for rule in growing(spectra):
-            plan = arsvd.plan(spectra, rule)
-            assert (plan.family, plan.threshold, plan.basis) == (rule.family, rule.threshold, spectra.basis)
-            assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+        for check in CHECKS.values():
+            check(Macs, net, basis)
 
 
 class TestDegenerate:
     @BASES
-    def test_everything_of_a_rank_deficient_layer_is_its_true_rank(
-        self, basis: str, inputs: torch.Tensor
-    ) -> None:
-        model = low_rank_net()
-        spectra = arsvd.spectra(model, None if basis == "weight" else inputs, basis=basis)
+    def test_everything_of_a_rank_deficient_layer_is_its_true_rank(self, basis: str) -> None:
+        model = network("rank-deficient")
+        spectra = factorised(model, basis)
         assert Energy(1.0).ranks(spectra) == (2, 1, 3)
         if basis == "weight":
             assert Entropy(1.0).ranks(spectra) == (2, 1, 3)
@@ -185,13 +73,13 @@ class TestDegenerate:
 
     @pytest.mark.parametrize("rule", [Energy(0.5), Energy(1.0), Entropy(0.5), Entropy(1.0)], ids=repr)
     def test_a_zero_layer_keeps_one_component(self, rule: RankRule) -> None:
-        spectra = arsvd.spectra(NETS["zero weights"]())
+        spectra = arsvd.spectra(network("zero weights"))
         assert rule.ranks(spectra) == (1, 1, 1)
 
     @BASES
-    def test_one_row_or_column_has_nothing_to_drop(self, basis: str, inputs: torch.Tensor) -> None:
-        model = NETS["one output, one input"]()
-        spectra = arsvd.spectra(model, None if basis == "weight" else inputs, basis=basis)
+    def test_one_row_or_column_has_nothing_to_drop(self, basis: str) -> None:
+        model = network("one output, one input")
+        spectra = factorised(model, basis)
         assert Energy(0.5).ranks(spectra) == Fixed(0.5).ranks(spectra) == (1, 1)
         assert arsvd.plan(spectra, Energy(0.5)).ranks == Budget(params=10_000).ranks(spectra) == (None, None)
 

@@ -1,0 +1,59 @@
+"""Small networks that methods are tried on, also those at the edge of what there is."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from arsvd.layers import linear_layers
+from arsvd.mlp import MLP
+from arsvd.spectrum import Spectra, spectra
+
+FEATURES = 12
+
+
+def low_rank() -> nn.Module:
+    """Make a network with true ranks 2, 1 and 3 of 10, 8 and 4."""
+    model = MLP([FEATURES, 10, 8, 4]).double()
+    with torch.no_grad():
+        for layer, rank in zip(linear_layers(model).values(), (2, 1, 3), strict=True):
+            rows, columns = layer.weight.shape
+            layer.weight.copy_(torch.randn(rows, rank).double() @ torch.randn(rank, columns).double())
+            layer.weight.div_(layer.weight.norm())
+    return model
+
+
+def zeroed(model: nn.Module) -> nn.Module:
+    """Set every parameter to zero."""
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+# Each takes (rows, FEATURES) in float64; made after `torch.manual_seed`.
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "three layers": lambda: MLP([FEATURES, 10, 8, 4]).double(),
+    "rank-deficient": low_rank,
+    "zero weights": lambda: zeroed(MLP([FEATURES, 10, 8, 4]).double()),
+    "one output, one input": lambda: MLP([FEATURES, 1, 9]).double(),
+    "without biases": lambda: nn.Sequential(
+        nn.Linear(FEATURES, 10, bias=False), nn.ReLU(), nn.Linear(10, 4, bias=False)
+    ).double(),
+}
+
+
+def network(name: str) -> nn.Module:
+    """Make a network, the same one at every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return NETWORKS[name]()
+
+
+def inputs(rows: int = 60) -> Tensor:
+    """Draw inputs (rows, FEATURES) in float64, the same ones at every call."""
+    return torch.randn(rows, FEATURES, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
+
+
+def factorised(model: nn.Module, basis: str) -> Spectra:
+    """Factorise a network in a basis, on `inputs()`."""
+    return spectra(model, None if basis == "weight" else inputs(), basis=basis)
