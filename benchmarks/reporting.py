@@ -49,8 +49,8 @@ def lacks_mnist(name: str, given: argparse.Namespace) -> bool:
     """
     # here, not above: gpu and inference need torch alone, and few benchmarks read MNIST
     from arsvd.data import data_root
-    from arsvd.data.mnist import folder
     from arsvd.data.roots import fetch_command
+    from arsvd.data.sources.mnist import folder
 
     root = data_root(given.data_dir)
     if given.size == "full" or folder(root).is_dir():

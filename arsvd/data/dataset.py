@@ -13,11 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arsvd.data.errors import DataError
+
 SPLITS = ("train", "validation", "test")  # what trials get; confirmation images are none of their business
-
-
-class DataError(ValueError):
-    """Data that is missing, broken or asked for wrongly. The message says what, where, and what mends it."""
 
 
 @dataclass(frozen=True, eq=False)

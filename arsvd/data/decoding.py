@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arsvd.data.dataset import DataError
+from arsvd.data.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from arsvd.data.dataset import DataError
+from arsvd.data.errors import DataError
 from arsvd.data.roots import fetch_command
 
 TIMEOUT_SECONDS = 60.0

@@ -13,15 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from arsvd.data.copies import Once, keep_once
-from arsvd.data.dataset import DataError, Source, Split
+from arsvd.data.dataset import Source, Split
 from arsvd.data.decoding import Decoded, Levels, decode
+from arsvd.data.errors import DataError
 from arsvd.data.layout import EXPECTED, find_layout
 from arsvd.data.roots import absolute
 from arsvd.data.scanning import Found, refuse_same, scan
 from arsvd.data.splitting import TEST_SEED, held_samples
 from arsvd.memory import free_memory
-
-__all__ = ["EXPECTED", "read"]
 
 # Ranks of the splits: an image that two share stays in the later one.
 _LEFT_OUT, _TRAIN, _VALIDATION, _TEST = -1, 0, 1, 2
@@ -30,8 +29,8 @@ _NAMED = 5  # sets of contradicting images that are named
 
 def read(
     path: Path | str | None,
-    size: tuple[int, int] | int | None = None,
-    test: float = 0.2,
+    size: tuple[int, int] | int | None,
+    test: float,
     *,
     validation: int | float,
     seed: int = 0,

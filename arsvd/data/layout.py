@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from arsvd.data.dataset import DataError
+from arsvd.data.errors import DataError
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 WORDS = {

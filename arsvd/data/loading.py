@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from arsvd.data import cifar, digits, imagefolder, mnist
-from arsvd.data.dataset import DataError, Dataset, Source, Split, describe
+from arsvd.data.dataset import Dataset, Split, describe
+from arsvd.data.errors import DataError
 from arsvd.data.roots import data_root
+from arsvd.data.sources import SOURCES, Request
 from arsvd.data.splitting import hold_out
 
-_READERS: dict[str, Callable[[Path], Source]] = {
-    "digits": lambda root: digits.read(),
-    "mnist": mnist.read,
-    "cifar10": lambda root: cifar.read(root, cifar.CIFAR10),
-    "cifar100": lambda root: cifar.read(root, cifar.CIFAR100),
-}
-_FETCHERS: dict[str, Callable[[Path], Path]] = {
-    "digits": lambda root: digits.fetch(),
-    "mnist": mnist.fetch,
-    "cifar10": lambda root: cifar.fetch(root, cifar.CIFAR10),
-    "cifar100": lambda root: cifar.fetch(root, cifar.CIFAR100),
-}
-
-NAMES: tuple[str, ...] = (*_READERS, "imagefolder")
+NAMES: tuple[str, ...] = SOURCES.names
 
 
 def load(
@@ -36,7 +24,7 @@ def load(
     validation: int | float,
     seed: int = 0,
     size: tuple[int, int] | int | None = None,
-    test: float = 0.2,
+    test: float | None = None,
     confirmation: int | float | None = None,
 ) -> Dataset:
     """Load a data set, hold out its validation split, and measure it.
@@ -49,8 +37,8 @@ def load(
             share.
         seed: Chooses the validation images, the same on every platform. It never moves a test image.
         size: `(height, width)` in pixels or one number for both; `imagefolder` only.
-        test: Share that `imagefolder` holds out as the test split where the directory has none. Every other
-            source has a fixed test split.
+        test: Share that `imagefolder` holds out as the test split where the directory has none; 0.2 when
+            None. Every other source has a fixed test split.
         confirmation: Held out of what `validation` leaves of the training split, in the same way; None for
             none.
 
@@ -59,11 +47,9 @@ def load(
     """
     _require_known(name)
     try:
-        if name == "imagefolder":
-            source = imagefolder.read(path, size, test, validation=validation, seed=seed)
-        else:
-            _refuse_folder_options(name, path=path, size=size)
-            source = _READERS[name](data_root(root))
+        given = {"path": path, "size": size, "test": test}
+        _refuse_foreign(name, given)
+        source = SOURCES[name].read(Request(data_root(root), validation, seed, given))
     except OSError as fault:
         raise DataError(f"{name} cannot be read: {fault}") from fault
     train, held = source.train, source.validation
@@ -91,12 +77,7 @@ def fetch(name: str, *, root: Path | str | None = None) -> Path:
         DataError: An unknown name, or a failed download with its cause. No half-written file is left.
     """
     _require_known(name)
-    if name == "imagefolder":
-        raise DataError(
-            "imagefolder is not fetched: it reads your own directory, given as dataset.path=DIR. "
-            f"{imagefolder.EXPECTED}"
-        )
-    return _FETCHERS[name](data_root(root))
+    return SOURCES[name].fetch(data_root(root))
 
 
 def _refuse_flat(train: Split) -> None:
@@ -108,9 +89,10 @@ def _refuse_flat(train: Split) -> None:
     raise DataError("every training image has one value in all its pixels: there is nothing to learn.")
 
 
-def _refuse_folder_options(name: str, **options: object) -> None:
-    for option, value in options.items():
-        if value is not None:
+def _refuse_foreign(name: str, given: Mapping[str, object]) -> None:
+    own = {option.key for option in SOURCES[name].options}
+    for option, value in given.items():
+        if value is not None and f"dataset.{option}" not in own:
             raise DataError(
                 f"dataset.{option}={value} is for imagefolder; {name} takes none. "
                 "Remove it, or give dataset.name=imagefolder."

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from arsvd.data.dataset import DataError
+from arsvd.data.errors import DataError
 
 
 def data_root(root: Path | str | None = None) -> Path:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arsvd.data.dataset import DataError
 from arsvd.data.decoding import endings
+from arsvd.data.errors import DataError
 from arsvd.data.layout import EXPECTED, is_system, subfolders
 
 

@@ -8,7 +8,8 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import NDArray
 
-from arsvd.data.dataset import DataError, Split
+from arsvd.data.dataset import Split
+from arsvd.data.errors import DataError
 
 # For sources without a test split: fixed, so that no validation seed moves an image in or out of test.
 TEST_SEED = 1797

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from arsvd.data import load
-from arsvd.data.mnist import folder
+from arsvd.data.sources.mnist import folder
 from arsvd.modes import torch_threads
 from benchmarks import gpu, injection, naive, overhead, scale
 from benchmarks.gpu import result_path

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from arsvd.data import DataError, fetch, load
-from arsvd.data import cifar as cifar_module
-from arsvd.data.cifar import CIFAR10, CIFAR100, Layout
+from arsvd.data.sources import SOURCES
+from arsvd.data.sources import cifar as cifar_module
+from arsvd.data.sources.cifar import CIFAR10, CIFAR100, Cifar
 
 LAYOUTS = [CIFAR10, CIFAR100]
 
@@ -22,7 +23,7 @@ def pixels(name: str, count: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 3072), dtype=np.uint8)
 
 
-def contents(layout: Layout) -> dict[str, bytes]:
+def contents(layout: Cifar) -> dict[str, bytes]:
     """Files of the published form: one image a class in each CIFAR-10 batch, two in CIFAR-100's."""
     each = 1 if layout is CIFAR10 else 2
     labels = np.tile(np.arange(layout.classes, dtype=np.uint8), each)[:, None]
@@ -36,7 +37,7 @@ def contents(layout: Layout) -> dict[str, bytes]:
     return files
 
 
-def write(root: Path, layout: Layout) -> Path:
+def write(root: Path, layout: Cifar) -> Path:
     folder = root / layout.folder
     folder.mkdir(parents=True)
     for name, data in contents(layout).items():
@@ -45,7 +46,7 @@ def write(root: Path, layout: Layout) -> Path:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_files_are_read_in_order(layout: Layout, tmp_path: Path) -> None:
+def test_files_are_read_in_order(layout: Cifar, tmp_path: Path) -> None:
     write(tmp_path, layout)
     data = load(layout.name, root=tmp_path, validation=layout.classes)
     images = {"cifar10": 50, "cifar100": 200}[layout.name]
@@ -62,7 +63,7 @@ def test_files_are_read_in_order(layout: Layout, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_nothing_there(layout: Layout, tmp_path: Path) -> None:
+def test_nothing_there(layout: Cifar, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the directory is missing") as caught:
         load(layout.name, root=tmp_path, validation=10)
     text = str(caught.value)
@@ -73,7 +74,7 @@ def test_nothing_there(layout: Layout, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_a_pickled_copy_is_not_read(layout: Layout, tmp_path: Path) -> None:
+def test_a_pickled_copy_is_not_read(layout: Cifar, tmp_path: Path) -> None:
     pickled = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[layout.name]
     (tmp_path / pickled).mkdir()
     with pytest.raises(DataError, match=f"{pickled} is a pickle and is not read") as caught:
@@ -93,7 +94,7 @@ def label_at(offset: int, value: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:offset] + bytes((value,)) + data[offset + 1 :]
 
 
-BROKEN: list[tuple[str, Layout, str, Callable[[bytes], bytes], str]] = [
+BROKEN: list[tuple[str, Cifar, str, Callable[[bytes], bytes], str]] = [
     (
         "cifar10 truncated",
         CIFAR10,
@@ -142,7 +143,7 @@ BROKEN: list[tuple[str, Layout, str, Callable[[bytes], bytes], str]] = [
     ("layout", "name", "change", "message"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN]
 )
 def test_broken_files(
-    tmp_path: Path, layout: Layout, name: str, change: Callable[[bytes], bytes], message: str
+    tmp_path: Path, layout: Cifar, name: str, change: Callable[[bytes], bytes], message: str
 ) -> None:
     folder = write(tmp_path, layout)
     (folder / name).write_bytes(change((folder / name).read_bytes()))
@@ -185,8 +186,8 @@ Serve = Callable[[Path], str]
 
 
 def make_archive(
-    path: Path, layout: Layout, files: dict[str, bytes], serve: Serve, extra: str | None = None
-) -> Layout:
+    path: Path, layout: Cifar, files: dict[str, bytes], serve: Serve, extra: str | None = None
+) -> Cifar:
     """Pack files as the authors do, serve them, and return the layout that fetches this archive."""
     with tarfile.open(path, "w:gz") as tar:
         for name, data in files.items():
@@ -203,11 +204,11 @@ def make_archive(
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_fetch_unpacks_the_wanted_files_alone(
-    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Serve
+    layout: Cifar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Serve
 ) -> None:
     files = contents(layout) | {"readme.html": b"<html>"}
     packed = make_archive(tmp_path / "archive.tar.gz", layout, files, serve, extra="../../outside")
-    monkeypatch.setattr(cifar_module, layout.name.upper(), packed)
+    monkeypatch.setitem(SOURCES._loaded, layout.name, packed)
     root = tmp_path / "a" / "root"
     assert fetch(layout.name, root=root) == root / layout.folder
     assert sorted(path.name for path in root.rglob("*") if path.is_file()) == sorted(layout.files)
@@ -218,7 +219,7 @@ def test_fetch_unpacks_the_wanted_files_alone(
 
 def test_fetch_of_whole_files_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path, CIFAR10)
-    monkeypatch.setattr(cifar_module, "CIFAR10", replace(CIFAR10, url="http://127.0.0.1:9/"))
+    monkeypatch.setitem(SOURCES._loaded, "cifar10", replace(CIFAR10, url="http://127.0.0.1:9/"))
     assert fetch("cifar10", root=tmp_path) == folder
 
 
@@ -281,7 +282,7 @@ def test_a_failed_fetch_says_why_and_changes_nothing(
     elif fault == "not an archive":
         archive.write_bytes(b"<html>sorry</html>")
         layout = replace(layout, md5=hashlib.md5(archive.read_bytes()).hexdigest())
-    monkeypatch.setattr(cifar_module, "CIFAR10", layout)
+    monkeypatch.setitem(SOURCES._loaded, "cifar10", layout)
     root = tmp_path / "root"
     folder = write(root, CIFAR10)
     (folder / "data_batch_4.bin").write_bytes(b"broken before")

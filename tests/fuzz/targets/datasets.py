@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import torchvision.datasets.folder  # noqa: F401 - seconds of importing, before the clock runs
 
-from arsvd.data import DataError, cifar, imagefolder, mnist
+from arsvd.data import DataError
+from arsvd.data.sources import SOURCES, Request
+from arsvd.data.sources.cifar import CIFAR10, CIFAR100, Cifar
+from arsvd.data.sources.mnist import folder
 from tests.fuzz.contract import Seed, Target
 from tests.fuzz.mutation.raw import mutate_bytes
 
@@ -30,7 +33,7 @@ def _mnist_files() -> tuple[Seed, ...]:
 
 
 @cache
-def _cifar_files(layout: cifar.Layout) -> tuple[Seed, ...]:
+def _cifar_files(layout: Cifar) -> tuple[Seed, ...]:
     draw = np.random.default_rng(0)
     files = []
     for name in (*layout.train, layout.test):
@@ -89,13 +92,17 @@ def _image_folder(folder: Path, name: str) -> Path:
     return folder / "train" / "cat" / name
 
 
-def _cifar_target(layout: cifar.Layout) -> Target:
+def _read(name: str, root: Path, **settings: object) -> object:
+    return SOURCES[name].read(Request(root, 0.3, 0, settings))
+
+
+def _cifar_target(layout: Cifar) -> Target:
     files = partial(_cifar_files, layout)
     return Target(
         name=layout.name,
         seeds=files,
         place=partial(_beside, inside=lambda folder: folder / layout.folder, files=files),
-        read=lambda path: cifar.read(path.parents[1], layout),
+        read=lambda path: _read(layout.name, path.parents[1]),
         refusals=(DataError,),
         mutate=mutate_bytes,
     )
@@ -105,18 +112,18 @@ TARGETS = (
     Target(
         name="idx",
         seeds=_mnist_files,
-        place=partial(_beside, inside=mnist.folder, files=_mnist_files),
-        read=lambda path: mnist.read(path.parents[2]),
+        place=partial(_beside, inside=folder, files=_mnist_files),
+        read=lambda path: _read("mnist", path.parents[2]),
         refusals=(DataError,),
         mutate=mutate_bytes,
     ),
-    _cifar_target(cifar.CIFAR10),
-    _cifar_target(cifar.CIFAR100),
+    _cifar_target(CIFAR10),
+    _cifar_target(CIFAR100),
     Target(
         name="images",
         seeds=_images,
         place=_image_folder,
-        read=lambda path: imagefolder.read(path.parents[2], validation=0.3),
+        read=lambda path: _read("imagefolder", path.parents[2], path=path.parents[2]),
         refusals=(DataError,),
         mutate=mutate_bytes,
     ),

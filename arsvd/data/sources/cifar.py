@@ -10,15 +10,19 @@ import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from arsvd.data.dataset import DataError, Source, Split
 from arsvd.data.download import install, staging
+from arsvd.data.errors import DataError
 from arsvd.data.roots import fetch_command
+from arsvd.data.sources.base import DataSource, Request
 from arsvd.opening import open_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from arsvd.data.dataset import Source
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
@@ -28,8 +32,8 @@ MOST_NAMES_BYTES = 100_000
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One of the two published layouts.
+class Cifar(DataSource):
+    """One of the two published data sets, CIFAR-100 with its fine labels.
 
     A record is `label_bytes` labels, of which the last is the class, then 3,072 pixels: the red, green and
     blue planes, each row by row. Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
@@ -56,8 +60,46 @@ class Layout:
         """Every file that is read."""
         return (*self.train, self.test, self.names)
 
+    def read(self, request: Request) -> Source:
+        """Read the binary files.
 
-CIFAR10 = Layout(
+        Raises:
+            DataError: A file that is missing, truncated or not of this layout; all faults at once.
+        """
+        return _read(request.root, self)
+
+    def example(self, root: Path) -> Request:
+        """Write two images a class into every file."""
+        import numpy as np
+
+        (root / self.folder).mkdir(parents=True)
+        draw = np.random.default_rng(0)
+        for name in (*self.train, self.test):
+            labels = np.tile(np.arange(self.classes, dtype=np.uint8), 2)
+            records = draw.integers(0, 256, (len(labels), self.record), dtype=np.uint8)
+            records[:, self.label_bytes - 1] = labels
+            (root / self.folder / name).write_bytes(records.tobytes())
+        names = "".join(f"class {number}\n" for number in range(self.classes))
+        (root / self.folder / self.names).write_text(names)
+        return Request(root, self.classes, 0, {})
+
+    def fetch(self, root: Path) -> Path:
+        """Download the binary version, unless it is there and whole."""
+        from torchvision.datasets.utils import download_url
+
+        target = root / self.folder
+        try:
+            _read(root, self)
+        except DataError:
+            with staging(self.name, root, target) as stage:
+                download_url(self.url, stage, "archive.tar.gz", self.md5)
+                _unpack(stage / "archive.tar.gz", stage, self)
+                _read(stage, self)
+                install([stage / self.folder / name for name in self.files], target)
+        return target
+
+
+CIFAR10 = Cifar(
     name="cifar10",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     md5="c32a1d4ab5d03f1284b67883e8d87530",
@@ -69,7 +111,7 @@ CIFAR10 = Layout(
     label_bytes=1,
     classes=10,
 )
-CIFAR100 = Layout(
+CIFAR100 = Cifar(
     name="cifar100",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
     md5="03b5dce01913d631647c71ecec9e9cb8",
@@ -83,12 +125,12 @@ CIFAR100 = Layout(
 )
 
 
-def read(root: Path, layout: Layout) -> Source:
-    """Read CIFAR-10, or CIFAR-100 with its fine labels.
+def _read(root: Path, layout: Cifar) -> Source:
+    import numpy as np
+    import torch
 
-    Raises:
-        DataError: A file that is missing, truncated or not of this layout; all faults at once.
-    """
+    from arsvd.data.dataset import Source, Split
+
     folder = root / layout.folder
     missing = [name for name in layout.files if not (folder / name).is_file()]
     if missing:
@@ -117,30 +159,7 @@ def read(root: Path, layout: Layout) -> Source:
     return Source(classes, train, test)
 
 
-def fetch(root: Path, layout: Layout) -> Path:
-    """Download the binary version, unless it is there and whole.
-
-    Returns:
-        The directory of the files.
-
-    Raises:
-        DataError: A failed download, with its cause.
-    """
-    from torchvision.datasets.utils import download_url
-
-    target = root / layout.folder
-    try:
-        read(root, layout)
-    except DataError:
-        with staging(layout.name, root, target) as stage:
-            download_url(layout.url, stage, "archive.tar.gz", layout.md5)
-            _unpack(stage / "archive.tar.gz", stage, layout)
-            read(stage, layout)
-            install([stage / layout.folder / name for name in layout.files], target)
-    return target
-
-
-def _unpack(archive: Path, stage: Path, layout: Layout) -> None:
+def _unpack(archive: Path, stage: Path, layout: Cifar) -> None:
     """Write the wanted files alone, at paths that the archive has no say in."""
     (stage / layout.folder).mkdir()
     with tarfile.open(archive, "r:gz") as tar:
@@ -156,7 +175,9 @@ def _unpack(archive: Path, stage: Path, layout: Layout) -> None:
                 shutil.copyfileobj(member, copy)
 
 
-def _records(path: Path, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _records(path: Path, layout: Cifar) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    import numpy as np
+
     with open_file(path) as file:
         got = os.fstat(file.fileno()).st_size
         if got == 0:
@@ -173,7 +194,7 @@ def _records(path: Path, layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.
     return records[:, layout.label_bytes :].reshape(-1, *SHAPE), labels
 
 
-def _class_names(path: Path, layout: Layout) -> tuple[str, ...]:
+def _class_names(path: Path, layout: Cifar) -> tuple[str, ...]:
     with open_file(path) as file:
         content = file.read(MOST_NAMES_BYTES + 1)
     if len(content) > MOST_NAMES_BYTES:
@@ -190,7 +211,7 @@ def _class_names(path: Path, layout: Layout) -> tuple[str, ...]:
     return names
 
 
-def _refuse(root: Path, layout: Layout, faults: list[str]) -> None:
+def _refuse(root: Path, layout: Cifar, faults: list[str]) -> None:
     if not faults:
         return
     lines = "".join(f"\n  {fault}" for fault in faults)

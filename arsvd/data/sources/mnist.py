@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from arsvd.data.dataset import DataError, Source, Split
 from arsvd.data.download import install, staging
+from arsvd.data.errors import DataError
 from arsvd.data.roots import fetch_command
+from arsvd.data.sources.base import DataSource, Request
 from arsvd.opening import open_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from arsvd.data.dataset import Source, Split
 
 CLASSES = tuple("0123456789")
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -27,14 +31,58 @@ def folder(root: Path) -> Path:
     return root / "MNIST" / "raw"
 
 
-def read(root: Path) -> Source:
-    """Read MNIST.
+class Mnist(DataSource):
+    """MNIST.
 
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998.
-
-    Raises:
-        DataError: A file that is missing, truncated, not IDX, or at odds with another; all faults at once.
     """
+
+    def read(self, request: Request) -> Source:
+        """Read the four files.
+
+        Raises:
+            DataError: A file that is missing, truncated, not IDX, or at odds with another; all faults at
+                once.
+        """
+        return _read(request.root)
+
+    def example(self, root: Path) -> Request:
+        """Write 40 and 20 images of 6×5 pixels."""
+        import numpy as np
+
+        folder(root).mkdir(parents=True)
+        draw = np.random.default_rng(0)
+        for name, dimensions in _files():
+            count = 40 if name.startswith(PREFIXES["train"]) else 20
+            images, labels = draw.integers(0, 256, (count, 6, 5)), np.arange(count) % len(CLASSES)
+            array = (images if dimensions == IMAGES[1] else labels).astype(np.uint8)
+            header = bytes((0, 0, 8, dimensions)) + np.array(array.shape, ">u4").tobytes()
+            (folder(root) / name).write_bytes(header + array.tobytes())
+        return Request(root, 10, 0, {})
+
+    def fetch(self, root: Path) -> Path:
+        """Download MNIST, unless it is there and whole."""
+        from torchvision.datasets import MNIST as PUBLISHED
+
+        target = folder(root)
+        try:
+            _read(root)
+        except DataError:
+            with staging("mnist", root, target) as stage:
+                PUBLISHED(stage, download=True)
+                _read(stage)
+                install([folder(stage) / name for name, _ in _files()], target)
+        return target
+
+
+MNIST = Mnist()
+
+
+def _read(root: Path) -> Source:
+    import torch
+
+    from arsvd.data.dataset import Source, Split
+
     arrays: dict[str, NDArray[np.uint8]] = {}
     faults: list[str] = []
     for name, dimensions in _files():
@@ -63,28 +111,6 @@ def read(root: Path) -> Source:
     return Source(CLASSES, train, test)
 
 
-def fetch(root: Path) -> Path:
-    """Download MNIST, unless it is there and whole.
-
-    Returns:
-        The directory of the files.
-
-    Raises:
-        DataError: A failed download, with its cause.
-    """
-    from torchvision.datasets import MNIST
-
-    target = folder(root)
-    try:
-        read(root)
-    except DataError:
-        with staging("mnist", root, target) as stage:
-            MNIST(stage, download=True)
-            read(stage)
-            install([folder(stage) / name for name, _ in _files()], target)
-    return target
-
-
 def _files() -> list[tuple[str, int]]:
     return [
         (f"{prefix}-{ending}", dimensions)
@@ -111,6 +137,8 @@ def _array(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"is missing{hint}") from None
     with file:
         got = os.fstat(file.fileno()).st_size
+        import numpy as np
+
         shape = _shape(file.read(4 + 4 * dimensions), dimensions, got)
         return np.fromfile(file, dtype=np.uint8, count=prod(shape)).reshape(shape)
 
