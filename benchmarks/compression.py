@@ -23,6 +23,8 @@ from typing import Any
 import torch
 
 from arsvd import Energy, OperatingPoint, non_dominated, pareto, plan, spectra
+from arsvd.candidates import CANDIDATES
+from arsvd.candidates.refit import FAMILY as REFIT
 from arsvd.data import Dataset, load
 from arsvd.evaluation import Evaluator, evaluate
 from arsvd.fronts import budget_grid, thresholds
@@ -34,10 +36,9 @@ from benchmarks.compression_table import markdown
 from benchmarks.environment import environment
 from sweeps.fronts import reference_size
 from sweeps.trial.member import Outcome, Task, run_members
-from sweeps.trial.weights import RECOVERED, REFIT, MemberWeights
+from sweeps.trial.weights import RECOVERED, MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench
 
-FAMILIES = ("threshold", "budget", "sensitivity", "local", "refit")
 THRESHOLDS = tuple(thresholds(0.3, 0.999, GRID))
 
 
@@ -48,7 +49,7 @@ def run_seed(dataset: str, data_dir: str | None, seed: int) -> dict[str, Any]:
     data = _load(recipe, data_dir, seed)
     bench = Workbench(data, torch.device("cpu"), clock=time.process_time)
     test = (normalized(data.test.images, data.mean, data.std), data.test.labels)
-    analysis = Analysis(("activation", "loss"), ("energy",), THRESHOLDS, FAMILIES, 0.005)
+    analysis = Analysis(("activation", "loss"), ("energy",), THRESHOLDS, CANDIDATES.names, 0.005)
     configs = [replace(recipe.plain, seed=seed), replace(recipe.lorita, seed=seed)]
     configs += [replace(configs[1], hidden=hidden) for hidden in recipe.narrow]
     configs += [

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator
 
+from arsvd.candidates import CANDIDATES
 from arsvd.options.faults import FaultError
 from arsvd.options.forms import DEFAULT_POINTS, Choice, EnergyRange, IntRange, LogUniform, Searchable, Uniform
 from arsvd.options.kinds import (
@@ -25,7 +26,6 @@ from arsvd.options.kinds import (
 
 DATASETS = ("digits", "mnist", "cifar10", "cifar100", "imagefolder")
 BASES = ("weight", "activation", "loss")
-FAMILIES = ("threshold", "budget", "sensitivity", "local", "refit", "per_layer")
 RULES = ("energy", "entropy")
 SCHEDULES = ("onecycle", "cosine")
 SAMPLERS = ("tpe", "nsga2", "random", "qmc")
@@ -143,7 +143,7 @@ class CompressionConfig(Section):
         energy: Thresholds to try: one, a choice, or a range that every member is evaluated over.
         families: Where a trained member's candidate points come from: one global threshold, parameter
             budgets, budgets weighted by the layers' measured effect on the loss, a local search from the
-            points found, layers refitted to the dense member's outputs, Optuna over one threshold per layer.
+            points found, layers refitted to the dense member's outputs.
         calibration: Most training images used for the bases of outputs.
         finetune_epochs: 0 switches recovery off.
         finetune_points: Most points of a member's front that are fine-tuned: those that may move the sweep's.
@@ -154,7 +154,7 @@ class CompressionConfig(Section):
     energy: Annotated[
         float | Choice[float] | EnergyRange, PlainValidator(Searchable(_threshold, ("choice", "range")))
     ] = EnergyRange(0.3, 0.999, DEFAULT_POINTS)
-    families: Annotated[tuple[str, ...], PlainValidator(DistinctNames(FAMILIES))] = FAMILIES[:-1]
+    families: Annotated[tuple[str, ...], PlainValidator(DistinctNames(CANDIDATES.names))] = CANDIDATES.names
     calibration: Annotated[int, PlainValidator(Whole(2, most=100 * MOST_COUNT))] = 10_000
     finetune_epochs: Annotated[int, PlainValidator(_count_or_none)] = 0
     finetune_points: Annotated[int, PlainValidator(_count)] = 6

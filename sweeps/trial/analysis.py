@@ -2,29 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from arsvd import MLP, Energy, OperatingPoint, Plan, RankRule, Ranks, Spectra, pareto, plan, spectra
-from arsvd.evaluation import Evaluator, RankTuple, evaluate, operating_point
-from arsvd.fronts import ENERGY_RANGES, budget_grid, fixed_grid, thresholds
-from arsvd.local_search import local_steps
+from arsvd import MLP, Energy, OperatingPoint, Plan, RankRule, Ranks, Spectra, plan, spectra
+from arsvd.candidates import CANDIDATES, Context
+from arsvd.evaluation import Evaluator, RankTuple
+from arsvd.fronts import ENERGY_RANGES, fixed_grid, thresholds
 from arsvd.lockstep import Steps
 from arsvd.pack_spectra import pack_spectra
-from arsvd.refit import refit
 from arsvd.rules import RULES
-from arsvd.sensitivity import sensitivity_steps
 from sweeps.config import MemberConfig
-from sweeps.trial.per_layer import per_layer_search
-from sweeps.trial.sizes import spread_plans
-from sweeps.trial.weights import REFIT
 from sweeps.trial.workbench import Analysis, Workbench
 
 BASELINE_POINTS = 48
-BUDGET_POINTS = 48
-LOCAL_POINTS = 150
-PER_LAYER_POINTS = 100
-REFIT_POINTS = 10
-REFIT_ROWS = 5000  # more bring next to nothing (measured on MNIST: 10,000 rows, 0.1 points) at twice the time
-SEARCHED_DROP = 10  # times the allowed drop: points that lose more are not worth improving
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class Measured:
         asked: the point at the rule and threshold that Optuna asked for.
         points: distinct points that may join the front; the dense one first.
         baselines: "fixed" and "weight energy" to their points.
-        refitted: the models of the refitted points.
+        fitted: models of points whose weights no spectrum gives.
     """
 
     spectra: dict[str, Spectra]
@@ -45,7 +35,7 @@ class Measured:
     asked: OperatingPoint
     points: tuple[OperatingPoint, ...]
     baselines: dict[str, tuple[OperatingPoint, ...]]
-    refitted: dict[OperatingPoint, MLP] = field(default_factory=dict)
+    fitted: dict[OperatingPoint, MLP] = field(default_factory=dict)
 
 
 def factorise(
@@ -86,13 +76,17 @@ def measuring(
 ) -> Steps[Measured]:
     """Measure a member at the asked point, at what the families propose, and at the baselines' points.
 
-    In steps, of which the first one has everything that no measurement decides. `with_refits` adds the
-    refitted points.
+    In steps, of which the first one has everything that no measurement decides. `with_models` adds the
+    points of families that make models of their own.
     """
-    evaluators = {basis: Evaluator(model, s, *workbench.validation) for basis, s in found.items()}
+    context = _context(model, found, config, analysis, workbench)
+    evaluators, families = context.evaluators, [CANDIDATES[name] for name in analysis.families]
     asked_plan = plan(found[config.basis], make_rule(config.rule, config.energy))
     dense_plan = plan(found["weight"], Ranks(found["weight"].dense))
-    grids = {basis: _grid(found[basis], analysis) for basis in analysis.bases}
+    grids = {
+        basis: [chosen for family in families for chosen in family.plans(context, basis)]
+        for basis in analysis.bases
+    }
     baselines = _baselines(found["weight"])
     first = [("weight", [dense_plan]), (config.basis, [asked_plan]), *grids.items()]
     first += [("weight", plans) for plans in baselines.values()]
@@ -104,18 +98,8 @@ def measuring(
     points.add([asked])
     for basis, plans in grids.items():
         points.add(evaluators[basis].points(plans))
-    main = evaluators[analysis.main_basis]
-    if "sensitivity" in analysis.families:
-        weights = yield from sensitivity_steps(main)
-        budgets = _budgets(main.spectra, weights)
-        yield [(main, [chosen.ranks for chosen in budgets])]
-        points.add(main.points(budgets))
-    if "per_layer" in analysis.families:
-        points.add(per_layer_search(main, analysis.thresholds, PER_LAYER_POINTS, config.seed))
-    if "local" in analysis.families:
-        start = [point for point in (dense, *points.listed()) if point.basis in (analysis.main_basis, None)]
-        floor = dense.accuracy - SEARCHED_DROP * analysis.max_drop
-        points.add((yield from local_steps(main, start, LOCAL_POINTS, floor)))
+    for family in families:
+        points.add((yield from family.steps(context, dense, points.listed())))
     return Measured(
         spectra=found,
         dense=dense,
@@ -125,21 +109,30 @@ def measuring(
     )
 
 
-def with_refits(
+def with_models(
     model: MLP, measured: Measured, config: MemberConfig, analysis: Analysis, workbench: Workbench
 ) -> Measured:
-    """Refit layers at sizes around and below the smallest that loses next to nothing; adds these points."""
-    if "refit" not in analysis.families:
-        return measured
-    found, inputs = measured.spectra[analysis.main_basis], workbench.calibration(config.calibration)
-    front = pareto(measured.points)
-    refitted = {}
-    for chosen in spread_plans(found, front, measured.dense, REFIT_POINTS, analysis.max_drop):
-        small = refit(model, found, chosen, inputs[:REFIT_ROWS])
-        point = operating_point(chosen, evaluate(small, *workbench.validation))
-        if isinstance(small, MLP):
-            refitted[point.named(REFIT)] = small
-    return replace(measured, points=(*measured.points, *refitted), refitted=refitted)
+    """Add the points of families that make models of their own, such as refitted ones."""
+    context = _context(model, measured.spectra, config, analysis, workbench)
+    made: dict[OperatingPoint, MLP] = {}
+    for name in analysis.families:
+        own = CANDIDATES[name].models(context, measured.dense, measured.points)
+        made |= {point: small for point, small in own.items() if isinstance(small, MLP)}
+    return replace(measured, points=(*measured.points, *made), fitted=made)
+
+
+def _context(
+    model: MLP, found: dict[str, Spectra], config: MemberConfig, analysis: Analysis, workbench: Workbench
+) -> Context:
+    return Context(
+        model,
+        {basis: Evaluator(model, s, *workbench.validation) for basis, s in found.items()},
+        analysis.bases,
+        analysis.rules,
+        analysis.thresholds,
+        analysis.max_drop,
+        partial(workbench.calibration, config.calibration),
+    )
 
 
 def make_rule(name: str, threshold: float) -> RankRule:
@@ -160,29 +153,6 @@ class _Points:
 
     def listed(self) -> list[OperatingPoint]:
         return list(self._known.values())
-
-
-def _grid(found: Spectra, analysis: Analysis) -> list[Plan]:
-    """Plan what the families propose that look at spectra alone."""
-    plans = []
-    if "threshold" in analysis.families:
-        plans += [plan(found, rule) for rule in _threshold_rules(found.basis, analysis)]
-    if "budget" in analysis.families:
-        plans += _budgets(found, None)
-    return plans
-
-
-def _threshold_rules(basis: str, analysis: Analysis) -> list[RankRule]:
-    return [
-        rule
-        for name in analysis.rules
-        if basis in RULES[name].bases
-        for rule in RULES[name].at(analysis.thresholds)
-    ]
-
-
-def _budgets(found: Spectra, weights: tuple[float, ...] | None) -> list[Plan]:
-    return [plan(found, rule) for rule in budget_grid(found, BUDGET_POINTS, weights)]
 
 
 def _baselines(found: Spectra) -> dict[str, list[Plan]]:

@@ -11,7 +11,7 @@ from arsvd.lockstep import together
 from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
 from sweeps.records import FINISHED, MemberRecord
-from sweeps.trial.analysis import Measured, factorise, factorise_together, measuring, with_refits
+from sweeps.trial.analysis import Measured, factorise, factorise_together, measuring, with_models
 from sweeps.trial.failures import cause_of, check_device, failed_record
 from sweeps.trial.recovery import Trained, recover
 from sweeps.trial.weights import MemberWeights
@@ -122,14 +122,14 @@ class Measurement:
         self._share("evaluate", started, members)
 
     def refit(self, members: Sequence[Member]) -> None:
-        """Add the points of refitted layers."""
+        """Add the points of families that make models of their own."""
         for member in _well(members):
             started = self._workbench.clock()
             self._attempt(member, self._refit)
             self._share("evaluate", started, [member])
 
     def _refit(self, member: Member) -> None:
-        member.measured = with_refits(
+        member.measured = with_models(
             member.model, member.measured, member.config, self._analysis, self._workbench
         )
 
@@ -168,7 +168,7 @@ class Measurement:
             baselines=measured.baselines,
             seconds=member.seconds,
         )
-        models = measured.refitted | member.recovered
+        models = measured.fitted | member.recovered
         fitted = {(point.family, point.ranks): small for point, small in models.items()}
         return record, MemberWeights(member.model.cpu(), measured.spectra, fitted)
 

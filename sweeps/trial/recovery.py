@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from arsvd import MLP, OperatingPoint, Plan, compress, evaluate, pareto
+from arsvd.candidates.refit import ROWS
+from arsvd.candidates.sizes import spread_plans
 from arsvd.evaluation import operating_point
 from arsvd.refit import refit
 from arsvd.training import Hyperparameters, Pack, architecture_of, pack_logits, structure, train
 from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
-from sweeps.trial.analysis import REFIT_ROWS, Measured
-from sweeps.trial.sizes import spread_plans
+from sweeps.trial.analysis import Measured
 from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
 
@@ -110,7 +111,7 @@ def _start(member: Trained, chosen: Plan, analysis: Analysis, workbench: Workben
     """Build what fine-tuning begins with: refitted layers where they are wanted, else truncated ones."""
     spectra = member.measured.spectra[analysis.main_basis]
     if "refit" in analysis.families:
-        inputs = workbench.calibration(member.config.calibration)[:REFIT_ROWS]
+        inputs = workbench.calibration(member.config.calibration)[:ROWS]
         return refit(member.model, spectra, chosen, inputs)
     return compress(member.model, spectra, chosen)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from arsvd import MLP, OperatingPoint, Ranks, Spectra, Spectrum, compress, plan
+from arsvd.candidates import CANDIDATES
 from arsvd.evaluation import RankTuple
 from arsvd.json_fields import Count, Size, read_fields
 from arsvd.lowrank import LowRankLinear
@@ -21,8 +22,9 @@ from arsvd.training import Architecture, architecture_of
 
 KIND = "arsvd member"
 _Layer = tuple[str, Count, Count, bool]
-RECOVERED, REFIT = "recovered", "refit"
-FITTED = (RECOVERED, REFIT)  # families whose weights are kept, since no spectrum gives them
+RECOVERED = "recovered"
+# families whose weights are kept, since no spectrum gives them
+FITTED = (RECOVERED, *(name for name, family in CANDIDATES.items() if family.keeps_weights))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd import Budget, Energy, Ranks
+from arsvd.candidates.local import local_search
+from arsvd.candidates.sensitivity import sensitivity
 from arsvd.evaluation import Evaluator, evaluate
 from arsvd.fronts import budget_grid
-from arsvd.local_search import local_search
 from arsvd.refit import refit
-from arsvd.sensitivity import sensitivity
 
 BASES = ("activation", "loss")
 

@@ -8,13 +8,13 @@ from torch import Tensor
 
 import arsvd
 from arsvd import MLP, OperatingPoint, lockstep
+from arsvd.candidates.local import local_search, local_steps
+from arsvd.candidates.sensitivity import sensitivity, sensitivity_steps
 from arsvd.data import Dataset
 from arsvd.evaluation import Evaluator, RankTuple
 from arsvd.fronts import budget_grid
-from arsvd.local_search import local_search, local_steps
 from arsvd.lockstep import Steps, Wanted, alone, together
 from arsvd.modes import torch_threads
-from arsvd.sensitivity import sensitivity, sensitivity_steps
 from arsvd.training import Hyperparameters, Pack, dense_architecture, train
 
 Fresh = Callable[[], list[Evaluator]]

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arsvd import OperatingPoint
+from arsvd.candidates.refit import FAMILY as REFIT
 from sweeps.best_so_far import BestSoFar
 from sweeps.ledger import BEST_SO_FAR
 from sweeps.records import FAILED, MemberRecord
 from sweeps.storage import Folder, StorageError, open_storage
-from sweeps.trial.weights import RECOVERED, REFIT
+from sweeps.trial.weights import RECOVERED
 
 pairs = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 20).map(lambda count: count / 20)), max_size=25)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from arsvd.candidates import CANDIDATES
 from arsvd.data import Dataset
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.config.schema import FAMILIES
 from sweeps.records import MemberRecord
 from sweeps.trial.member import Outcome, Task, run_members
 from sweeps.trial.weights import MemberWeights
@@ -46,7 +46,7 @@ def full_analysis(new_config: Callable[..., SweepConfig]) -> Analysis:
         new_config(
             "compression.basis={choice: [loss, activation, weight]}",
             "compression.rule={choice: [energy, entropy]}",
-            f"compression.families=[{', '.join(FAMILIES)}]",
+            f"compression.families=[{', '.join(CANDIDATES.names)}]",
             "compression.energy.points=8",
         )
     )

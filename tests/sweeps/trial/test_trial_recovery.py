@@ -13,7 +13,7 @@ from arsvd.training import Hyperparameters, Pack, dense_architecture, train
 from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
 from sweeps.trial import recovery
-from sweeps.trial.analysis import factorise, measuring, with_refits
+from sweeps.trial.analysis import factorise, measuring, with_models
 from sweeps.trial.recovery import Trained, recover
 from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
@@ -37,7 +37,7 @@ def pair(workbench: Workbench, analysis: Analysis, new_member: Callable[..., Mem
         model = pack.model(position, merge=True)
         found = factorise(model, config, analysis, workbench)
         measured = alone(measuring(model, found, config, analysis, workbench))
-        members.append(Trained(model, with_refits(model, measured, config, analysis, workbench), config))
+        members.append(Trained(model, with_models(model, measured, config, analysis, workbench), config))
     return members
 
 

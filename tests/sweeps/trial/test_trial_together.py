@@ -130,7 +130,7 @@ def test_nothing_is_measured_alone(
 ) -> None:
     together(64)
     monkeypatch.setattr(Evaluator, "_stages", property(lambda _: pytest.fail("an evaluator walks alone")))
-    families = ("threshold", "budget", "sensitivity", "local")  # per_layer asks Optuna between two points
+    families = ("threshold", "budget", "sensitivity", "local")
     found = run(*members, at=replace(full_analysis, families=families))
     assert [record.cause for record, _ in found] == [None] * 4
 

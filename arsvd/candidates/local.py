@@ -1,19 +1,38 @@
 """Improve a front by moving one layer's rank at a time."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from arsvd.evaluation import Evaluator, OperatingPoint
-from arsvd.fronts import pareto
-from arsvd.lockstep import Steps, alone
-from arsvd.planning import Plan, plan
-from arsvd.rules import Ranks
+from arsvd.candidates.base import Candidates, Context
+
+if TYPE_CHECKING:
+    from arsvd.evaluation import Evaluator, OperatingPoint
+    from arsvd.lockstep import Steps
+    from arsvd.planning import Plan
 
 FAMILY = "local"
+POINTS = 150
+SEARCHED_DROP = 10  # times the allowed drop: points that lose more are not worth improving
+
+
+class Local(Candidates):
+    """A search from the points found, one layer's rank at a time."""
+
+    def steps(
+        self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
+    ) -> "Steps[list[OperatingPoint]]":
+        """Search from the points of the main basis."""
+        start = [point for point in (dense, *points) if point.basis in (context.main.spectra.basis, None)]
+        floor = dense.accuracy - SEARCHED_DROP * context.max_drop
+        return (yield from local_steps(context.main, start, POINTS, floor))
+
+
+LOCAL = Local()
 
 
 def local_search(
-    evaluator: Evaluator, points: Iterable[OperatingPoint], limit: int = 200, floor: float = 0.0
-) -> list[OperatingPoint]:
+    evaluator: "Evaluator", points: "Iterable[OperatingPoint]", limit: int = 200, floor: float = 0.0
+) -> "list[OperatingPoint]":
     """Try the neighbours of front points until nothing improves or the limit is reached.
 
     A neighbour has one layer's rank changed by 1, or by about a tenth. Only neighbours of points that are on
@@ -28,13 +47,19 @@ def local_search(
     Returns:
         The points found, without those given.
     """
+    from arsvd.lockstep import alone
+
     return alone(local_steps(evaluator, points, limit, floor))
 
 
 def local_steps(
-    evaluator: Evaluator, points: Iterable[OperatingPoint], limit: int = 200, floor: float = 0.0
-) -> Steps[list[OperatingPoint]]:
+    evaluator: "Evaluator", points: "Iterable[OperatingPoint]", limit: int = 200, floor: float = 0.0
+) -> "Steps[list[OperatingPoint]]":
     """Search as `local_search` does, in steps: one for the neighbours of each front."""
+    from arsvd.fronts import pareto
+    from arsvd.planning import plan
+    from arsvd.rules import Ranks
+
     spectra = evaluator.spectra
     known = {point.ranks: point for point in points}
     found: list[OperatingPoint] = []

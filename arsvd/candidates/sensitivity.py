@@ -1,13 +1,36 @@
-"""How much the validation loss rises when one layer alone is truncated."""
+"""Budgets weighted by how much the validation loss rises when one layer alone is truncated."""
 
-from arsvd.evaluation import Evaluator
-from arsvd.lockstep import Steps, alone
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from arsvd.candidates.base import Candidates, Context
+from arsvd.candidates.budget import budgets
 from arsvd.rules.base import smallest_rank
+
+if TYPE_CHECKING:
+    from arsvd.evaluation import Evaluator, OperatingPoint
+    from arsvd.lockstep import Steps
 
 KEPT = (0.8, 0.9, 0.95)
 
 
-def sensitivity(evaluator: Evaluator) -> tuple[float, ...]:
+class Sensitivity(Candidates):
+    """Budgets that are shared out by the layers' measured effect."""
+
+    def steps(
+        self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
+    ) -> "Steps[list[OperatingPoint]]":
+        """Measure the layers, then the budgets."""
+        weights = yield from sensitivity_steps(context.main)
+        plans = budgets(context.main.spectra, weights)
+        yield [(context.main, [chosen.ranks for chosen in plans])]
+        return context.main.points(plans)
+
+
+SENSITIVITY = Sensitivity()
+
+
+def sensitivity(evaluator: "Evaluator") -> tuple[float, ...]:
     """Measure a weight per layer for the budget rule: loss added per share of energy dropped.
 
     Each layer is truncated alone, at the ranks that keep 80, 90 and 95 % of its energy; the weight is the
@@ -20,10 +43,12 @@ def sensitivity(evaluator: Evaluator) -> tuple[float, ...]:
     Returns:
         (layers,) positive weights that sum to the number of layers; ones where no layer matters.
     """
+    from arsvd.lockstep import alone
+
     return alone(sensitivity_steps(evaluator))
 
 
-def sensitivity_steps(evaluator: Evaluator) -> Steps[tuple[float, ...]]:
+def sensitivity_steps(evaluator: "Evaluator") -> "Steps[tuple[float, ...]]":
     """Measure as `sensitivity` does, in one step."""
     spectra = evaluator.spectra
     dense = spectra.dense

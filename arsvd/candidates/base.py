@@ -1,0 +1,97 @@
+"""What every family of candidate points promises."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from arsvd.evaluation import Evaluator, OperatingPoint
+    from arsvd.lockstep import Steps
+    from arsvd.planning import Plan
+
+_PREFERRED = ("loss", "activation", "weight")  # where points of costly families lie best
+
+
+@dataclass(frozen=True)
+class Context:
+    """One trained model, and what a family may look at.
+
+    Attributes:
+        model: the model as it was trained.
+        evaluators: basis to the evaluator of the model's spectra there, on validation data.
+        bases: the bases whose points are wanted.
+        rules: names of the rank rules that are wanted.
+        thresholds: of these rules, in (0, 1].
+        max_drop: the drop of validation accuracy that the best point may have.
+        calibration: gives training inputs (rows, …).
+    """
+
+    model: "nn.Module"
+    evaluators: "Mapping[str, Evaluator]"
+    bases: tuple[str, ...]
+    rules: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    max_drop: float
+    calibration: "Callable[[], Tensor]"
+
+    @property
+    def main(self) -> "Evaluator":
+        """The evaluator that costly families work with: of the best basis that is wanted."""
+        return self.evaluators[main_basis(self.bases)]
+
+
+def main_basis(bases: Sequence[str]) -> str:
+    """Return the best of some bases."""
+    return next(basis for basis in _PREFERRED if basis in bases)
+
+
+class Candidates:
+    """A family of candidate points.
+
+    Its points come from what it plans beforehand, from steps that look at what was measured, and from models
+    of its own; each is nothing where a family does not say otherwise.
+
+    Attributes:
+        keeps_weights: whether its models have weights that no spectrum gives, and are kept with a member.
+    """
+
+    keeps_weights: ClassVar[bool] = False
+
+    def plans(self, context: Context, basis: str) -> "list[Plan]":
+        """Plan what the spectra of a basis alone decide.
+
+        Args:
+            context: the model.
+            basis: one of the wanted ones.
+        """
+        return []
+
+    def steps(
+        self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
+    ) -> "Steps[list[OperatingPoint]]":
+        """Find points in steps, each of which says what it is about to measure; see `arsvd.lockstep`.
+
+        Args:
+            context: the model.
+            dense: the model's own point.
+            points: those of the families before it.
+        """
+        yield from ()
+        return []
+
+    def models(
+        self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
+    ) -> "dict[OperatingPoint, nn.Module]":
+        """Make models of its own, and measure them on the validation data of the evaluators.
+
+        Args:
+            context: the model.
+            dense: the model's own point.
+            points: those of all families that have none of their own.
+
+        Returns:
+            Each model by its point.
+        """
+        return {}

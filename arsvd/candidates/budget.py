@@ -1,0 +1,35 @@
+"""Budgets of parameters, from the smallest model to the dense one."""
+
+from typing import TYPE_CHECKING
+
+from arsvd.candidates.base import Candidates, Context
+
+if TYPE_CHECKING:
+    from arsvd.planning import Plan
+    from arsvd.spectrum import Spectra
+
+POINTS = 48
+
+
+class Budgets(Candidates):
+    """Budgets that are shared out by energy."""
+
+    def plans(self, context: Context, basis: str) -> "list[Plan]":
+        """Plan budgets evenly in log."""
+        return budgets(context.evaluators[basis].spectra)
+
+
+def budgets(spectra: "Spectra", weights: tuple[float, ...] | None = None) -> "list[Plan]":
+    """Plan budgets evenly in log.
+
+    Args:
+        spectra: of the model.
+        weights: (layers,) the importance of each layer's error; equal when None.
+    """
+    from arsvd.fronts import budget_grid
+    from arsvd.planning import plan
+
+    return [plan(spectra, rule) for rule in budget_grid(spectra, POINTS, weights)]
+
+
+BUDGET = Budgets()
