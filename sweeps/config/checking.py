@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import PlainValidator, ValidationError
 
 from sweeps.config.faults import SHOWN_CHARACTERS, ConfigError, FaultError, listed, nearest, printable, shown
+from sweeps.config.on_record import RETIRED
 from sweeps.config.schema import Section, SweepConfig
 from sweeps.config.values import Label, OrNothing, Text
 
@@ -77,6 +78,8 @@ def nearest_key(key: str) -> str | None:
 
 def unknown_key(key: str) -> str:
     """The fault of a key that no sweep file has."""
+    if key in RETIRED:
+        return f"{key}: {RETIRED[key]}; remove it"
     match = nearest_key(key)
     if match:
         return f"{key}: unknown key; did you mean {match}?"
