@@ -24,10 +24,13 @@ class Registry(Generic[T]):
         kind: what one of them is called in messages, such as "rank rule".
         package: the package of their modules.
         entries: name to "module:attribute" in that package, in the order that people see.
+        retired: names of methods that are gone, and why; files on record lose them, new ones are refused.
     """
 
-    def __init__(self, kind: str, package: str, entries: Mapping[str, str]) -> None:
-        self.kind, self.package = kind, package
+    def __init__(
+        self, kind: str, package: str, entries: Mapping[str, str], retired: Mapping[str, str] | None = None
+    ) -> None:
+        self.kind, self.package, self.retired = kind, package, dict(retired or {})
         self._entries = dict(entries)
         self._loaded: dict[str, T] = {}
 

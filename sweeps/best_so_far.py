@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from arsvd import OperatingPoint
 from arsvd.json_fields import Count, Share, read_fields, read_json
+from sweeps.config.on_record import RECORD_VERSION
 from sweeps.ledger import BEST_SO_FAR
 from sweeps.records import FINISHED, MemberRecord, without_version
 from sweeps.storage import Storage
 from sweeps.trial.weights import RECOVERED
-
-_VERSION = 1
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class BestSoFar:
             StorageError: it cannot be written.
         """
         points = [list(pair) for pair in zip(self._params, self._accuracies, strict=True)]
-        storage.write(BEST_SO_FAR, json.dumps({"version": _VERSION, "points": points}).encode())
+        storage.write(BEST_SO_FAR, json.dumps({"version": RECORD_VERSION, "points": points}).encode())
 
     @classmethod
     def read(cls, storage: Storage) -> "BestSoFar":

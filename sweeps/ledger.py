@@ -27,6 +27,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,19 +37,23 @@ from arsvd.data import Dataset
 from arsvd.json_fields import read_json
 from sweeps.config import ConfigError, SweepConfig, dump_config, load_config
 from sweeps.records import JOURNAL as JOURNAL
-from sweeps.records import Front, MemberRecord, SweepFacts
+from sweeps.records import Front, MemberRecord, NewerVersionError, SweepFacts, check_version
 from sweeps.storage import Folder, Storage, StorageError, file_sha256, open_storage, scratch_folder
 
 T = TypeVar("T")
 
 PROVENANCE = "provenance.json"
 FRONT, FRONT_SO_FAR, BEST_SO_FAR = "front.json", "front-so-far.json", "best-so-far.json"
-_CONFIG, _BEGUN = "sweep.yaml", "begun.yaml"
+_CONFIG, _BEGUN, _FACTS = "sweep.yaml", "begun.yaml", "sweep.json"
 _RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetensors"
 
 
 class LedgerError(ValueError):
     """A sweep directory is not there, or a file in it is damaged."""
+
+
+class NewerError(LedgerError):
+    """A file is whole and of a newer version, which this release cannot read."""
 
 
 class Ledger:
@@ -97,7 +102,7 @@ class Ledger:
             study=study,
         )
         # last: a directory counts as a sweep from here on
-        ledger._write("sweep.json", facts.to_dict())
+        ledger._write(_FACTS, facts.to_dict())
         return ledger
 
     @classmethod
@@ -153,7 +158,7 @@ class Ledger:
     @property
     def facts(self) -> SweepFacts:
         """What identifies the sweep."""
-        return self._read("sweep.json", SweepFacts.from_dict)
+        return self._read(_FACTS, SweepFacts.from_dict)
 
     @property
     def config(self) -> SweepConfig:
@@ -183,10 +188,13 @@ class Ledger:
             with self.storage.local(name) as path:
                 if os.path.exists(path) and not os.path.isfile(path):
                     raise LedgerError(f"{self.locate(name)} is damaged: it is no file")
-                return load_config(path, overrides)
+                return load_config(path, overrides, on_record=True)
         except FileNotFoundError as error:
             raise LedgerError(f"{self.locate(name)} is missing") from error
         except ConfigError as error:
+            # a file of a newer release has keys that are unknown here: the release is what to name
+            with contextlib.suppress(FileNotFoundError):
+                self._parse(_FACTS, partial(check_version, what="sweep"))
             changes = " with its overrides" if overrides else ""
             raise ConfigError(f"sweep file '{self.locate(name)}'{changes}", error.faults) from None
 
@@ -359,10 +367,16 @@ class Ledger:
 
     def _read(self, name: str, build: Callable[[Any], T]) -> T:
         try:
-            return build(read_json(self.storage.read(name)))
+            return self._parse(name, build)
         except FileNotFoundError as error:
             raise LedgerError(f"{self.locate(name)} is missing") from error
-        except ValueError as error:  # not JSON, not UTF-8, another version, not a whole record
+
+    def _parse(self, name: str, build: Callable[[Any], T]) -> T:
+        try:
+            return build(read_json(self.storage.read(name)))
+        except NewerVersionError as error:
+            raise NewerError(f"{self.locate(name)} is {error}") from error
+        except ValueError as error:  # not JSON, not UTF-8, no version, not a whole record
             raise LedgerError(f"{self.locate(name)} is damaged: {error}") from error
 
 

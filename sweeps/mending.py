@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from sweeps.config import SweepConfig
-from sweeps.ledger import FRONT, PROVENANCE, Ledger, LedgerError
+from sweeps.ledger import FRONT, PROVENANCE, Ledger, LedgerError, NewerError
 from sweeps.records import FINISHED, MemberRecord
 from sweeps.search import Study
 from sweeps.search.journal import drop_journal, mend_journal
@@ -25,12 +25,17 @@ def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRec
 
     Returns:
         The members, in the order of their trials.
+
+    Raises:
+        NewerError: a file is of a newer version; it is whole, and stays.
     """
     limit = _most_numbers(ledger)
     found = (_whole(ledger, key, limit, note) for key in ledger.member_keys())
     for name, read in ((FRONT, ledger.front), (PROVENANCE, ledger.provenance)):
         try:
             read()
+        except NewerError:
+            raise
         except LedgerError as error:
             note(f"{error}; it is set aside as {ledger.locate(ledger.storage.set_aside(name))}")
     return sorted((record for record in found if record is not None), key=lambda record: record.number)
@@ -56,6 +61,8 @@ def _whole(ledger: Ledger, key: str, limit: int, note: Callable[[str], None]) ->
             with ledger.read_weights(key, record.weights_sha256):
                 pass
         return record
+    except NewerError:
+        raise
     except LedgerError as error:
         # the record first: a member without one is trained again, whatever else is there
         places = [place for place in (ledger.set_aside_record(key), ledger.set_aside_weights(key)) if place]

@@ -5,18 +5,18 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from arsvd.data import DataError, Dataset
 from arsvd.data.roots import absolute, data_root
 from arsvd.json_fields import read_json
 from sweeps.config import SweepConfig
+from sweeps.config.on_record import RECORD_VERSION
 from sweeps.dataset import load_dataset
 from sweeps.ledger import Ledger
+from sweeps.records import without_version
 from sweeps.storage import StorageError
 
 PLACE = "data.json"
-_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,16 @@ class DataPlace:
         Raises:
             StorageError: it cannot be written.
         """
-        ledger.storage.write(PLACE, json.dumps({"version": _VERSION, **asdict(self)}).encode())
+        ledger.storage.write(PLACE, json.dumps({"version": RECORD_VERSION, **asdict(self)}).encode())
 
     @classmethod
     def read(cls, ledger: Ledger) -> "DataPlace | None":
         """Read what was kept; None where nothing was, by an earlier version, or where it is no place."""
         with contextlib.suppress(FileNotFoundError, StorageError, ValueError):
-            values: Any = read_json(ledger.storage.read(PLACE))
-            if isinstance(values, dict) and values.get("version") == _VERSION:
-                root, folder = values.get("root"), values.get("folder")
-                if _is_place(root) and (folder is None or _is_place(folder)):
-                    return cls(str(root), folder, values.get("said"))
+            values = without_version(read_json(ledger.storage.read(PLACE)), "place of data")
+            root, folder = values.get("root"), values.get("folder")
+            if _is_place(root) and (folder is None or _is_place(folder)):
+                return cls(str(root), folder, values.get("said"))
         return None
 
 

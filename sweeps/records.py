@@ -9,10 +9,14 @@ from arsvd import OperatingPoint
 from arsvd.json_fields import SINCE, Count, Share, Size, read_fields
 from arsvd.latency import Latency
 from sweeps.config import MemberConfig
+from sweeps.config.on_record import RECORD_VERSION
 
-RECORD_VERSION = 1
 FINISHED, FAILED = "finished", "failed"
 JOURNAL = "study.journal"
+
+
+class NewerVersionError(ValueError):
+    """What was read is of a version that a newer release has brought; nothing of it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class SweepFacts:
         validation_images: images that choices are made on.
         began: ISO 8601 time in UTC.
         study: where the Optuna study is: the journal file, or a database's address without credentials.
+        version: of records when it began, which decides its members' keys; see `MemberConfig.key`.
     """
 
     id: str
@@ -36,19 +41,22 @@ class SweepFacts:
     validation_images: Size
     began: str
     study: str = JOURNAL
+    version: Count = RECORD_VERSION
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""
-        return {"version": RECORD_VERSION, **asdict(self)}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SweepFacts":
         """Rebuild the facts; what an earlier version did not note has its default.
 
         Raises:
-            ValueError: the values are of another version or not whole.
+            NewerVersionError: the values are of a newer version.
+            ValueError: they have no version or are not whole.
         """
-        facts = read_fields(cls, without_version(values, "sweep"), "not a whole sweep", defaults=True)
+        check_version(values, "sweep")
+        facts = read_fields(cls, values, "not a whole sweep", defaults=True)
         try:
             datetime.fromisoformat(facts.began).timestamp()
         except (ValueError, OverflowError):
@@ -115,7 +123,8 @@ class MemberRecord:
         """Rebuild a record.
 
         Raises:
-            ValueError: the values are of another version or not a whole record.
+            NewerVersionError: the values are of a newer version.
+            ValueError: they have no version or are not a whole record.
         """
         record = read_fields(cls, without_version(values, "member record"), "not a whole member record")
         if record.status not in (FINISHED, FAILED):
@@ -272,7 +281,8 @@ class Front:
         """Rebuild a front.
 
         Raises:
-            ValueError: the values are of another version or not a whole front.
+            NewerVersionError: the values are of a newer version.
+            ValueError: they have no version or are not a whole front.
         """
         given = without_version(values, "front")
         place = given.get("best")
@@ -286,17 +296,28 @@ class Front:
 
 
 def check_version(values: Mapping[str, Any], what: str) -> None:
-    """Refuse JSON of another version."""
+    """Refuse JSON of a version that this release cannot read.
+
+    Raises:
+        NewerVersionError: it is of a newer version.
+        ValueError: it has no version.
+    """
     version = values.get("version") if isinstance(values, Mapping) else None
-    if type(version) is not int or version != RECORD_VERSION:
-        raise ValueError(f"a {what} of version {RECORD_VERSION} is needed, got version {version!r}")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"a {what} of version 1 to {RECORD_VERSION} is needed, got version {version!r}")
+    if version > RECORD_VERSION:
+        raise NewerVersionError(
+            f"a {what} of version {version}, written by a newer release than this one, which reads versions "
+            f"up to {RECORD_VERSION}: use that release, or a later one"
+        )
 
 
 def without_version(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Take a record's fields, once its version is known to be this one.
+    """Take a record's fields, once its version is known to be one that this release reads.
 
     Raises:
-        ValueError: the values are of another version.
+        NewerVersionError: the values are of a newer version.
+        ValueError: they have no version.
     """
     check_version(values, what)
     return {key: value for key, value in values.items() if key != "version"}

@@ -149,7 +149,6 @@ def _run(prepared: Prepared, ledger: Ledger, progress: Progress, interruption: I
         resources.pack,
         ledger.member,
         ledger.write_member,
-        dataset.hash,
         standing.left,
         partial(room, features=dataset.features, classes=len(dataset.classes)) if resources.alike else None,
     )

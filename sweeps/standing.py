@@ -23,12 +23,14 @@ def standing_front(ledger: Ledger) -> tuple[Front, bool]:
     ), False
 
 
-def find_damage(ledger: Ledger) -> list[str]:
-    """Name what is damaged: records, and the weights of the members on the final front. Nothing is changed.
+def find_damage(ledger: Ledger) -> list[LedgerError]:
+    """Find what cannot be read: records, and the weights of the members on the final front.
+
+    Nothing is changed. What a newer release wrote is among it, as a `NewerError`.
 
     All weights are looked at when the sweep is resumed: they may be many, and elsewhere.
     """
-    found = []
+    found: list[LedgerError] = []
     final = ledger.front()
     shown = set() if final is None else {entry.key for entry in final.points}
     for key in ledger.member_keys():
@@ -38,5 +40,5 @@ def find_damage(ledger: Ledger) -> list[str]:
                 with ledger.read_weights(key, record.weights_sha256):
                     pass
         except LedgerError as error:
-            found.append(str(error))
+            found.append(error)
     return found

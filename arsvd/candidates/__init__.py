@@ -17,6 +17,7 @@ CANDIDATES: Registry[Candidates] = Registry(
         "local": "local:LOCAL",
         "refit": "refit:REFIT",
     },
+    retired={"per_layer": "it is gone; local moves the layers one by one"},
 )
 
 __all__ = ["CANDIDATES", "Candidates", "Context"]

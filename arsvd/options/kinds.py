@@ -7,7 +7,8 @@ Each kind is called with a raw value, returns it in its final type and raises `F
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from arsvd.names import plain
@@ -225,9 +226,15 @@ class Widths:
 
 @dataclass(frozen=True)
 class DistinctNames:
-    """A list of different names, at least one."""
+    """A list of different names, at least one.
+
+    Args:
+        options: The names there are.
+        retired: Names that are gone, and why.
+    """
 
     options: tuple[str, ...]
+    retired: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def allowed(self) -> str:
@@ -238,7 +245,9 @@ class DistinctNames:
             raise refuse(value, self.allowed)
         for name in value:
             if name not in self.options:
-                raise refuse(value, self.allowed, did_you_mean(name, self.options))
+                gone = self.retired.get(name) if isinstance(name, str) else None
+                hint = f"; {name}: {gone}" if gone else did_you_mean(name, self.options)
+                raise refuse(value, self.allowed, hint)
         if len(set(value)) != len(value):
             raise refuse(value, self.allowed)
         return tuple(value)

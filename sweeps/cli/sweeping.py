@@ -189,7 +189,7 @@ def show(sweep_id: str, as_json: bool) -> None:
 
     SWEEP is an id from `arsvd list`, or a beginning of one.
     """
-    from sweeps.ledger import Ledger
+    from sweeps.ledger import Ledger, NewerError
     from sweeps.report.console import outcome_json, print_front
     from sweeps.resuming import resume_line
     from sweeps.standing import find_damage, standing_front
@@ -202,4 +202,5 @@ def show(sweep_id: str, as_json: bool) -> None:
     else:
         print_front(Console(), ledger.facts, front, final)
     for damage in find_damage(ledger):
-        click.echo(f"arsvd: {damage}; mend it with: {resume_line(ledger)}", err=True)
+        advice = "" if isinstance(damage, NewerError) else f"; mend it with: {resume_line(ledger)}"
+        click.echo(f"arsvd: {damage}{advice}", err=True)

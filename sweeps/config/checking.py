@@ -9,6 +9,7 @@ from pydantic import PlainValidator, ValidationError
 from arsvd.options.faults import SHOWN_CHARACTERS, FaultError, listed, nearest, printable, shown
 from arsvd.options.kinds import Label, OrNothing, Text
 from sweeps.config.faults import ConfigError
+from sweeps.config.on_record import RETIRED
 from sweeps.config.schema import Section, SweepConfig
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")  # the second: a key that is no text, from Python only
@@ -78,6 +79,8 @@ def nearest_key(key: str) -> str | None:
 
 def unknown_key(key: str) -> str:
     """The fault of a key that no sweep file has."""
+    if key in RETIRED:
+        return f"{key}: {RETIRED[key]}; remove it"
     match = nearest_key(key)
     if match:
         return f"{key}: unknown key; did you mean {match}?"

@@ -13,6 +13,7 @@ from arsvd.options.faults import SHOWN_CHARACTERS, did_you_mean, listed, printab
 from arsvd.options.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform
 from sweeps.config.checking import known_keys, parse_config, takes_text, unknown_key
 from sweeps.config.faults import ConfigError
+from sweeps.config.on_record import settle
 from sweeps.config.schema import SweepConfig
 from sweeps.config.yaml_text import YamlTextError, read_value, read_yaml, write_yaml
 
@@ -20,7 +21,7 @@ MOST_BYTES = 1_000_000
 _SUFFIX = ".yaml"
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
+def load_config(source: str | Path, overrides: Sequence[str] = (), on_record: bool = False) -> SweepConfig:
     """Read a sweep file, apply overrides and check the result.
 
     Args:
@@ -29,12 +30,16 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfi
             of a key that holds text it is taken as typed, of another one as `read_value` reads it. Nothing
             leaves the key out. Spaces around the = count only where they follow it alone. Of two for the same
             key the later one holds.
+        on_record: Whether it is the file of a sweep that exists: it may be older than some keys, and have
+            some that are gone.
 
     Raises:
         ConfigError: the file cannot be read, or holds faults; it carries every one of them.
     """
     label, data = _read(source)
     mapping, faults = _mapping(label, data)
+    if on_record:
+        settle(mapping)
     for override in overrides:
         faults += _apply(mapping, override)
     return parse_config(mapping, label + (" with its overrides" if overrides else ""), faults)

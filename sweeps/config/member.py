@@ -7,7 +7,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from sweeps.config.on_record import ABSENT, ALWAYS, RECORD_VERSION
+
 KEY_DIGITS = 20
+# key of the sweep file: the field of a member that it gives a value to
+FIELDS = {
+    "model.hidden": "hidden",
+    "model.factors": "factors",
+    "model.dropout": "dropout",
+    "training.epochs": "epochs",
+    "training.batch_size": "batch_size",
+    "training.lr": "lr",
+    "training.weight_decay": "weight_decay",
+    "training.label_smoothing": "label_smoothing",
+    "training.schedule": "schedule",
+    "training.flip": "flip",
+    "compression.basis": "basis",
+    "compression.rule": "rule",
+    "compression.energy": "energy",
+    "compression.calibration": "calibration",
+    "compression.finetune_epochs": "finetune_epochs",
+    "compression.finetune_points": "finetune_points",
+    "compression.finetune_lr": "finetune_lr",
+    "compression.distillation.weight": "distillation_weight",
+    "compression.distillation.temperature": "distillation_temperature",
+}
+# what keys of version 1 hash, whatever fields there are now
+_VERSION_1 = (
+    *("hidden", "factors", "dropout", "epochs", "batch_size", "lr", "weight_decay", "label_smoothing"),
+    *("schedule", "flip", "basis", "rule", "energy", "calibration", "finetune_epochs", "finetune_points"),
+    *("finetune_lr", "distillation_weight", "distillation_temperature", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +93,8 @@ class MemberConfig:
         """What members agree in that are trained in one pack: layers, factors, and the steps of training."""
         return (len(self.hidden), self.factors, self.batch_size, self.epochs, self.schedule, self.flip)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The values by field name, as JSON has them: a whole float stays a float, widths are a list."""
+    def values(self) -> dict[str, Any]:
+        """All values by field name, as JSON has them: a whole float stays a float, widths are a list."""
         values: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -73,17 +103,28 @@ class MemberConfig:
             values[field.name] = list(value) if isinstance(value, tuple) else value
         return values
 
+    def to_dict(self) -> dict[str, Any]:
+        """The values as a record holds them: those that differ from what their absence means."""
+        absent = _absent()
+        return {
+            name: value
+            for name, value in self.values().items()
+            if name not in absent or getattr(self, name) != absent[name]
+        }
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MemberConfig":
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote, in this release or an earlier one.
 
         Raises:
-            ValueError: a field is unknown, missing or of the wrong type; every one is named.
+            ValueError: a field is unknown, of the wrong type, or missing though its absence means nothing;
+                every one is named.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"not a member's configuration: got {values!r}, must be a mapping")
         known = {field.name: field.type for field in fields(cls)}
         faults = [f"unknown field {name}" for name in values if name not in known]
+        values = {**_absent(), **values}
         checked: dict[str, Any] = {}
         for name, kind in known.items():
             if name not in values:
@@ -98,20 +139,36 @@ class MemberConfig:
             raise ValueError("not a member's configuration: " + "; ".join(faults))
         return cls(**checked)
 
-    def key(self, data_hash: str) -> str:
+    def key(self, data_hash: str, version: int = RECORD_VERSION) -> str:
         """Name the member's record: equal for equal data, configuration and seed, else different.
 
         The asked point (basis, rule, threshold) is part of it, since the record holds that point.
 
         Args:
             data_hash: The data set's content hash.
+            version: The version of records that the sweep began with. Keys of version 1 hash each field that
+                there was; later ones what differs from its absence, so that a new field leaves them alone.
 
         Returns:
             20 hexadecimal digits.
         """
-        content = {"data": data_hash, "member": self.to_dict()}
+        values = self.values()
+        member = {name: values[name] for name in _VERSION_1} if version == 1 else self.to_dict()
+        content = {"data": data_hash, "member": member}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+def member_value(key: str, value: Any) -> Any:
+    """Return what a member has where the sweep file has a value."""
+    return None if (key, value) == ("training.flip", "auto") else value
+
+
+def _absent() -> dict[str, Any]:
+    """What each field means that is missing, but for those that no record is without."""
+    return {
+        field: member_value(key, ABSENT[key]) for key, field in FIELDS.items() if ABSENT[key] is not ALWAYS
+    }
 
 
 def member_seed(search_seed: int, number: int) -> int:

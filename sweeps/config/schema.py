@@ -41,6 +41,7 @@ _positive = Number(0, low_open=True)
 _share = Number(0, 1, high_open=True)
 _seed = Whole(0, SEED_LIMIT)
 _threshold = Number(0, 1, low_open=True)
+_families = DistinctNames(CANDIDATES.names, CANDIDATES.retired)
 _count, _count_or_none = Whole(1, most=MOST_COUNT), Whole(0, most=MOST_COUNT)
 _counts = Searchable(_count, ("choice", "int"))
 _factors = Searchable(Whole(1, most=MOST_FACTORS), ("choice", "int"))
@@ -154,7 +155,9 @@ class CompressionConfig(Section):
     energy: Annotated[
         float | Choice[float] | EnergyRange, PlainValidator(Searchable(_threshold, ("choice", "range")))
     ] = EnergyRange(0.3, 0.999, DEFAULT_POINTS)
-    families: Annotated[tuple[str, ...], PlainValidator(DistinctNames(CANDIDATES.names))] = CANDIDATES.names
+    families: Annotated[
+        tuple[str, ...], PlainValidator(DistinctNames(CANDIDATES.names, CANDIDATES.retired))
+    ] = CANDIDATES.names
     calibration: Annotated[int, PlainValidator(Whole(2, most=100 * MOST_COUNT))] = 10_000
     finetune_epochs: Annotated[int, PlainValidator(_count_or_none)] = 0
     finetune_points: Annotated[int, PlainValidator(_count)] = 6

@@ -23,35 +23,13 @@ from arsvd.options.forms import (
     LogUniform,
     Uniform,
 )
-from sweeps.config.member import MemberConfig
+from sweeps.config.member import FIELDS, MemberConfig, member_value
 from sweeps.config.schema import SweepConfig, options
 
 DROPPED_ENERGY = "compression.dropped_energy"
 
 # 1 - (1 - tau) is not tau in binary; to 12 decimals it is, and the least dropped energy keeps 6 of them
 _DECIMALS = 12
-
-_FIELDS = {
-    "model.hidden": "hidden",
-    "model.factors": "factors",
-    "model.dropout": "dropout",
-    "training.epochs": "epochs",
-    "training.batch_size": "batch_size",
-    "training.lr": "lr",
-    "training.weight_decay": "weight_decay",
-    "training.label_smoothing": "label_smoothing",
-    "training.schedule": "schedule",
-    "training.flip": "flip",
-    "compression.basis": "basis",
-    "compression.rule": "rule",
-    "compression.energy": "energy",
-    "compression.calibration": "calibration",
-    "compression.finetune_epochs": "finetune_epochs",
-    "compression.finetune_points": "finetune_points",
-    "compression.finetune_lr": "finetune_lr",
-    "compression.distillation.weight": "distillation_weight",
-    "compression.distillation.temperature": "distillation_temperature",
-}
 
 
 @dataclass(frozen=True)
@@ -73,16 +51,14 @@ class Space:
         """Split a configuration into searched and fixed keys."""
         searched: dict[str, Form] = {}
         fixed: dict[str, Any] = {}
-        for key in _FIELDS:
+        for key in FIELDS:
             value: Any = config
             for part in key.split("."):
                 value = getattr(value, part)
             if isinstance(value, Choice | Uniform | LogUniform | IntRange | EnergyRange):
                 searched[key] = value
             else:
-                fixed[key] = value
-        if fixed["training.flip"] == "auto":
-            fixed["training.flip"] = None
+                fixed[key] = member_value(key, value)
         return cls(searched, fixed, config.training.seed)
 
     @property
@@ -114,10 +90,10 @@ class Space:
         if set(params) != set(distributions):
             got = sorted(str(name) for name in params)
             raise ValueError(f"a point of this space has the parameters {sorted(distributions)}, got {got}")
-        values = {_FIELDS[key]: value for key, value in self.fixed.items()}
+        values = {FIELDS[key]: value for key, value in self.fixed.items()}
         for key, form in self.searched.items():
             name = DROPPED_ENERGY if isinstance(form, EnergyRange) else key
-            values[_FIELDS[key]] = _decoded(name, form, params[name])
+            values[FIELDS[key]] = _decoded(name, form, params[name])
         if values["rule"] == "entropy":
             values["basis"] = "weight"
         return MemberConfig(**values, seed=seed if self.seed is None else self.seed)
@@ -129,8 +105,8 @@ class Space:
             hidden: (layers,) widths of the reference network, which the search need not know.
             seed: The member's own seed; the sweep file's `training.seed` comes before it.
         """
-        values = {_FIELDS[key]: value for key, value in self.fixed.items()}
-        values |= {_FIELDS[key]: form.middle for key, form in self.searched.items()}
+        values = {FIELDS[key]: value for key, value in self.fixed.items()}
+        values |= {FIELDS[key]: form.middle for key, form in self.searched.items()}
         values |= {"hidden": hidden, "factors": 1}
         if values["rule"] == "entropy":
             values["basis"] = "weight"
@@ -145,10 +121,10 @@ class Space:
             ValueError: the space does not hold the member; the key and both values are named.
         """
         for key, value in self.fixed.items():
-            _check_inside(key, getattr(member, _FIELDS[key]), getattr(member, _FIELDS[key]) == value, value)
+            _check_inside(key, getattr(member, FIELDS[key]), getattr(member, FIELDS[key]) == value, value)
         params: dict[str, Any] = {}
         for key, form in self.searched.items():
-            value = getattr(member, _FIELDS[key])
+            value = getattr(member, FIELDS[key])
             if isinstance(form, EnergyRange):
                 params[DROPPED_ENERGY] = _dropped(form, value)
                 continue

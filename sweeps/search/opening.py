@@ -58,11 +58,11 @@ def open_study(ledger: Ledger, config: SweepConfig, data_hash: str) -> Study:
     """
     facts = ledger.facts
     if facts.study == JOURNAL:
-        return Study.in_journal(ledger.journal, facts.id, config, data_hash)
+        return Study.in_journal(ledger.journal, facts.id, config, data_hash, facts.version)
     url = os.environ.get(STUDY_VARIABLE, "").strip()
     if redact(url) != facts.study:
         raise StudyError(
             f"the study of sweep {facts.id} is in {facts.study}: set {STUDY_VARIABLE} to that database"
             + (f", it names {redact(url)}" if url else "")
         )
-    return Study.in_database(url, facts.id, config, data_hash)
+    return Study.in_database(url, facts.id, config, data_hash, facts.version)

@@ -12,7 +12,7 @@ from sweeps.search.study import Study
 
 
 class PackSearcher(DriverOnly, Searcher):
-    """Proposes packs: {"members": [{"number": ..., "config": {...}}, ...]}.
+    """Proposes packs: {"members": [{"number": ..., "key": ..., "config": {...}}, ...]}.
 
     A member is owned by the trial that it was proposed to until that trial completes or is given up; then
     each of its members is told to the study, exactly once, from the record that the trial filed. Until then
@@ -27,7 +27,6 @@ class PackSearcher(DriverOnly, Searcher):
         pack: most members a trial.
         read: returns the record that was filed under a key, or None.
         write: files the record of a member whose trial left none.
-        data_hash: the data set's content hash.
         left: members that were asked for earlier; they are proposed first.
         room: how many members like a given one a trial should have; then a trial gets members of one kind
             only, and the study is asked for as many at once as may join. None takes members as they come.
@@ -44,13 +43,12 @@ class PackSearcher(DriverOnly, Searcher):
         pack: int,
         read: Callable[[str], MemberRecord | None],
         write: Callable[[MemberRecord], None],
-        data_hash: str,
         left: Sequence[tuple[int, MemberConfig]] = (),
         room: Callable[[MemberConfig], int] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._study, self._new, self._pack = study, new, pack
-        self._read, self._write, self._data_hash = read, write, data_hash
+        self._read, self._write = read, write
         self._left = list(left)
         self._room = room
         self._alone: list[tuple[int, MemberConfig]] = []
@@ -89,7 +87,12 @@ class PackSearcher(DriverOnly, Searcher):
             self.broken = error
             return None
         self._running[trial_id] = members
-        return {"members": [{"number": number, "config": member.to_dict()} for number, member in members]}
+        return {
+            "members": [
+                {"number": number, "key": self._study.key(member), "config": member.to_dict()}
+                for number, member in members
+            ]
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -116,11 +119,11 @@ class PackSearcher(DriverOnly, Searcher):
             return ended
         try:
             for number, member in members:
-                if len(members) > 1 and self._read(member.key(self._data_hash)) is None:
+                if len(members) > 1 and self._read(self._study.key(member)) is None:
                     self._alone.append((number, member))
                 else:
                     self._end(number, member, cause)
-                    ended.append(member.key(self._data_hash))
+                    ended.append(self._study.key(member))
         except Exception as error:
             self.broken = error
         return ended
@@ -157,7 +160,7 @@ class PackSearcher(DriverOnly, Searcher):
             self._new -= 1
 
     def _end(self, number: int, member: MemberConfig, cause: str) -> None:
-        key = member.key(self._data_hash)
+        key = self._study.key(member)
         record = self._read(key)
         if record is None:
             record = MemberRecord(key=key, number=number, status=FAILED, cause=cause, config=member)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from arsvd import OperatingPoint, non_dominated
 from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
+from sweeps.config.on_record import RECORD_VERSION
 from sweeps.records import FINISHED, MemberRecord
 from sweeps.search.samplers import make_sampler, resumed_seed
 from sweeps.storage import StorageError
@@ -64,6 +65,7 @@ class Study:
         name: the study's name, the sweep's id.
         config: the sweep's configuration.
         data_hash: the data set's content hash, for the members' keys.
+        version: of records when the sweep began, for the members' keys.
         where: what a person calls the storage; no credentials.
         lossy: whether the storage is a file that may have been damaged, so that what it says is checked
             against the members on file.
@@ -75,10 +77,11 @@ class Study:
         name: str,
         config: SweepConfig,
         data_hash: str,
+        version: int = RECORD_VERSION,
         where: str = "the study",
         lossy: bool = False,
     ) -> None:
-        self._config, self._data_hash = config, data_hash
+        self._config, self._data_hash, self._version = config, data_hash, version
         self._where, self._lossy = where, lossy
         self._space = Space.from_config(config)
         self._objectives = config.search.objectives
@@ -96,7 +99,9 @@ class Study:
             )
 
     @classmethod
-    def in_journal(cls, path: Path, name: str, config: SweepConfig, data_hash: str) -> "Study":
+    def in_journal(
+        cls, path: Path, name: str, config: SweepConfig, data_hash: str, version: int = RECORD_VERSION
+    ) -> "Study":
         """Open or begin the study in a journal file.
 
         Raises:
@@ -104,14 +109,16 @@ class Study:
         """
         try:
             storage = JournalStorage(JournalFileBackend(str(path)))
-            return cls(storage, name, config, data_hash, str(path), lossy=True)
+            return cls(storage, name, config, data_hash, version, str(path), lossy=True)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         except Exception as error:  # Optuna replays the lines unchecked: whatever their content leads to
             raise StudyError(f"{path} does not hold the study of sweep {name}: {error!r}") from error
 
     @classmethod
-    def in_database(cls, url: str, name: str, config: SweepConfig, data_hash: str) -> "Study":
+    def in_database(
+        cls, url: str, name: str, config: SweepConfig, data_hash: str, version: int = RECORD_VERSION
+    ) -> "Study":
         """Open or begin the study in a database.
 
         Args:
@@ -119,6 +126,7 @@ class Study:
             name: the study's name, the sweep's id.
             config: the sweep's configuration.
             data_hash: the data set's content hash.
+            version: of records when the sweep began.
 
         Raises:
             StudyError: the database cannot be opened.
@@ -126,9 +134,13 @@ class Study:
         try:
             # the connection is tested before each use: a database that was restarted is met with a new one
             storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-            return cls(storage, name, config, data_hash, f"the database {redact(url)}")
+            return cls(storage, name, config, data_hash, version, f"the database {redact(url)}")
         except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
             raise StudyError(f"the study's database {redact(url)}: {_reason(error)}") from None
+
+    def key(self, member: MemberConfig) -> str:
+        """Return what a member's record is filed under in this sweep."""
+        return member.key(self._data_hash, self._version)
 
     def ask(self) -> tuple[int, MemberConfig]:
         """Draw a member; the first one of a study is the reference.
@@ -141,7 +153,7 @@ class Study:
                 return self._ask_reference()
             trial = self._study.ask(self._space.distributions)
             member = self._space.resolve(trial.params, member_seed(self._config.search.seed, trial.number))
-            trial.set_user_attr(KEY, member.key(self._data_hash))
+            trial.set_user_attr(KEY, self.key(member))
         return trial.number, member
 
     def _ask_reference(self) -> tuple[int, MemberConfig]:
@@ -157,7 +169,7 @@ class Study:
         self, member: MemberConfig, state: TrialState, values: list[float] | None = None
     ) -> FrozenTrial:
         """Make the reference's trial; outside the space it has no parameters, and teaches nothing."""
-        attributes = {KEY: member.key(self._data_hash), REFERENCE: INSIDE}
+        attributes = {KEY: self.key(member), REFERENCE: INSIDE}
         try:
             params = self._space.encode(member)
         except ValueError:
@@ -296,10 +308,10 @@ class Study:
                 member = self._space.resolve(trial.params, seed)
         except ValueError as error:
             raise StudyError(f"trial {trial.number} of the study is not of this sweep: {error}") from error
-        if member.key(self._data_hash) != key:
+        if self.key(member) != key:
             raise StudyError(
                 f"trial {trial.number} of the study was asked as member {key}, "
-                f"and its parameters are those of {member.key(self._data_hash)}"
+                f"and its parameters are those of {self.key(member)}"
             )
         return member
 

@@ -15,7 +15,7 @@ _DIGEST_CHARACTERS = 36  # MLflow's limit for a data set's digest
 
 def member_params(record: "MemberRecord") -> dict[str, object]:
     """Return how a member was trained."""
-    values = record.config.to_dict()
+    values = record.config.values()
     values["hidden"] = "-".join(str(width) for width in record.config.hidden)
     return values
 

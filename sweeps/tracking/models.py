@@ -301,7 +301,7 @@ def _logged_models(client: "MlflowClient", run: "Run", sweep: str) -> list[str]:
 
 
 def _params(entry: "FrontPoint", config: "MemberConfig | None") -> dict[str, str]:
-    values: dict[str, Any] = {} if config is None else config.to_dict()
+    values: dict[str, Any] = {} if config is None else config.values()
     values |= {
         "member": entry.number,
         "ranks": ranks_text(entry.point.ranks),

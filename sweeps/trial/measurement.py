@@ -43,6 +43,7 @@ class Member:
     Attributes:
         number: its Optuna trial number.
         config: how it was trained.
+        key: what its record is filed under.
         curves: of its training.
         cause: of its failure; None while all is well.
         seconds: what each step took.
@@ -54,6 +55,7 @@ class Member:
 
     number: int
     config: MemberConfig
+    key: str
     curves: dict[str, list[float]]
     cause: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -151,12 +153,12 @@ class Measurement:
 
     def outcome(self, member: Member) -> Outcome:
         """Make a member's record, and its weights unless it failed."""
-        config, key = member.config, member.config.key(self._workbench.dataset.hash)
+        config = member.config
         if member.cause is not None:
-            return failed_record(member.number, config, key, member.cause, member.curves), None
+            return failed_record(member.number, config, member.key, member.cause, member.curves), None
         measured = member.measured
         record = MemberRecord(
-            key=key,
+            key=member.key,
             number=member.number,
             status=FINISHED,
             cause=None,

@@ -36,11 +36,13 @@ class Task:
     Attributes:
         number: its Optuna trial number.
         config: how to train it.
+        key: what its record is filed under; None for the key that it has in a new sweep.
         state: where to go on; None begins.
     """
 
     number: int
     config: MemberConfig
+    key: str | None = None
     state: MemberState | None = None
 
 
@@ -167,7 +169,8 @@ class _Runner:
             group = []
             for position, task in enumerate(tasks[start : start + size], start):
                 cause, seconds = result.failures.get(position), {"train": result.seconds[position]}
-                member = Member(task.number, task.config, result.curves[position], cause, seconds)
+                curves, key = result.curves[position], self._key(task)
+                member = Member(task.number, task.config, key, curves, cause, seconds)
                 if cause is None:
                     steps.take(member, functools.partial(pack.model, position, merge=True))
                 group.append(member)
@@ -178,7 +181,7 @@ class _Runner:
             yield from map(steps.outcome, group)
 
     def _key(self, task: Task) -> str:
-        return task.config.key(self._workbench.dataset.hash)
+        return task.key or task.config.key(self._workbench.dataset.hash)
 
 
 def _architecture(config: MemberConfig, workbench: Workbench) -> tuple[tuple[int, ...], ...]:

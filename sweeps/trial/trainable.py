@@ -73,9 +73,11 @@ class PackTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train the pack's members; those on file are not trained again."""
-        tasks = [Task(entry["number"], MemberConfig.from_dict(entry["config"])) for entry in self._members]
         # by key: a sampler may propose one member twice where all share a seed
-        wanted = {task.config.key(self._workbench.dataset.hash): task for task in tasks}
+        wanted = {
+            entry["key"]: Task(entry["number"], MemberConfig.from_dict(entry["config"]), entry["key"])
+            for entry in self._members
+        }
         missing = []
         for key, task in wanted.items():
             if self._ledger.member(key) is None:

@@ -64,7 +64,7 @@ def test_is_read_as_it_was_filed(tmp_path: Path) -> None:
     [
         b"",
         b"{",
-        b'{"version":2,"points":[]}',
+        b'{"version":3,"points":[]}',
         b'{"version":1}',
         b'{"version":1,"points":[[1]]}',
         b"\xff",

@@ -128,18 +128,18 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "facts are empty": ("sweep.json", lambda path: path.write_text(""), "is damaged"),
     "facts are a list": ("sweep.json", lambda path: path.write_text("[]"), "got version None"),
     "facts lack a field": ("sweep.json", lambda path: edit(path, began=None), "is damaged"),
-    "facts are of the future": (
+    "facts are of no version": (
         "sweep.json",
-        lambda path: edit(path, version=2),
-        "a sweep of version 1 is needed, got version 2",
+        lambda path: edit(path, version=0),
+        "a sweep of version 1 to 2 is needed, got version 0",
     ),
     "facts are not UTF-8": ("sweep.json", lambda path: path.write_bytes(b"\xff\xfe{}"), "is damaged"),
     "a member is cut": ("members/*.json", lambda path: cut(path), "is damaged"),
     "a member is a number": ("members/*.json", lambda path: path.write_text("7"), "got version None"),
-    "a member is of the future": (
+    "a member is of no version": (
         "members/*.json",
-        lambda path: edit(path, version=9),
-        "a member record of version 1 is needed, got version 9",
+        lambda path: edit(path, version=-9),
+        "a member record of version 1 to 2 is needed, got version -9",
     ),
     "a member lacks its points": ("members/*.json", lambda path: edit(path, points=None), "missing points"),
     "a member's points are no list": ("members/*.json", lambda path: edit(path, points=3), "is damaged"),
@@ -157,10 +157,10 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "the front lacks a field": ("front.json", lambda path: edit(path, hypervolume=None), "hypervolume"),
     "the front's best is none of its points": ("front.json", lambda path: edit(path, best=9), "is damaged"),
     "the front's baselines are a list": ("front.json", lambda path: edit(path, baselines=[]), "is damaged"),
-    "the front is of the future": (
+    "the front's version is a text": (
         "front.json",
         lambda path: edit(path, version="2"),
-        "a front of version 1 is needed, got version '2'",
+        "a front of version 1 to 2 is needed, got version '2'",
     ),
 }
 

@@ -172,7 +172,7 @@ UNUSABLE: dict[str, Any] = {
     "not UTF-8": b"\xff",
     "nested too deeply": "[" * 100_000,
     "a list": [GOOD],
-    "another version": GOOD | {"version": 2},
+    "another version": GOOD | {"version": 3},
     "no root": {"version": 1},
     "a relative root": GOOD | {"root": "data"},
     "a number for a root": GOOD | {"root": 3},

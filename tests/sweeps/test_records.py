@@ -192,12 +192,16 @@ def test_every_field_of_a_front_is_needed_and_no_other_is_taken(new_point: Calla
 
 # name: a change of a whole record, the error's text
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "another version": ({"version": 2}, "a member record of version 1 is needed, got version 2"),
+    "a newer version": ({"version": 3}, "a member record of version 3, written by a newer release than this"),
+    "version 0": ({"version": 0}, "a member record of version 1 to 2 is needed, got version 0"),
     "no version": ({"version": None}, "got version None"),
     "unknown status": ({"status": "running"}, "a member is finished or failed, got the status 'running'"),
     "configuration is text": ({"config": "fast"}, "not a member's configuration"),
     "configuration is a number": ({"config": 3}, "not a whole member record"),
-    "dense lacks its fields": ({"dense": {"params": 3}}, "an operating point has the fields"),
+    "dense lacks its fields": (
+        {"dense": {"params": 3}},
+        "not a whole operating point: missing accuracy",
+    ),
     "points are a number": ({"points": 3}, "not a whole member record"),
     "a point is a number": ({"points": [3]}, "not a whole member record"),
     "baselines are a list": ({"baselines": []}, "not a whole member record"),
@@ -214,9 +218,9 @@ def test_what_is_no_record_is_refused(
 
 @pytest.mark.parametrize("values", [[], None, 3, "text"])
 def test_what_is_no_mapping_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match="a member record of version 1 is needed, got version None"):
+    with pytest.raises(ValueError, match="a member record of version 1 to 2 is needed, got version None"):
         MemberRecord.from_dict(values)
-    with pytest.raises(ValueError, match="a front of version 1 is needed, got version None"):
+    with pytest.raises(ValueError, match="a front of version 1 to 2 is needed, got version None"):
         Front.from_dict(values)
 
 

@@ -202,7 +202,7 @@ def _show(ledger: Ledger) -> None:
     json.dumps(outcome_json(ledger.facts, front), allow_nan=False)
     print_front(_console(), ledger.facts, front, final)
     for damage in find_damage(ledger):
-        damage.encode()
+        str(damage).encode()
 
 
 def _best_so_far(ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from sweeps.config import MemberConfig, member_seed
+from sweeps.config.on_record import RECORD_VERSION
 
 MEMBER = MemberConfig(
     hidden=(512, 256),
@@ -54,16 +55,19 @@ CHANGES = {
 }
 
 
-def test_key_changes_with_every_field_and_with_the_data():
+@pytest.mark.parametrize("version", [1, RECORD_VERSION])
+def test_key_changes_with_every_field_and_with_the_data(version):
     assert set(CHANGES) == {field.name for field in dataclasses.fields(MemberConfig)}
-    keys = {dataclasses.replace(MEMBER, **{name: value}).key("data") for name, value in CHANGES.items()}
-    keys |= {MEMBER.key("data"), MEMBER.key("other data")}
+    changed = [dataclasses.replace(MEMBER, **{name: value}) for name, value in CHANGES.items()]
+    keys = {member.key("data", version) for member in changed}
+    keys |= {MEMBER.key("data", version), MEMBER.key("other data", version)}
     assert len(keys) == len(CHANGES) + 2
 
 
 def test_key_is_the_same_in_every_process():
-    # printed once by MEMBER.key("data") and kept: another value would orphan the records of every ledger
-    assert MEMBER.key("data") == "b06abf1aeb50b3ba4a66"
+    # printed once by MEMBER.key("data", …) and kept: another value would orphan the records of every ledger
+    assert MEMBER.key("data", version=1) == "b06abf1aeb50b3ba4a66"
+    assert MEMBER.key("data") == MEMBER.key("data", version=2) == "9055d6f301a911d0b5b6"
 
 
 def test_key_does_not_depend_on_how_a_number_is_written():

@@ -35,7 +35,7 @@ class Bench:
         left: Sequence[tuple[int, MemberConfig]] = (),
         room: Callable[[MemberConfig], int] | None = None,
     ) -> PackSearcher:
-        return PackSearcher(self.study, new, pack, self.filed.get, self.file, self.hash, left, room)
+        return PackSearcher(self.study, new, pack, self.filed.get, self.file, left, room)
 
     def file(self, record: MemberRecord) -> None:
         self.filed[record.key] = record
@@ -49,6 +49,8 @@ class Bench:
         pack = self.searcher.suggest(trial_id)
         assert isinstance(pack, dict)
         assert set(pack) == {"members"}
+        keys = [MemberConfig.from_dict(entry["config"]).key(self.hash) for entry in pack["members"]]
+        assert [entry["key"] for entry in pack["members"]] == keys
         return [(entry["number"], MemberConfig.from_dict(entry["config"])) for entry in pack["members"]]
 
 

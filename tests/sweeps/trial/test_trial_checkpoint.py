@@ -195,7 +195,12 @@ def test_a_member_that_is_filed_leaves_no_checkpoint(
     written: list[str] = []
     write = ledger.write_checkpoint
     keys = [task.config.key(digits.hash) for task in members]
-    pack = {"members": [{"number": t.number, "config": t.config.to_dict()} for t in members]}
+    pack = {
+        "members": [
+            {"number": task.number, "key": key, "config": task.config.to_dict()}
+            for key, task in zip(keys, members, strict=True)
+        ]
+    }
     trial = Bound(config=pack)
     trial._ledger.write_checkpoint = lambda key, content: (written.append(key), write(key, content))[1]  # type: ignore[method-assign]
     trial.step()

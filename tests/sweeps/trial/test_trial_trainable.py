@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from arsvd.data import Dataset
+from arsvd.data import Dataset, load
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.ledger import Ledger
 from sweeps.records import FAILED, FINISHED
@@ -40,7 +40,13 @@ def trial(ledger: Ledger, digits: Dataset, analysis: Analysis) -> Callable[..., 
 
 
 def pack(*members: tuple[int, MemberConfig]) -> dict[str, Any]:
-    return {"members": [{"number": number, "config": member.to_dict()} for number, member in members]}
+    data_hash = load("digits", validation=0.2).hash
+    return {
+        "members": [
+            {"number": number, "key": member.key(data_hash), "config": member.to_dict()}
+            for number, member in members
+        ]
+    }
 
 
 def stamps(ledger: Ledger) -> dict[str, int]:
