@@ -75,8 +75,7 @@ def measure_asks(config: SweepConfig, folder: Path, size: Size, data_hash: str) 
     url = os.environ.get("ARSVD_STUDY", "")
     for sampler in size.samplers:
         for members in size.members:
-            search = config.search.model_copy(update={"sampler": sampler, "trials": members + NODES})
-            wanted = config.model_copy(update={"search": search})
+            wanted = config.replaced({"search.sampler": sampler, "search.trials": members + NODES})
             name = f"{sampler}-{members}-{os.getpid()}"
             storages: dict[str, Callable[[], Study]] = {
                 "memory": partial(Study, InMemoryStorage(), name, wanted, data_hash),

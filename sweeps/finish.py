@@ -124,7 +124,7 @@ def finish(
     """
     exporters.begin(len(front.points))  # beside what is measured here
     models = Models(ledger, dataset, records)
-    progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test)} test images")
+    progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test):,} test images")
     select = config.select
     if front.dense is None:
         raise ValueError(f"none of {len(records)} members was trained, so there is no dense model")

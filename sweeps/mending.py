@@ -44,7 +44,8 @@ def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRec
 def _most_numbers(ledger: Ledger) -> int:
     """Return what no member's trial number can reach, however the sweep was extended or cut."""
     search = ledger.config.search
-    return _SPARE * (max(search.trials, len(ledger.member_keys())) * (1 + search.inject) + 100)
+    members = max(int(search.trials), len(ledger.member_keys()))
+    return _SPARE * (members * (1 + int(search.inject)) + 100)
 
 
 def _whole(ledger: Ledger, key: str, limit: int, note: Callable[[str], None]) -> MemberRecord | None:

@@ -87,8 +87,7 @@ def _find(ledger: Ledger, config: SweepConfig, data_dir: Path | None) -> tuple[D
     if config.dataset.path is not None:
         place = _folder(ledger, config, known, data_dir)
         # the path as the sweep file has it may be relative to another folder
-        found = config.dataset.model_copy(update={"path": place.folder})
-        return load_dataset(config.model_copy(update={"dataset": found}), data_dir), place
+        return load_dataset(config.replaced({"dataset.path": place.folder}), data_dir), place
     place = DataPlace.of(config, data_dir)
     if known is None or data_dir is not None or known.root == place.root:
         return load_dataset(config, data_dir), place

@@ -7,7 +7,7 @@ from arsvd.options.forms import IntRange
 from arsvd.training import Architecture, dense_architecture
 from arsvd.training.sizing import member_bytes, pack_size, trained_params
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.config.schema import options
+from sweeps.config.checking import choices
 
 SAMPLES = 60_000  # training images, about: their order takes memory a member
 
@@ -80,7 +80,7 @@ def fit_resources(
     if wanted.pack == "auto":
         device = "cuda" if gpu > 0 else "cpu"
         network = _extreme(config, features, classes, max if gpu > 0 else min)
-        batch = max(options(config.training.batch_size))
+        batch = max(choices(config.training.batch_size))
         pack = pack_size(network, batch, SAMPLES, device, gpu or 1.0)
         pack = max(1, min(pack, trials // (2 * concurrent)))  # at least two rounds, or nothing is learnt
     else:
@@ -151,9 +151,9 @@ def _extreme(
     config: SweepConfig, features: int, classes: int, which: Callable[..., Architecture]
 ) -> Architecture:
     """Return the network of the search space that trains the most or the fewest parameters."""
-    networks: Sequence[Sequence[int]] = options(config.model.hidden)
+    networks: Sequence[Sequence[int]] = choices(config.model.hidden)
     searched = config.model.factors
-    factors = (searched.low, searched.high) if isinstance(searched, IntRange) else options(searched)
+    factors = (searched.low, searched.high) if isinstance(searched, IntRange) else choices(searched)
     return which(
         (dense_architecture([features, *hidden, classes], f) for hidden in networks for f in factors),
         key=trained_params,

@@ -1,6 +1,7 @@
-"""One setting of a method, declared once: what it may be, what it is when left out, and what it means."""
+"""One setting, declared once: what it may be, what it is when left out, and what it means on record."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from arsvd.options.forms import Searchable
@@ -28,9 +29,12 @@ class Option(Generic[T]):
         kind: what one value must be.
         help: a few words for the comment beside the key.
         default: the value where a sweep file leaves the key out; it may change with a release.
-        absent: what a record means that was written before the option existed; frozen for ever. Where it is
-            not given, every record holds the key.
+        absent: what a file or record means that was written before the option existed; frozen for ever, since
+            the keys of members hash what differs from it. Where it is not given, every one holds the key.
         forms: the searched forms that the key takes; none where it is not searched.
+        member: whether it decides how one member is trained, compressed or fine-tuned.
+        alike: whether the members of one pack have to agree in it.
+        on_record: values that a member's record holds in another way.
     """
 
     key: str
@@ -39,11 +43,29 @@ class Option(Generic[T]):
     default: Any = REQUIRED
     absent: Any = REQUIRED
     forms: tuple[str, ...] = ()
+    member: bool = False
+    alike: bool = False
+    on_record: Mapping[Any, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def field(self) -> str:
+        """The name in a member's record: the key without its section."""
+        return "_".join(self.key.split(".")[1:])
 
     @property
     def required(self) -> bool:
         """Whether a sweep file must hold the key."""
         return self.default is REQUIRED
+
+    @property
+    def always(self) -> bool:
+        """Whether no file or record has ever been without the key."""
+        return self.absent is REQUIRED
 
     @property
     def check(self) -> Kind[Any]:

@@ -162,7 +162,7 @@ def validate(config: str, overrides: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         echo_json(config_to_params(checked))
     else:
-        click.echo(dump_config(checked).rstrip())
+        click.echo(dump_config(checked, comments=True).rstrip())
 
 
 @click.command(name="list")

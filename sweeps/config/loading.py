@@ -6,15 +6,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from arsvd.opening import open_file
+from arsvd.options import Option
 from arsvd.options.faults import SHOWN_CHARACTERS, did_you_mean, listed, printable, shown
 from arsvd.options.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform
-from sweeps.config.checking import known_keys, parse_config, takes_text, unknown_key
+from arsvd.options.kinds import DistinctNames, OneOf
+from sweeps.config.checking import applies, known_keys, parse_config, takes_text, unknown_key
 from sweeps.config.faults import ConfigError
 from sweeps.config.on_record import settle
-from sweeps.config.schema import SweepConfig
+from sweeps.config.options import options
+from sweeps.config.schema import SweepConfig, nested
 from sweeps.config.yaml_text import YamlTextError, read_value, read_yaml, write_yaml
 
 MOST_BYTES = 1_000_000
@@ -52,39 +53,63 @@ def bundled_configs() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in names))
 
 
-def dump_config(config: SweepConfig) -> str:
-    """Write a configuration as a sweep file that loads back to an equal one, defaults written out."""
-    return write_yaml(_plain(config))
+def dump_config(config: SweepConfig, comments: bool = False) -> str:
+    """Write a configuration as a sweep file that loads back to an equal one, defaults written out.
+
+    Args:
+        config: What to write.
+        comments: Whether each key is explained; keys without a value are written too then, but for those of
+            other data sets. They follow the values, and each is what `option_words` says.
+    """
+    if not comments:
+        return write_yaml(
+            nested({key: value for key, value in _written(config).items() if value is not None})
+        )
+    lines = []
+    sections: list[str] = []
+    for key, value in _written(config).items():
+        if value is None and not applies(key, config):
+            continue
+        *parents, name = key.split(".")
+        for depth in range(len(parents)):
+            if parents[: depth + 1] != sections[: depth + 1]:
+                lines += [("" if depth else "\n") + "  " * depth + f"{parents[depth]}:"]
+                sections = parents[: depth + 1]
+        lines.append("  " * len(parents) + _explained(name, value, option_words(options()[key])))
+    return "\n".join(lines) + "\n"
+
+
+def option_words(option: Option[Any]) -> str:
+    """Return what a key means, and which names it may have."""
+    kind = option.kind
+    names = kind.names if isinstance(kind, OneOf) else kind.options if isinstance(kind, DistinctNames) else ()
+    return f"{option.help} ({listed(names)})" if names else option.help
+
+
+def _explained(name: str, value: Any, words: str) -> str:
+    line = write_yaml({name: value}, width=10**6).rstrip("\n")
+    line = line[1:-1] if line.startswith("{") else line
+    return f"{line:<28} # {words}"
 
 
 def config_to_params(config: SweepConfig) -> dict[str, str]:
     """Flatten a configuration for logging: dotted keys, values as an override would have them."""
-    params: dict[str, str] = {}
-
-    def walk(section: dict[str, Any], model: BaseModel, prefix: str) -> None:
-        for name, value in section.items():
-            nested = getattr(model, name)
-            if isinstance(nested, BaseModel):
-                walk(value, nested, f"{prefix}{name}.")
-            else:
-                params[prefix + name] = value if isinstance(value, str) else json.dumps(value)
-
-    walk(_plain(config), config, "")
-    return params
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in _written(config).items()
+        if value is not None
+    }
 
 
-def _plain(section: BaseModel) -> dict[str, Any]:
-    """A section as the sweep file has it; keys that are left out or None stay out."""
-    result: dict[str, Any] = {}
-    for name in sorted(type(section).model_fields, key=lambda field: field != "name"):  # the name comes first
-        value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            result[name] = _plain(value)
-        elif isinstance(value, Choice | Uniform | LogUniform | IntRange | EnergyRange):
-            result[name] = value.written()
-        elif value is not None:
-            result[name] = list(value) if isinstance(value, tuple) else value
-    return result
+def written(value: Any) -> Any:
+    """Return a value as the sweep file has it."""
+    if isinstance(value, Choice | Uniform | LogUniform | IntRange | EnergyRange):
+        return value.written()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _written(config: SweepConfig) -> dict[str, Any]:
+    return {key: written(value) for key, value in config.values.items()}
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:
@@ -133,7 +158,7 @@ def _apply(mapping: dict[str, Any], override: str) -> list[str]:
         missing = "no key before the =" if equals else "no ="
         return [f"the override {shown(override)} has {missing}, must be section.key=value"]
     # parts of a searched form, such as training.lr.uniform, are left to the checks of their key
-    leaves = [known for known, section in known_keys().items() if section is None]
+    leaves = list(options())
     if key not in known_keys() and not any(key.startswith(f"{known}.") for known in leaves):
         return [unknown_key(printable(key)[:SHOWN_CHARACTERS])]
     try:

@@ -2,110 +2,70 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, make_dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from sweeps.config.on_record import ABSENT, ALWAYS, RECORD_VERSION
+from arsvd.options import Option
+from arsvd.options.faults import FaultError
+from arsvd.options.kinds import Number, OneOf, Whole
+from sweeps.config.on_record import RECORD_VERSION
+from sweeps.config.options import member_options
 
 KEY_DIGITS = 20
-# key of the sweep file: the field of a member that it gives a value to
-FIELDS = {
-    "model.hidden": "hidden",
-    "model.factors": "factors",
-    "model.dropout": "dropout",
-    "training.epochs": "epochs",
-    "training.batch_size": "batch_size",
-    "training.lr": "lr",
-    "training.weight_decay": "weight_decay",
-    "training.label_smoothing": "label_smoothing",
-    "training.schedule": "schedule",
-    "training.flip": "flip",
-    "compression.basis": "basis",
-    "compression.rule": "rule",
-    "compression.energy": "energy",
-    "compression.calibration": "calibration",
-    "compression.finetune_epochs": "finetune_epochs",
-    "compression.finetune_points": "finetune_points",
-    "compression.finetune_lr": "finetune_lr",
-    "compression.distillation.weight": "distillation_weight",
-    "compression.distillation.temperature": "distillation_temperature",
-}
 # what keys of version 1 hash, whatever fields there are now
 _VERSION_1 = (
     *("hidden", "factors", "dropout", "epochs", "batch_size", "lr", "weight_decay", "label_smoothing"),
     *("schedule", "flip", "basis", "rule", "energy", "calibration", "finetune_epochs", "finetune_points"),
     *("finetune_lr", "distillation_weight", "distillation_temperature", "seed"),
 )
+# what NumPy, Optuna and MLflow take
+_SEED = Option("member.seed", Whole(0, 2**63 - 1), "of weights, batches and dropout")
 
 
 @dataclass(frozen=True)
-class MemberConfig:
-    """Everything that decides how one member is trained, compressed and fine-tuned.
+class _Member:
+    """What a member can be asked; `member_class` gives it its fields.
 
-    Args:
-        hidden: (layers,) widths of the hidden layers.
-        factors: Linear factors that each weight is trained as; 1 is plain training.
-        dropout: Share of hidden units dropped.
-        epochs: Passes over the training images.
-        batch_size: Images a step.
-        lr: Peak learning rate.
-        weight_decay: AdamW's decoupled weight decay.
-        label_smoothing: Share of each label spread over all classes.
-        schedule: `onecycle` or `cosine`.
-        flip: Mirror images at random; None does so for colour images.
-        basis: Basis of the asked point, `weight` or `activation`.
-        rule: Rank rule of the asked point, `energy` or `entropy`.
-        energy: Threshold of the asked point, in (0, 1].
-        calibration: Most training images used for the activation basis.
-        finetune_epochs: Epochs of recovery; 0 for none.
-        finetune_points: Most points of the member's front that are fine-tuned.
-        finetune_lr: Peak learning rate of recovery.
-        distillation_weight: Share of recovery's loss that comes from the dense member.
-        distillation_temperature: Temperature of the dense member's answers.
-        seed: Seed of weights, batches and dropout.
+    Attributes:
+        declared: the option of each field.
     """
 
-    hidden: tuple[int, ...]
-    factors: int
-    dropout: float
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    label_smoothing: float
-    schedule: str
-    flip: bool | None
-    basis: str
-    rule: str
-    energy: float
-    calibration: int
-    finetune_epochs: int
-    finetune_points: int
-    finetune_lr: float
-    distillation_weight: float
-    distillation_temperature: float
-    seed: int
+    declared: ClassVar[Mapping[str, Option[Any]]] = {}
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None: ...
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What members agree in that are trained in one pack: layers, factors, and the steps of training."""
-        return (len(self.hidden), self.factors, self.batch_size, self.epochs, self.schedule, self.flip)
+        alike = (getattr(self, name) for name, option in self.declared.items() if option.alike)
+        return (len(self.hidden), *alike)
+
+    def replaced(self, **changes: Any) -> "MemberConfig":
+        """Return a member with other values.
+
+        Args:
+            changes: Field to value.
+        """
+        changed: Any = replace(self, **changes)
+        return cast("MemberConfig", changed)
 
     def values(self) -> dict[str, Any]:
         """All values by field name, as JSON has them: a whole float stays a float, widths are a list."""
         values: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is float:
-                value = float(value)
-            values[field.name] = list(value) if isinstance(value, tuple) else value
+        for name, option in self.declared.items():
+            value = getattr(self, name)
+            value = float(value) if isinstance(option.kind, Number) else value
+            values[name] = list(value) if isinstance(value, tuple) else value
         return values
 
     def to_dict(self) -> dict[str, Any]:
         """The values as a record holds them: those that differ from what their absence means."""
-        absent = _absent()
+        absent = self._absent()
         return {
             name: value
             for name, value in self.values().items()
@@ -122,22 +82,29 @@ class MemberConfig:
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"not a member's configuration: got {values!r}, must be a mapping")
-        known = {field.name: field.type for field in fields(cls)}
-        faults = [f"unknown field {name}" for name in values if name not in known]
-        values = {**_absent(), **values}
+        faults = [f"unknown field {name}" for name in values if name not in cls.declared]
+        values = {**cls._absent(), **values}
         checked: dict[str, Any] = {}
-        for name, kind in known.items():
+        for name, option in cls.declared.items():
             if name not in values:
                 faults.append(f"missing field {name}")
                 continue
-            says, fits = _CHECKS[kind]
-            if not fits(values[name]):
-                faults.append(f"field {name} got {values[name]!r}, must be {says}")
-                continue
-            checked[name] = _final(kind, values[name])
+            try:
+                checked[name] = _recorded(option, values[name])
+            except FaultError as fault:
+                faults.append(f"field {name} {fault}")
         if faults:
             raise ValueError("not a member's configuration: " + "; ".join(faults))
-        return cls(**checked)
+        return cast("MemberConfig", cls(**checked))
+
+    @classmethod
+    def _absent(cls) -> dict[str, Any]:
+        """What each field means that is missing, but for those that no record is without."""
+        return {
+            name: member_value(option, option.absent)
+            for name, option in cls.declared.items()
+            if not option.always
+        }
 
     def key(self, data_hash: str, version: int = RECORD_VERSION) -> str:
         """Name the member's record: equal for equal data, configuration and seed, else different.
@@ -159,16 +126,32 @@ class MemberConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
-def member_value(key: str, value: Any) -> Any:
-    """Return what a member has where the sweep file has a value."""
-    return None if (key, value) == ("training.flip", "auto") else value
+def member_class(declared: Mapping[str, Option[Any]]) -> type[_Member]:
+    """Make the class of members that have some options.
+
+    Args:
+        declared: the option of each field, but for the seed, which every member has.
+    """
+    return make_dataclass(
+        "MemberConfig",
+        [*declared, "seed"],
+        bases=(_Member,),
+        frozen=True,
+        namespace={
+            "__doc__": "Everything that decides how one member is trained, compressed and fine-tuned.",
+            "__module__": __name__,
+            "declared": {**declared, "seed": _SEED},
+        },
+    )
 
 
-def _absent() -> dict[str, Any]:
-    """What each field means that is missing, but for those that no record is without."""
-    return {
-        field: member_value(key, ABSENT[key]) for key, field in FIELDS.items() if ABSENT[key] is not ALWAYS
-    }
+if TYPE_CHECKING:
+
+    class MemberConfig(_Member):
+        """Everything that decides how one member is trained, compressed and fine-tuned."""
+
+else:
+    MemberConfig = member_class(member_options())
 
 
 def member_seed(search_seed: int, number: int) -> int:
@@ -185,29 +168,15 @@ def member_seed(search_seed: int, number: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _is_whole(value: object) -> bool:
-    # of at most 64 bits, which NumPy, Optuna and MLflow take
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+def member_value(option: Option[Any], value: Any) -> Any:
+    """Return what a member has where the sweep file has a value."""
+    return option.on_record.get(value, value) if option.on_record else value
 
 
-def _is_number(value: object) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _is_widths(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(_is_whole(width) for width in value)
-
-
-_CHECKS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
-    int: ("a whole number", _is_whole),
-    float: ("a finite number", _is_number),
-    str: ("text", lambda value: isinstance(value, str)),
-    bool | None: ("true, false or null", lambda value: value is None or isinstance(value, bool)),
-    tuple[int, ...]: ("a list of whole numbers", _is_widths),
-}
-
-
-def _final(kind: Any, value: Any) -> Any:
-    if kind is float:
-        return float(value)
-    return tuple(value) if isinstance(value, list) else value
+def _recorded(option: Option[Any], value: Any) -> Any:
+    """Check a value on record; a name may be that of a method which is gone."""
+    if option.on_record and value in option.on_record.values():
+        return value
+    if isinstance(option.kind, OneOf) and isinstance(value, str):
+        return value
+    return option.kind(value)

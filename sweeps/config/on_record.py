@@ -1,66 +1,17 @@
-"""What outlives a release: the version of records, what a missing key means in them, and keys that are gone.
+"""What outlives a release: the version of records, what a missing key means in files, and keys that are gone.
 
-`ABSENT` says of each key of a sweep file what is meant by a file or record on file without it, written before
-there was such a key. That is not the default: a new sweep file may mean something else by leaving a key out,
-and the default may change. An entry here is frozen for ever, since members' keys hash what differs from it.
+What is meant by a file without a key, written before there was such a key, is its option's `absent`. That is
+not the default: a new sweep file may mean something else by leaving a key out, and the default may change.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from arsvd.candidates import CANDIDATES
+from sweeps.config.options import options
 
 # of all that this release writes into a sweep's directory; it is raised here and nowhere else
 RECORD_VERSION = 2
-
-# of keys that no record has ever been without
-ALWAYS: Any = object()
-
-ABSENT: dict[str, Any] = {
-    "name": None,
-    "dataset.name": ALWAYS,
-    "dataset.path": None,
-    "dataset.label": None,
-    "dataset.validation": ALWAYS,
-    "dataset.confirmation": None,
-    "dataset.seed": ALWAYS,
-    "dataset.size": None,
-    "dataset.test": None,
-    "model.hidden": ALWAYS,
-    "model.factors": 1,
-    "model.dropout": 0.0,
-    "model.reference": ALWAYS,
-    "training.epochs": ALWAYS,
-    "training.batch_size": ALWAYS,
-    "training.lr": ALWAYS,
-    "training.weight_decay": 0.0,
-    "training.label_smoothing": 0.0,
-    "training.schedule": "onecycle",
-    "training.flip": "auto",
-    "training.seed": None,
-    "compression.basis": ALWAYS,
-    "compression.rule": "energy",
-    "compression.energy": ALWAYS,
-    "compression.families": ALWAYS,
-    "compression.calibration": ALWAYS,
-    "compression.finetune_epochs": 0,
-    "compression.finetune_points": ALWAYS,
-    "compression.finetune_lr": ALWAYS,
-    "compression.distillation.weight": ALWAYS,
-    "compression.distillation.temperature": ALWAYS,
-    "search.trials": ALWAYS,
-    "search.sampler": ALWAYS,
-    "search.seed": ALWAYS,
-    "search.objectives": ALWAYS,
-    "search.inject": ALWAYS,
-    "select.max_drop": ALWAYS,
-    "select.confidence": None,
-    "resources.cpu": ALWAYS,
-    "resources.gpu": ALWAYS,
-    "resources.pack": ALWAYS,
-    "resources.concurrent": ALWAYS,
-    "resources.checkpoint_every": ALWAYS,
-}
 
 # key: what whoever still writes it is told; files on record lose it
 RETIRED: dict[str, str] = {}
@@ -80,9 +31,9 @@ def settle(mapping: dict[str, Any]) -> None:
     for key, names in RETIRED_NAMES.items():
         if (section := _section(mapping, key)) is not None:
             _drop(section, key.rpartition(".")[2], names)
-    for key, value in ABSENT.items():
-        if value is not ALWAYS and (section := _section(mapping, key)) is not None:
-            section.setdefault(key.rpartition(".")[2], value)
+    for key, option in options().items():
+        if not option.always and (section := _section(mapping, key)) is not None:
+            section.setdefault(option.name, option.absent)
 
 
 def _drop(section: dict[str, Any], name: str, retired: Mapping[str, str]) -> None:

@@ -23,8 +23,11 @@ from arsvd.options.forms import (
     LogUniform,
     Uniform,
 )
-from sweeps.config.member import FIELDS, MemberConfig, member_value
-from sweeps.config.schema import SweepConfig, options
+from arsvd.rules import RULES
+from sweeps.config.checking import choices
+from sweeps.config.member import MemberConfig, member_value
+from sweeps.config.options import member_options, options
+from sweeps.config.schema import SweepConfig
 
 DROPPED_ENERGY = "compression.dropped_energy"
 
@@ -51,14 +54,12 @@ class Space:
         """Split a configuration into searched and fixed keys."""
         searched: dict[str, Form] = {}
         fixed: dict[str, Any] = {}
-        for key in FIELDS:
-            value: Any = config
-            for part in key.split("."):
-                value = getattr(value, part)
+        for option in member_options().values():
+            value = config[option.key]
             if isinstance(value, Choice | Uniform | LogUniform | IntRange | EnergyRange):
-                searched[key] = value
+                searched[option.key] = value
             else:
-                fixed[key] = member_value(key, value)
+                fixed[option.key] = member_value(option, value)
         return cls(searched, fixed, config.training.seed)
 
     @property
@@ -76,8 +77,8 @@ class Space:
     def resolve(self, params: Mapping[str, Any], seed: int) -> MemberConfig:
         """Turn a point of the space into a member.
 
-        Entropy is a rule of the weight basis: a point that joins it with another basis is read as
-        entropy in the weight basis.
+        A rule may not apply to every basis: a point that joins it with another one is read as the rule in
+        the first of its bases.
 
         Args:
             params: A value for each of `distributions`, as an Optuna trial has them.
@@ -90,13 +91,11 @@ class Space:
         if set(params) != set(distributions):
             got = sorted(str(name) for name in params)
             raise ValueError(f"a point of this space has the parameters {sorted(distributions)}, got {got}")
-        values = {FIELDS[key]: value for key, value in self.fixed.items()}
+        values = {_field(key): value for key, value in self.fixed.items()}
         for key, form in self.searched.items():
             name = DROPPED_ENERGY if isinstance(form, EnergyRange) else key
-            values[FIELDS[key]] = _decoded(name, form, params[name])
-        if values["rule"] == "entropy":
-            values["basis"] = "weight"
-        return MemberConfig(**values, seed=seed if self.seed is None else self.seed)
+            values[_field(key)] = _decoded(name, form, params[name])
+        return self._member(values, seed)
 
     def reference(self, hidden: tuple[int, ...], seed: int) -> MemberConfig:
         """Make the member that ratios are counted against: plainly trained, each setting at its middle value.
@@ -105,11 +104,14 @@ class Space:
             hidden: (layers,) widths of the reference network, which the search need not know.
             seed: The member's own seed; the sweep file's `training.seed` comes before it.
         """
-        values = {FIELDS[key]: value for key, value in self.fixed.items()}
-        values |= {FIELDS[key]: form.middle for key, form in self.searched.items()}
+        values = {_field(key): value for key, value in self.fixed.items()}
+        values |= {_field(key): form.middle for key, form in self.searched.items()}
         values |= {"hidden": hidden, "factors": 1}
-        if values["rule"] == "entropy":
-            values["basis"] = "weight"
+        return self._member(values, seed)
+
+    def _member(self, values: dict[str, Any], seed: int) -> MemberConfig:
+        if values["basis"] not in (bases := RULES[values["rule"]].bases):
+            values["basis"] = bases[0]
         return MemberConfig(**values, seed=seed if self.seed is None else self.seed)
 
     def encode(self, member: MemberConfig) -> dict[str, Any]:
@@ -121,10 +123,10 @@ class Space:
             ValueError: the space does not hold the member; the key and both values are named.
         """
         for key, value in self.fixed.items():
-            _check_inside(key, getattr(member, FIELDS[key]), getattr(member, FIELDS[key]) == value, value)
+            _check_inside(key, getattr(member, _field(key)), getattr(member, _field(key)) == value, value)
         params: dict[str, Any] = {}
         for key, form in self.searched.items():
-            value = getattr(member, FIELDS[key])
+            value = getattr(member, _field(key))
             if isinstance(form, EnergyRange):
                 params[DROPPED_ENERGY] = _dropped(form, value)
                 continue
@@ -142,7 +144,7 @@ class Space:
         """
         form = self.searched.get("compression.energy")
         if not isinstance(form, EnergyRange):
-            return sorted(options(form or self.fixed["compression.energy"]))
+            return sorted(choices(form or self.fixed["compression.energy"]))
         low, high = _dropped_bounds(form)
         start, stop = -math.log(high), -math.log(low)
         if form.points == 1:
@@ -159,7 +161,11 @@ class Space:
         return self._options("compression.rule")
 
     def _options(self, key: str) -> tuple[str, ...]:
-        return options(self.searched[key] if key in self.searched else self.fixed[key])
+        return choices(self.searched[key] if key in self.searched else self.fixed[key])
+
+
+def _field(key: str) -> str:
+    return options()[key].field
 
 
 def _distribution(form: Form) -> BaseDistribution:

@@ -171,9 +171,14 @@ def read_value(text: str) -> tuple[Any, list[str]]:
     return read_yaml(text)
 
 
-def write_yaml(value: Any) -> str:
-    """Write plain values as text that `read_yaml` reads back as they are."""
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+def write_yaml(value: Any, width: int = 100) -> str:
+    """Write plain values as text that `read_yaml` reads back as they are.
+
+    Args:
+        value: Lists, mappings, texts, numbers, booleans and None.
+        width: Columns after which a line is broken.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=width)
     return text
 
 

@@ -1,7 +1,6 @@
 """The Optuna study of a sweep: members are asked, told, and extra points of theirs are added."""
 
 import contextlib
-import dataclasses
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -269,9 +268,7 @@ class Study:
                 continue
             try:
                 params = self._space.encode(
-                    dataclasses.replace(
-                        record.config, energy=point.threshold, basis=point.basis, rule=point.family
-                    )
+                    record.config.replaced(energy=point.threshold, basis=point.basis, rule=point.family)
                 )
             except ValueError:
                 continue  # outside the searched range: nothing that the sampler could propose

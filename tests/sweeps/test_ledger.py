@@ -151,7 +151,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a member's configuration is wrong": (
         "members/*.json",
         lambda path: edit(path, config={"lr": "fast"}),
-        "field lr got 'fast', must be a finite number",
+        "field lr got 'fast', must be a number > 0",
     ),
     "the front is cut": ("front.json", lambda path: cut(path), "is damaged"),
     "the front lacks a field": ("front.json", lambda path: edit(path, hypervolume=None), "hypervolume"),

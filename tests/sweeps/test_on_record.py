@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arsvd.candidates import CANDIDATES
+from arsvd.options import Option
+from arsvd.options.kinds import Number
 from sweeps.cli import main
 from sweeps.config import ConfigError, MemberConfig, load_config, on_record, parse_config
-from sweeps.config.checking import known_keys
-from sweeps.config.member import FIELDS
-from sweeps.config.on_record import ABSENT, ALWAYS, RECORD_VERSION, RETIRED, settle
+from sweeps.config.member import member_class
+from sweeps.config.on_record import RECORD_VERSION, RETIRED, settle
+from sweeps.config.options import member_options, options
 from sweeps.ledger import Ledger, NewerError, sweep_ids
 from sweeps.mending import whole_members
 from sweeps.records import Front, MemberRecord, SweepFacts
@@ -35,29 +37,18 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-@dataclasses.dataclass(frozen=True)
-class LaterConfig(MemberConfig):
-    """The members of a release that has one more option."""
-
-    nuclear: float = 0.25  # a default that is not the absence
+# the members of a release that has one more option, whose default is not its absence
+NUCLEAR = Option("training.nuclear", Number(0), "made up", default=0.25, absent=0.0, member=True)
+LaterConfig = member_class({**member_options(), "nuclear": NUCLEAR})
 
 
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more option, which is off where a record does not have it."""
-    monkeypatch.setitem(FIELDS, "training.nuclear", "nuclear")
-    monkeypatch.setitem(ABSENT, "training.nuclear", 0.0)
-
-
-def test_every_key_of_a_sweep_file_says_what_its_absence_means() -> None:
-    keys = [key for key, section in known_keys().items() if section is None]
-    assert len(keys) > 40
-    assert set(ABSENT) == set(keys)
-    assert not RETIRED.keys() & ABSENT.keys()
+def test_every_key_of_a_sweep_file_says_what_it_is_and_what_its_absence_means() -> None:
+    assert len(options()) > 40
+    assert all(option.help for option in options().values())
+    assert not RETIRED.keys() & options().keys()
 
 
 @pytest.mark.parametrize("sweep", [FINISHED, CUT])
-@pytest.mark.usefixtures("later")
 def test_a_new_option_leaves_records_and_keys_of_before_alone(sweep: str) -> None:
     ledger = Ledger.open(RELEASE, sweep)
     assert ledger.facts.version == 1
@@ -70,7 +61,6 @@ def test_a_new_option_leaves_records_and_keys_of_before_alone(sweep: str) -> Non
         assert config.values() == {**values["config"], "nuclear": 0.0}
 
 
-@pytest.mark.usefixtures("later")
 @given(
     factors=st.integers(1, 4),
     dropout=st.floats(0, 0.9),
@@ -95,7 +85,8 @@ def test_a_new_option_is_in_the_key_where_it_is_on(
 def test_a_key_that_a_file_on_record_lacks_means_its_absence_and_not_its_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ABSENT, "compression.calibration", 7)
+    changed = dataclasses.replace(options()["compression.calibration"], absent=7)
+    monkeypatch.setitem(options(), "compression.calibration", changed)
     path, less = tmp_path / "whole.yaml", tmp_path / "sweep.yaml"
     text = (Ledger.open(RELEASE, FINISHED).path / "sweep.yaml").read_text().replace(", per_layer]", "]")
     path.write_text(text)
@@ -204,6 +195,6 @@ def test_a_newer_version_is_named_as_such_and_nothing_is_set_aside(
 
 
 def test_what_no_record_is_without_has_no_absence() -> None:
-    assert sum(value is ALWAYS for value in ABSENT.values()) > 20
+    assert sum(option.always for option in options().values()) > 20
     with pytest.raises(ValueError, match="missing field hidden"):
         MemberConfig.from_dict({})

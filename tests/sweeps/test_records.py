@@ -26,7 +26,8 @@ from sweeps.records import (
 )
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-SHARE = st.floats(0, 1)
+SHARE, PART = st.floats(0, 1), st.floats(0, 1, exclude_max=True)
+RATE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 TIME = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
 COUNT = st.integers(0, 2**53)
 SIZE = st.integers(1, 2**53)  # no model stores nothing
@@ -48,23 +49,23 @@ configs = st.builds(
     MemberConfig,
     hidden=st.lists(st.integers(1, 4096), min_size=1, max_size=4).map(tuple),
     factors=st.integers(1, 4),
-    dropout=SHARE,
+    dropout=PART,
     epochs=st.integers(1, 100),
     batch_size=st.integers(1, 4096),
-    lr=FINITE,
-    weight_decay=FINITE,
-    label_smoothing=SHARE,
+    lr=RATE,
+    weight_decay=st.floats(min_value=0, allow_infinity=False),
+    label_smoothing=PART,
     schedule=st.sampled_from(["onecycle", "cosine"]),
     flip=st.none() | st.booleans(),
     basis=st.sampled_from(["weight", "activation"]),
     rule=st.sampled_from(["energy", "entropy"]),
-    energy=SHARE,
-    calibration=COUNT,
-    finetune_epochs=COUNT,
-    finetune_points=COUNT,
-    finetune_lr=FINITE,
+    energy=st.floats(0, 1, exclude_min=True),
+    calibration=st.integers(2, 10**9),
+    finetune_epochs=st.integers(0, 10**7),
+    finetune_points=st.integers(1, 10**7),
+    finetune_lr=RATE,
     distillation_weight=SHARE,
-    distillation_temperature=FINITE,
+    distillation_temperature=RATE,
     seed=st.integers(0, 2**31),
 )
 records = st.builds(

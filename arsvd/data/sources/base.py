@@ -35,9 +35,11 @@ class DataSource(ABC):
 
     Attributes:
         options: Settings that belong to this source alone; their keys begin with "dataset.".
+        named_by_its_files: Whether a sweep is named after the files, once they were read, and not the source.
     """
 
     options: ClassVar[tuple[Option[Any], ...]] = ()
+    named_by_its_files: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, request: Request) -> Source:

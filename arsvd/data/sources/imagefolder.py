@@ -20,8 +20,11 @@ TEST_SHARE = 0.2
 class ImageFolder(DataSource):
     """A directory of the user's own."""
 
+    named_by_its_files: ClassVar[bool] = True
     options: ClassVar[tuple[Option[Any], ...]] = (
-        Option("dataset.path", Text(r"(?s).+", "the path of a folder"), "folder of class folders"),
+        Option(
+            "dataset.path", Text(r"(?s).+", "the path of a folder"), "folder of class folders", absent=None
+        ),
         Option(
             "dataset.size",
             OrNothing(Sides()),
@@ -34,7 +37,7 @@ class ImageFolder(DataSource):
             Number(0, 1, low_open=True, high_open=True),
             "share held out as the test split, for a folder that has none",
             default=TEST_SHARE,
-            absent=TEST_SHARE,
+            absent=None,
         ),
     )
 

@@ -49,7 +49,7 @@ VALUES = {
     "key without its section": ("trials=3", "trials: unknown key; did you mean search.trials?"),
     "seed of a misspelt section": ("serach.seed=3", "did you mean search.seed?"),
     "key like no other": ("training.zzz=1", "training.zzz: unknown key; training has the keys epochs, "),
-    "unknown all the way": ("a.b.c=1", "a.b.c: unknown key; a sweep file has the keys dataset, "),
+    "unknown all the way": ("a.b.c=1", "a.b.c: unknown key; a sweep file has the keys name, dataset, "),
     "part of a plain value": ("training.epochs.x=2", "training.epochs is 10, so it has no x"),
     "override without =": ("search.trials", "the override 'search.trials' has no =, must be"),
     "override that is no YAML": ("search.trials=[1", "search.trials: got '[1', which cannot be read: line 1"),
@@ -311,5 +311,5 @@ def test_error_survives_a_pickle_since_ray_sends_it():
 
 
 def test_mapping_from_python():
-    with pytest.raises(ConfigError, match=r"the configuration has 5 faults:(.|\n)*3: unknown key"):
+    with pytest.raises(ConfigError, match=r"the sweep configuration has 5 faults:(.|\n)*3: unknown key"):
         parse_config({3: 4})

@@ -88,14 +88,14 @@ def test_json_round_trip(flip):
 BAD = {
     "unknown": ({"depth": 3}, "unknown field depth"),
     "missing": ({"lr": None}, "missing field lr"),
-    "text for a number": ({"lr": "fast"}, "field lr got 'fast', must be a finite number"),
-    "nan": ({"lr": float("nan")}, "field lr got nan, must be a finite number"),
+    "text for a number": ({"lr": "fast"}, "field lr got 'fast', must be a number > 0"),
+    "nan": ({"lr": float("nan")}, "field lr got nan, must be a number > 0"),
     "fraction for a count": ({"epochs": 1.5}, "field epochs got 1.5, must be a whole number"),
-    "true for a count": ({"epochs": True}, "field epochs got True, must be a whole number"),
-    "number for text": ({"basis": 3}, "field basis got 3, must be text"),
-    "number for a switch": ({"flip": 1}, "field flip got 1, must be true, false or null"),
-    "text for widths": ({"hidden": "512"}, "field hidden got '512', must be a list of whole numbers"),
-    "text in widths": ({"hidden": ["512"]}, "must be a list of whole numbers"),
+    "true for a count": ({"epochs": True}, "field epochs got true, must be a whole number"),
+    "number for text": ({"basis": 3}, "field basis got 3, must be weight, activation or loss"),
+    "number for a switch": ({"flip": 1}, "field flip got 1, must be auto, true or false"),
+    "text for widths": ({"hidden": "512"}, "field hidden got '512', must be a list like"),
+    "text in widths": ({"hidden": ["512"]}, "must be a list like .* of whole numbers"),
 }
 
 

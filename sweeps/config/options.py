@@ -1,0 +1,283 @@
+"""The keys of a sweep file: those of the sweep itself, and those that methods declare."""
+
+from functools import cache
+from typing import Any
+
+from arsvd.candidates import CANDIDATES
+from arsvd.data.sources import SOURCES
+from arsvd.options import Option
+from arsvd.options.forms import DEFAULT_POINTS, EnergyRange
+from arsvd.options.kinds import (
+    MOST_COUNT,
+    MOST_FACTORS,
+    SEED_LIMIT,
+    AutoOr,
+    DistinctNames,
+    Label,
+    Number,
+    OneOf,
+    OrNothing,
+    Portion,
+    Text,
+    Whole,
+    Widths,
+)
+from arsvd.rules import RULES
+from arsvd.rules.base import BASES
+from sweeps.search.samplers import SAMPLERS
+
+SCHEDULES = ("onecycle", "cosine")
+OBJECTIVES = ("accuracy", "macro_f1", "loss", "params", "macs")
+SECTIONS = ("dataset", "model", "training", "compression", "search", "select", "resources")
+
+_NAME = Text(r"[a-z0-9][a-z0-9-]{0,63}", "up to 64 lower-case letters, digits and hyphens")
+_POSITIVE = Number(0, low_open=True)
+_SHARE = Number(0, 1, high_open=True)
+_SEED = Whole(0, SEED_LIMIT)
+_COUNT, _COUNT_OR_NONE = Whole(1, most=MOST_COUNT), Whole(0, most=MOST_COUNT)
+_CHOICE, _COUNTS = ("choice",), ("choice", "int")
+_SHARES, _RATES = ("choice", "uniform"), ("choice", "uniform", "loguniform")
+
+
+def _rules() -> tuple[str, ...]:
+    return tuple(name for name, rule in RULES.items() if rule.searched)
+
+
+_OWN: tuple[Option[Any], ...] = (
+    Option(
+        "name",
+        OrNothing(_NAME),
+        "of the sweep: lower-case letters, digits and hyphens; null: the data set's or the folder's name",
+        default=None,
+        absent=None,
+    ),
+    Option("dataset.name", OneOf(SOURCES.names), "which data set"),
+    Option(
+        "dataset.label",
+        OrNothing(Label()),
+        "models are registered as arsvd-LABEL; null: the data set's or the folder's name",
+        default=None,
+        absent=None,
+    ),
+    Option(
+        "dataset.validation",
+        Portion(),
+        "held out of the training images for every choice: a count or a fraction",
+        default=0.1,
+    ),
+    Option(
+        "dataset.confirmation",
+        OrNothing(Portion()),
+        "held out too, and looked at once, by select.confidence; null: none",
+        default=None,
+        absent=None,
+    ),
+    Option("dataset.seed", _SEED, "of that split", default=0),
+    Option("model.hidden", Widths(), "widths of the hidden layers", forms=_CHOICE, member=True),
+    Option(
+        "model.factors",
+        Whole(1, most=MOST_FACTORS),
+        "linear factors a weight is trained as; 2 makes layers low-rank (LoRITa)",
+        default=1,
+        absent=1,
+        forms=_COUNTS,
+        member=True,
+        alike=True,
+    ),
+    Option(
+        "model.dropout",
+        _SHARE,
+        "share of hidden units left out of each step",
+        default=0.0,
+        absent=0.0,
+        forms=_SHARES,
+        member=True,
+    ),
+    Option("model.reference", Widths(), "the dense model that compression ratios are counted against"),
+    Option("training.epochs", _COUNT, "passes over the images", forms=_COUNTS, member=True, alike=True),
+    Option("training.batch_size", _COUNT, "images a step", forms=_CHOICE, member=True, alike=True),
+    Option("training.lr", _POSITIVE, "highest learning rate of the schedule", forms=_RATES, member=True),
+    Option(
+        "training.weight_decay",
+        Number(0),
+        "AdamW's; more of it makes layers lower in rank",
+        absent=0.0,
+        forms=_RATES,
+        member=True,
+    ),
+    Option(
+        "training.label_smoothing",
+        _SHARE,
+        "share of a label spread over all classes",
+        default=0.0,
+        absent=0.0,
+        forms=_SHARES,
+        member=True,
+    ),
+    Option(
+        "training.schedule",
+        OneOf(SCHEDULES),
+        "course of the learning rate",
+        default="onecycle",
+        absent="onecycle",
+        member=True,
+        alike=True,
+    ),
+    Option(
+        "training.flip",
+        OneOf[bool | str](("auto", True, False)),
+        "mirror images at random, auto only those in colour",
+        default="auto",
+        absent="auto",
+        member=True,
+        alike=True,
+        on_record={"auto": None},
+    ),
+    Option(
+        "training.seed",
+        OrNothing(_SEED),
+        "one seed for all members; null: each its own, from search.seed",
+        default=None,
+        absent=None,
+    ),
+    Option(
+        "compression.basis",
+        OneOf(BASES),
+        "what is factorised: the weight, a layer's outputs, or these as the loss feels them",
+        default="activation",
+        forms=_CHOICE,
+        member=True,
+    ),
+    Option(
+        "compression.rule",
+        OneOf(_rules()),
+        "how a threshold becomes ranks",
+        default="energy",
+        absent="energy",
+        forms=_CHOICE,
+        member=True,
+    ),
+    Option(
+        "compression.energy",
+        Number(0, 1, low_open=True),
+        "kept share; of a range each member is evaluated at so many points",
+        default=EnergyRange(0.3, 0.999, DEFAULT_POINTS),
+        forms=("choice", "range"),
+        member=True,
+    ),
+    Option(
+        "compression.families",
+        DistinctNames(CANDIDATES.names, CANDIDATES.retired),
+        "where a member's points come from",
+        default=CANDIDATES.names,
+    ),
+    Option(
+        "compression.calibration",
+        Whole(2, most=100 * MOST_COUNT),
+        "most training images that the bases of outputs look at",
+        default=10_000,
+        member=True,
+    ),
+    Option(
+        "compression.finetune_epochs",
+        _COUNT_OR_NONE,
+        "recovery after compression; 0 for none",
+        default=0,
+        absent=0,
+        member=True,
+    ),
+    Option(
+        "compression.finetune_points",
+        _COUNT,
+        "most points of a member's front to fine-tune: where the sweep's may move",
+        default=6,
+        member=True,
+    ),
+    Option(
+        "compression.finetune_lr",
+        _POSITIVE,
+        "highest learning rate of recovery",
+        default=1e-3,
+        forms=_RATES,
+        member=True,
+    ),
+    Option(
+        "compression.distillation.weight",
+        Number(0, 1),
+        "share of the loss that comes from the uncompressed member",
+        default=0.9,
+        forms=_SHARES,
+        member=True,
+    ),
+    Option(
+        "compression.distillation.temperature",
+        _POSITIVE,
+        "higher: softer answers",
+        default=2.0,
+        forms=_RATES,
+        member=True,
+    ),
+    Option("search.trials", _COUNT, "members to train"),
+    Option("search.sampler", OneOf(SAMPLERS.names), "Optuna's sampler", default="tpe"),
+    Option("search.seed", _SEED, "of the sampler and of the members", default=0),
+    Option(
+        "search.objectives",
+        DistinctNames(OBJECTIVES),
+        "what is looked for, accuracy and macro_f1 upwards, the others downwards",
+        default=("accuracy", "params"),
+    ),
+    Option(
+        "search.inject",
+        _COUNT_OR_NONE,
+        "further points of each member that the sampler is told (measured: it misleads it)",
+        default=0,
+    ),
+    Option(
+        "select.max_drop",
+        _SHARE,
+        "best: fewest parameters within this of the best dense validation accuracy",
+        default=0.005,
+    ),
+    Option(
+        "select.confidence",
+        OrNothing(Number(0.5, 1, high_open=True)),
+        "the drop must hold at this confidence, the choosing counted; null: as measured",
+        default=None,
+        absent=None,
+    ),
+    Option("resources.cpu", _POSITIVE, "cores a trial", default=1.0),
+    Option(
+        "resources.gpu",
+        AutoOr(Number(0)),
+        "GPUs a trial, fractions share one; auto: as the machine has them",
+        default="auto",
+    ),
+    Option("resources.pack", AutoOr(_COUNT), "members trained together in one trial", default="auto"),
+    Option("resources.concurrent", AutoOr(_COUNT), "most trials at a time", default="auto"),
+    Option(
+        "resources.checkpoint_every",
+        _POSITIVE,
+        "seconds of training that a crash may cost a long member",
+        default=60.0,
+    ),
+)
+
+
+@cache
+def options() -> dict[str, Option[Any]]:
+    """Return every key of a sweep file with its option, section by section."""
+    declared = [option for _, source in SOURCES.items() for option in source.options]
+    found = {option.key: option for option in (*_OWN, *declared)}
+    return dict(sorted(found.items(), key=_place))
+
+
+def _place(item: tuple[str, Option[Any]]) -> tuple[int, int]:
+    """Sort by section; what a section holds comes before its own sections, else as declared."""
+    section, _, rest = item[0].partition(".")
+    return (SECTIONS.index(section), rest.count(".")) if rest else (-1, 0)
+
+
+@cache
+def member_options() -> dict[str, Option[Any]]:
+    """Return the options that decide how one member is trained, by their names in its record."""
+    return {option.field: option for option in options().values() if option.member}
