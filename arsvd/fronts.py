@@ -12,8 +12,8 @@ from arsvd.evaluation import Evaluator, OperatingPoint
 from arsvd.planning import plan, rounded
 from arsvd.rules import Budget, Energy, Fixed, RankRule, Ranks
 from arsvd.spectrum import Spectra
+from arsvd.statistics import BASES
 
-ENERGY_RANGES = {"weight": (0.3, 0.999), "activation": (0.9, 0.9999), "loss": (0.9, 0.9999)}
 LARGEST_RATIO = 100.0
 
 
@@ -31,7 +31,7 @@ def thresholds(low: float, high: float, points: int) -> list[float]:
 
 def energy_grid(spectra: Spectra, points: int = 48) -> list[RankRule]:
     """Make one global threshold per rule, over the range that the basis needs."""
-    return [Energy(threshold) for threshold in thresholds(*ENERGY_RANGES[spectra.basis], points)]
+    return [Energy(threshold) for threshold in thresholds(*BASES[spectra.basis].energy_range, points)]
 
 
 def fixed_grid(points: int = 48) -> list[RankRule]:

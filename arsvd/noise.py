@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from arsvd.statistics import BASES
+
 
 def noise_floor(energies: Tensor, weight: Tensor, basis: str, shifts: Tensor) -> Tensor:
     """Return the energies below which a component may be rounding and nothing else.
@@ -33,7 +35,7 @@ def noise_floor(energies: Tensor, weight: Tensor, basis: str, shifts: Tensor) ->
     rounding = sums * (roundoff * (1 / math.sqrt(rows) + 1 / math.sqrt(columns))) ** 2
     arithmetic = (energies[:, 0] + shifts) * rows * torch.finfo(torch.float64).eps
     floors = torch.maximum(rounding, arithmetic)
-    if basis != "weight" and weight.dtype != torch.float64:
+    if BASES[basis].calibrated and weight.dtype != torch.float64:
         products = (sums + shifts) * columns / rows * torch.finfo(torch.float32).eps ** 2
         floors = torch.maximum(floors, products)
     return floors

@@ -17,6 +17,7 @@ from arsvd.layers import linear_layers
 from arsvd.modes import inner
 from arsvd.spectrum import Spectra, Spectrum, chosen_basis, joined, output_spectra, weight_spectra
 from arsvd.stacking import dense_chain, kind_of, stacked_layers
+from arsvd.statistics import BASES
 
 # Most elements of one sum of z z^T over the layers of the members at hand: 512 MiB in float64, of which the
 # loss basis holds about six at a time. 200 members of 784-512-256-10 fit.
@@ -98,7 +99,7 @@ def _factorised(chains: Sequence[Chain], batches: Sequence[Tensor], basis: str) 
     """Factorise members that fit into memory together; returns their layers' spectra, member by member."""
     stack = stacked_layers(chains)
     _check_finite(chains, stack)
-    if basis != "weight":
+    if BASES[basis].calibrated:
         sums = _Sums(stack, fisher=basis == "loss")
         for batch in batches:
             sums.add(batch)
@@ -106,7 +107,7 @@ def _factorised(chains: Sequence[Chain], batches: Sequence[Tensor], basis: str) 
     for position, layers in enumerate(zip(*(chain.items() for chain in chains), strict=True)):
         for (out, _), members in _by_shape([layer for _, layer in layers]).items():
             group = [layers[member] for member in members]
-            if basis == "weight":
+            if not BASES[basis].calibrated:
                 results = weight_spectra(group)
             else:
                 total, second, fisher = sums.of(position, members, out)

@@ -27,15 +27,13 @@ from torch import Tensor, nn
 from arsvd.batches import EXAMPLE_ROWS, calibration_batches
 from arsvd.copying import own_example
 from arsvd.coverage import Coverage, counted_macs
-from arsvd.curvature import output_fisher
 from arsvd.exported import closed_regions
 from arsvd.footprint import rows_at_once
 from arsvd.layers import check_numbers, linear_layers, survey
 from arsvd.modes import unwrapped
 from arsvd.moments import output_moments
 from arsvd.noise import noise_floor
-
-BASES = ("weight", "activation", "loss")
+from arsvd.statistics import BASES
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Spectrum:
     @property
     def biased_when_truncated(self) -> bool:
         """Whether the truncated layer stores a bias: with calibration inputs it carries their mean."""
-        return self.has_bias or self.basis != "weight"
+        return self.has_bias or BASES[self.basis].calibrated
 
     def params(self, rank: int | None) -> int:
         """Count the numbers stored at a rank; None is the dense layer."""
@@ -147,7 +145,7 @@ class Spectra:
     @property
     def comparable(self) -> bool:
         """Whether energies of different layers are in one unit."""
-        return self.basis == "loss"
+        return BASES[self.basis].comparable
 
     def params(self, ranks: Iterable[int | None]) -> int:
         """Count the stored numbers of the whole model at one rank a layer."""
@@ -246,11 +244,11 @@ def _calibrated(
     basis: str,
     moments: dict[str, tuple[int, Tensor, Tensor]],
 ) -> list[Spectrum]:
-    metrics = output_fisher(model, layers, batches) if basis == "loss" else {}
+    metrics = BASES[basis].metrics(model, layers, batches)
     results = []
     for name, layer in layers.items():
         rows, total, second = moments[name]
-        metric = metrics[name][None] if basis == "loss" else None
+        metric = metrics[name][None] if metrics else None
         results += output_spectra([(name, layer)], basis, rows, total[None], second[None], metric)
     return results
 
@@ -272,10 +270,8 @@ def chosen_basis(basis: str | None, calibration: Tensor | Iterable[Tensor] | Non
         ValueError: the basis is unknown or does not go with the calibration.
     """
     basis = basis or ("weight" if calibration is None else "activation")
-    if basis not in BASES:
-        raise ValueError(f"unknown basis {basis!r}; there are {', '.join(BASES)}")
-    if (basis == "weight") != (calibration is None):
-        needs = "takes no" if basis == "weight" else "needs"
+    if BASES[basis].calibrated == (calibration is None):
+        needs = "needs" if BASES[basis].calibrated else "takes no"
         raise ValueError(f"the {basis} basis {needs} calibration inputs")
     return basis
 

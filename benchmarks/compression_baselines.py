@@ -7,7 +7,8 @@ import torch
 
 from arsvd import Energy, Entropy, RankRule, Spectra, pareto, plan
 from arsvd.evaluation import Evaluator, Metrics, evaluate
-from arsvd.fronts import ENERGY_RANGES, fixed_grid, thresholds
+from arsvd.fronts import fixed_grid, thresholds
+from arsvd.statistics import BASES
 from arsvd.training import Hyperparameters, Pack, dense_architecture, train
 from benchmarks.compression_recipes import Recipe
 from sweeps.fronts import reference_size
@@ -37,7 +38,7 @@ def rule_rows(
     enough that no size which the rule can give is missed for want of a threshold.
     """
     weight, activation = weights.spectra["weight"], weights.spectra["activation"]
-    low, high = ENERGY_RANGES["weight"]
+    low, high = BASES["weight"].energy_range
     # entropy is spread evenly in neither tau nor its logarithm, so both are tried
     entropies = np.unique([*np.linspace(0.02, 0.999, 2 * GRID), *np.geomspace(0.001, 0.5, 2 * GRID)])
     rules: dict[str, tuple[Spectra, list[RankRule]]] = {

@@ -14,6 +14,7 @@ from arsvd import Plan, RankRule
 from arsvd.endings import check_output, load_line
 from arsvd.evaluation import Metrics
 from arsvd.serialization import rebuildable
+from arsvd.statistics import BASES
 from sweeps.arrays import fit_inputs, input_dtype, read_inputs, read_labelled
 from sweeps.factories import find_factory
 from sweeps.storage import StorageError
@@ -169,7 +170,7 @@ def compress_file(
     if calibration is None and labelled is not None:
         # rows that confirm a choice have no part in what is chosen from
         given = (choosing or labelled)[0]
-        calibration = None if basis == "weight" else given
+        calibration = None if basis is not None and not BASES[basis].calibrated else given
     say("factorising its layers")
     dense = None if labelled is None else arsvd.evaluate(network, *labelled)
     try:

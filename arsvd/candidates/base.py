@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from arsvd.statistics import best_basis
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from arsvd.evaluation import Evaluator, OperatingPoint
     from arsvd.lockstep import Steps
     from arsvd.planning import Plan
-
-_PREFERRED = ("loss", "activation", "weight")  # where points of costly families lie best
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,7 @@ class Context:
     @property
     def main(self) -> "Evaluator":
         """The evaluator that costly families work with: of the best basis that is wanted."""
-        return self.evaluators[main_basis(self.bases)]
-
-
-def main_basis(bases: Sequence[str]) -> str:
-    """Return the best of some bases."""
-    return next(basis for basis in _PREFERRED if basis in bases)
+        return self.evaluators[best_basis(self.bases)]
 
 
 class Candidates:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from arsvd.statistics import BASES
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from arsvd.spectrum import Spectra
 
-BASES = ("weight", "activation", "loss")
 # The thresholds of the contract's examples: a rule asks for more and more, and in the end for everything.
 EXAMPLES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 0.999999, 1.0)
 
@@ -50,7 +51,7 @@ class RegisteredRule(ABC):
         searched: whether a sweep file may name it.
     """
 
-    bases: ClassVar[tuple[str, ...]] = BASES
+    bases: ClassVar[tuple[str, ...]] = BASES.names
     searched: ClassVar[bool] = False
 
     @abstractmethod

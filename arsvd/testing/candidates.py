@@ -11,8 +11,8 @@ from arsvd.compression import compress
 from arsvd.evaluation import Evaluator, OperatingPoint, evaluate
 from arsvd.lockstep import alone
 from arsvd.planning import plan
-from arsvd.rules.base import BASES
 from arsvd.rules.given import Ranks
+from arsvd.statistics import BASES
 from arsvd.testing.networks import factorised, inputs, network
 
 _ROWS = 60
@@ -74,11 +74,13 @@ Found = tuple[nn.Module, Context, list[OperatingPoint], list[OperatingPoint], di
 @cache
 def _run(family: Candidates, net: str) -> Found:
     model = network(net)
-    evaluators = {basis: Evaluator(model, factorised(model, basis), *_labelled(net)) for basis in BASES}
-    context = Context(model, evaluators, BASES, _RULES, _THRESHOLDS, _MAX_DROP, inputs)
+    evaluators = {basis: Evaluator(model, factorised(model, basis), *_labelled(net)) for basis in BASES.names}
+    context = Context(model, evaluators, BASES.names, _RULES, _THRESHOLDS, _MAX_DROP, inputs)
     weight = evaluators["weight"]
     (dense,) = weight.points([plan(weight.spectra, Ranks(weight.spectra.dense))])
-    planned = [point for basis in BASES for point in evaluators[basis].points(family.plans(context, basis))]
+    planned = [
+        point for basis in BASES.names for point in evaluators[basis].points(family.plans(context, basis))
+    ]
     stepped = alone(family.steps(context, dense, planned))
     return model, context, planned, stepped, family.models(context, dense, [dense, *planned, *stepped])
 

@@ -8,8 +8,9 @@ import torch
 
 from arsvd.compression import compress
 from arsvd.planning import Plan, plan
-from arsvd.rules.base import BASES, RankRule, RegisteredRule
+from arsvd.rules.base import RankRule, RegisteredRule
 from arsvd.spectrum import Spectra
+from arsvd.statistics import BASES
 from arsvd.testing.networks import factorised, inputs, network
 
 Rule = type[RegisteredRule]
@@ -71,7 +72,7 @@ def a_plan_names_its_rule_and_survives_json(rule: Rule, net: str, basis: str) ->
 
 def other_bases_are_refused(rule: Rule, net: str, basis: str) -> None:
     """A rule says so where it does not apply."""
-    for other in set(BASES) - set(rule.bases):
+    for other in set(BASES.names) - set(rule.bases):
         spectra = factorised(network(net), other)
         for one in rule.examples(spectra):
             try:

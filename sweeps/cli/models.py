@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from arsvd.statistics import BASES
 from sweeps.cli.errors import InputError, reports_errors
 from sweeps.cli.options import AS_JSON, EXISTING_FILE, echo_json
 
@@ -100,9 +101,7 @@ def _export(version: "RegisteredVersion", path: Path) -> None:
     type=EXISTING_FILE,
     help="Inputs of the model as .npy, rows first. Without any inputs: weight basis.",
 )
-@click.option(
-    "--basis", type=click.Choice(["weight", "activation", "loss"]), help="Else activation with inputs."
-)
+@click.option("--basis", type=click.Choice(BASES.names), help="Else activation with inputs.")
 @click.option("--multiple", type=int, default=1, show_default=True, help="Round ranks to a multiple of this.")
 @click.option(
     "--factory",

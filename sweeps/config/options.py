@@ -23,7 +23,7 @@ from arsvd.options.kinds import (
     Widths,
 )
 from arsvd.rules import RULES
-from arsvd.rules.base import BASES
+from arsvd.statistics import BASES
 from sweeps.search.samplers import SAMPLERS
 
 SCHEDULES = ("onecycle", "cosine")
@@ -142,7 +142,7 @@ _OWN: tuple[Option[Any], ...] = (
     ),
     Option(
         "compression.basis",
-        OneOf(BASES),
+        OneOf(BASES.names),
         "what is factorised: the weight, a layer's outputs, or these as the loss feels them",
         default="activation",
         forms=_CHOICE,

@@ -7,10 +7,11 @@ from functools import partial
 from arsvd import MLP, Energy, OperatingPoint, Plan, RankRule, Ranks, Spectra, plan, spectra
 from arsvd.candidates import CANDIDATES, Context
 from arsvd.evaluation import Evaluator, RankTuple
-from arsvd.fronts import ENERGY_RANGES, fixed_grid, thresholds
+from arsvd.fronts import fixed_grid, thresholds
 from arsvd.lockstep import Steps
 from arsvd.pack_spectra import pack_spectra
 from arsvd.rules import RULES
+from arsvd.statistics import BASES
 from sweeps.config import MemberConfig
 from sweeps.trial.workbench import Analysis, Workbench
 
@@ -44,7 +45,7 @@ def factorise(
     """Compute a member's spectra: the weight basis for the baselines, and the bases that are searched."""
     found = {"weight": spectra(model)}
     for basis in analysis.bases:
-        if basis != "weight":
+        if BASES[basis].calibrated:
             found[basis] = spectra(model, workbench.calibration(config.calibration), basis=basis)
     return found
 
@@ -63,7 +64,7 @@ def factorise_together(
         alike.setdefault(config.calibration, []).append(position)
     for basis in analysis.bases:
         for images, positions in alike.items():
-            if basis != "weight":
+            if BASES[basis].calibrated:
                 members = [models[position] for position in positions]
                 results = pack_spectra(members, workbench.calibration(images), basis)
                 for position, result in zip(positions, results, strict=True):
@@ -156,6 +157,6 @@ class _Points:
 
 
 def _baselines(found: Spectra) -> dict[str, list[Plan]]:
-    energies = [Energy(t) for t in thresholds(*ENERGY_RANGES["weight"], BASELINE_POINTS)]
+    energies = [Energy(t) for t in thresholds(*BASES["weight"].energy_range, BASELINE_POINTS)]
     rules: dict[str, list[RankRule]] = {"fixed": fixed_grid(BASELINE_POINTS), "weight energy": [*energies]}
     return {name: [plan(found, rule) for rule in listed] for name, listed in rules.items()}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from arsvd.data import Dataset
+from arsvd.statistics import best_basis
 from arsvd.training import normalized
 from sweeps.config import MemberConfig, Space, SweepConfig
 
@@ -46,7 +47,7 @@ class Analysis:
     @property
     def main_basis(self) -> str:
         """The basis that costly families work in: the best one that is searched."""
-        return next(basis for basis in ("loss", "activation", "weight") if basis in self.bases)
+        return best_basis(self.bases)
 
 
 class Workbench:

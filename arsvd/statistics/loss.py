@@ -1,0 +1,29 @@
+"""A layer's outputs on calibration inputs, as the loss feels them."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from arsvd.statistics.base import Basis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+
+class Loss(Basis):
+    """Energy is the variance in the metric of the outputs' Fisher information, one unit for all layers."""
+
+    calibrated: ClassVar[bool] = True
+    comparable: ClassVar[bool] = True
+    energy_range: ClassVar[tuple[float, float]] = (0.9, 0.9999)
+
+    def metrics(
+        self, model: "nn.Module", layers: "dict[str, nn.Linear]", batches: "Sequence[Tensor]"
+    ) -> "dict[str, Tensor]":
+        """Measure the Fisher information."""
+        from arsvd.curvature import output_fisher
+
+        return output_fisher(model, layers, batches)
+
+
+LOSS = Loss()
