@@ -5,7 +5,6 @@ one. What they share is the machine, so every path is shared storage here.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -20,6 +19,8 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE
 from cluster.local import LOOPBACK_ONLY
@@ -218,9 +219,7 @@ def _alone(home: Path) -> Iterator[None]:
 
     The file stays: where it was removed, one process could hold the old one and another a new one.
     """
-    with (home / _LOCK_FILE).open("a") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(home / _LOCK_FILE):
         yield
 
 

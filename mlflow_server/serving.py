@@ -1,13 +1,14 @@
 """The shared tracking server: settings to a running MLflow server."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 from mlflow_server.addresses import address, allowed_hosts, allowed_origins, is_loopback
 from mlflow_server.artifacts import check_artifacts
@@ -113,23 +114,21 @@ def _make_private(folder: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Keep a second server out of a folder; the lock ends with this process, however that ends."""
     path = folder / "lock"
+    lock = FileLock(path, timeout=0, mode=0o600)
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        lock.acquire()
+    except Timeout:
+        owner = path.read_text(errors="replace").strip() or "unknown"
+        raise ServerError(
+            f"another server (process {owner}) uses the data folder {folder}; end it, or give --data"
+        ) from None
     except OSError as error:
         raise ServerError(f"the data folder {folder} cannot be written ({error.strerror})") from None
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.pread(file, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise ServerError(
-                f"another server (process {owner}) uses the data folder {folder}; end it, or give --data"
-            ) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, str(os.getpid()).encode(), 0)
+        path.write_text(str(os.getpid()))
         yield
     finally:
-        os.close(file)
+        lock.release()
 
 
 def _log(folder: Path) -> IO[bytes]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime
-import fcntl
+import errno
 import json
 import os
 import secrets
@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
+from filelock import FileLock, Timeout
+
 from arsvd.json_fields import Bounds, read_fields, read_json
 from cluster.processes import boot_id
 from sweeps.ledger import Ledger
@@ -20,6 +22,7 @@ from sweeps.storage import Folder, StorageError
 LOCK = "sweep.lock"
 _LARGEST_PID = 2**31 - 1
 _NAMESPACE = Path("/proc/self/ns/pid")
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # how file systems say so
 
 
 class LockedError(ValueError):
@@ -179,28 +182,21 @@ def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
         Whether it is held: there are file systems without it.
     """
     guard = path.with_name(f".{path.name}")
-    while True:
-        try:
-            handle = os.open(guard, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
+    lock = FileLock(guard, timeout=0, mode=0o644)
+    try:
+        lock.acquire()
+        locked = True
+    except Timeout:
+        raise _locked(ledger, read_owner(ledger), certain=True) from None
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
             raise StorageError(f"cannot write {guard}: {error.strerror}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
-        except BlockingIOError:
-            os.close(handle)
-            raise _locked(ledger, read_owner(ledger), certain=True) from None
-        except OSError:
-            locked = False  # a file system without locks: the owner's text is all there is
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(guard).st_ino == os.fstat(handle).st_ino:
-                break
-        os.close(handle)  # it was removed by its last holder just now: make it again
+        locked = False  # the owner's text is all there is
     try:
         yield locked
     finally:
-        guard.unlink(missing_ok=True)
-        os.close(handle)
+        guard.unlink(missing_ok=True)  # who waits for it sees that, and makes it again
+        lock.release()
 
 
 def _started(pid: int) -> str:

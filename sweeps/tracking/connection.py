@@ -1,13 +1,13 @@
 """Where the tracking server is, and whether it answers."""
 
-import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from sweeps.tracking.failures import TrackingError as TrackingError
 from sweeps.tracking.failures import one_line, tracking_errors
@@ -185,9 +185,7 @@ def _alone(uri: str) -> Iterator[None]:
     if not _is_embedded(uri):
         yield
         return
-    with (arsvd_home() / LOCK).open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks: as safe as it can be
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(arsvd_home() / LOCK):
         yield
 
 

@@ -190,7 +190,11 @@ class TestModelsAndErrors:
     @pytest.mark.parametrize(
         ("basis", "calibrated", "message"),
         [
-            ("losses", True, "unknown basis 'losses'; did you mean loss\?; there are weight, activation and loss"),
+            (
+                "losses",
+                True,
+                "unknown basis 'losses'; did you mean loss\?; there are weight, activation and loss",
+            ),
             ("loss", False, "the loss basis needs calibration inputs"),
             ("activation", False, "the activation basis needs calibration inputs"),
             ("weight", True, "the weight basis takes no calibration inputs"),
