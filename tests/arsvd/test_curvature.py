@@ -193,7 +193,7 @@ class TestModelsAndErrors:
             (
                 "losses",
                 True,
-                "unknown basis 'losses'; did you mean loss\?; there are weight, activation and loss",
+                r"unknown basis 'losses'; did you mean loss\?; there are weight, activation and loss",
             ),
             ("loss", False, "the loss basis needs calibration inputs"),
             ("activation", False, "the activation basis needs calibration inputs"),
