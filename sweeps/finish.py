@@ -42,6 +42,7 @@ class Finished:
         versions: the front's models in the registry, in the front's order.
         aliases: alias to version, over all sweeps of the data set.
         page: path or address of the interactive report.
+        run_page: page of the sweep's run, for `sweeps.tracking.links.address`.
         missing: what MLflow could not be given.
     """
 
@@ -49,6 +50,7 @@ class Finished:
     versions: list[LoggedVersion]
     aliases: dict[str, RegisteredVersion]
     page: str
+    run_page: str
     missing: tuple[Missed, ...] = ()
 
 
@@ -148,7 +150,8 @@ def finish(
         front, models.build, ModelData.of(dataset), configs(records), config.select.max_drop, exporters
     )
     done = publish(worker, writer, client, ledger, whole_front, told=progress.note)
-    return Finished(front, done.versions, done.aliases, ledger.locate("report/front.html"), done.missing)
+    report = ledger.locate("report/front.html")
+    return Finished(front, done.versions, done.aliases, report, writer.page, done.missing)
 
 
 def with_assurance(

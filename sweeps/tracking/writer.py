@@ -18,6 +18,7 @@ from sweeps.tracking.entities import (
     progress_values,
 )
 from sweeps.tracking.failures import artifact_errors, is_collision, tracking_errors
+from sweeps.tracking.links import run_page
 from sweeps.tracking.members import member_note, network_name
 from sweeps.tracking.provenance import provenance_tags
 from sweeps.tracking.runs import (
@@ -79,6 +80,11 @@ class SweepWriter:
     def experiment_id(self) -> str:
         """The experiment that holds the runs."""
         return str(self._parent.info.experiment_id)
+
+    @property
+    def page(self) -> str:
+        """The parent run's page, for `sweeps.tracking.links.address`."""
+        return run_page(self.experiment_id, self.run_id)
 
     @property
     def status(self) -> str:
