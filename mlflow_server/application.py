@@ -9,8 +9,9 @@ checked in `mlflow_server.locations`.
 
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from mlflow_server.pages import Application, Receive, Scope, Send, with_choices
 
 # Each by the beginning of its routes behind /api/2.0, /ajax-api/3.0 and so on.
 _SHUT = {
@@ -31,11 +32,9 @@ _SHUT = {
 }
 _API = re.compile(rf"/(?:ajax-)?api/[0-9.]+/({'|'.join(map(re.escape, _SHUT))})")
 _GATEWAY = "/gateway/"
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+# A page of runs asks for the gateway's endpoints, and shows an error in red where there is none. As MLflow
+# itself does without a gateway, it is told that there are no endpoints.
+_ENDPOINTS = re.compile(r"/ajax-api/2\.0/mlflow/gateway-proxy/?")
 
 
 def create_application() -> Application:
@@ -47,7 +46,8 @@ def create_application() -> Application:
 
     guard_stores()
     origins = os.environ.get("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "").split(",")
-    return of_own_pages(without_services(_application()), [origin.strip() for origin in origins])
+    application = with_choices(without_services(_application()))
+    return of_own_pages(application, [origin.strip() for origin in origins])
 
 
 def _application() -> Application:
@@ -90,17 +90,21 @@ def of_own_pages(application: Application, origins: Sequence[str]) -> Applicatio
 
 
 def without_services(application: Application) -> Application:
-    """Answer requests for what is shut with status 404 and leave the others to an application."""
+    """Answer requests for what is shut with status 404 and leave the others to an application.
+
+    Only the list of the gateway's endpoints is there, and empty.
+    """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         shut = shut_service(str(scope.get("path", ""))) if scope["type"] == "http" else None
         if shut is None:
             await application(scope, receive, send)
             return
-        await send(
-            {"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"text/plain")]}
-        )
-        await send({"type": "http.response.body", "body": f"{shut} switched off\n".encode()})
+        status, kind, body = 404, b"text/plain", f"{shut} switched off\n".encode()
+        if scope.get("method") == "GET" and _ENDPOINTS.fullmatch(str(scope["path"])):
+            status, kind, body = 200, b"application/json", b'{"endpoints": []}'
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": body})
 
     return answer
 

@@ -42,6 +42,7 @@ class Finished:
         versions: the front's models in the registry, in the front's order.
         aliases: alias to version, over all sweeps of the data set.
         page: path or address of the interactive report.
+        run_page: page of the sweep's run, for `sweeps.tracking.links.address`.
         missing: what MLflow could not be given.
     """
 
@@ -49,6 +50,7 @@ class Finished:
     versions: list[LoggedVersion]
     aliases: dict[str, RegisteredVersion]
     page: str
+    run_page: str
     missing: tuple[Missed, ...] = ()
 
 
@@ -165,7 +167,8 @@ def finish(
         watch=lambda: progress.step("registering models", min(len(registered), total), total),
     )
     progress.close()
-    return Finished(front, done.versions, done.aliases, ledger.locate("report/front.html"), done.missing)
+    report = ledger.locate("report/front.html")
+    return Finished(front, done.versions, done.aliases, report, writer.page, done.missing)
 
 
 def with_assurance(

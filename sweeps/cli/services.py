@@ -1,11 +1,15 @@
 """Commands around a sweep: the web interface, the tracking server and data sets."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sweeps.cli.errors import InputError, reports_errors
 from sweeps.cli.options import DATA_DIR, known_user
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _PORT = click.option(
     "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 takes a free one."
@@ -13,28 +17,41 @@ _PORT = click.option(
 
 
 @click.command()
+@click.argument("sweep_id", metavar="[SWEEP]", required=False)
 @_PORT
 @reports_errors
-def ui(port: int) -> None:
-    """Open MLflow's web interface on this machine's sweeps (loopback address only)."""
+def ui(sweep_id: str | None, port: int) -> None:
+    """Open MLflow's web interface on this machine's sweeps (loopback address only).
+
+    The link that is printed leads to the sweeps of the data set that the newest one is of, or to the run of
+    SWEEP: an id from `arsvd list`, or a beginning of one.
+    """
     from mlflow_server import ends_on_signals
     from mlflow_server.ui import browse
-    from sweeps.tracking.connection import arsvd_home, has_store, tracking_uri
+    from sweeps.ledger import Ledger
+    from sweeps.tracking.connection import arsvd_home, connect, has_store, sweeps_home, tracking_uri
     from sweeps.tracking.failures import redact
+    from sweeps.tracking.links import address
 
     uri = tracking_uri()
     if not has_store(uri):
         raise InputError(f"there is nothing to browse at {redact(uri)} yet; begin with: arsvd sweep digits")
+    sweep = None if sweep_id is None else Ledger.open(sweeps_home(), sweep_id).facts.id
     if uri.startswith(("http://", "https://")):
-        click.echo(f"MLFLOW_TRACKING_URI names a server that runs already: {redact(uri)}")
+        place = redact(uri) if sweep is None else address(uri, _page(connect(uri), sweep))
+        click.echo(f"MLFLOW_TRACKING_URI names a server that runs already: {place}")
         return
-    from sweeps.tracking import connect
-
     with ends_on_signals():
-        connect(uri)
+        page = _page(connect(uri), sweep)
         with browse(uri, (arsvd_home() / "artifacts").as_uri(), port) as server:
-            click.echo(f"MLflow is at {server.page} - end it with Ctrl-C")
+            click.echo(f"MLflow is at {address(server.address, page)} - end it with Ctrl-C")
             server.watch()
+
+
+def _page(client: "MlflowClient", sweep: str | None) -> str:
+    from sweeps.tracking.browsing import newest_page, sweep_page
+
+    return newest_page(client) if sweep is None else sweep_page(client, sweep)
 
 
 @click.command()

@@ -135,7 +135,15 @@ def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_jso
     if as_json:
         echo_json(outcome_json(outcome.ledger.facts, outcome.front, finished.aliases))
     else:
-        print_outcome(Console(), outcome.ledger, outcome.front, finished.aliases, outcome.failed)
+        print_outcome(
+            Console(),
+            outcome.ledger,
+            outcome.front,
+            finished.aliases,
+            outcome.failed,
+            prepared.client.tracking_uri,
+            finished.run_page,
+        )
     check_published(outcome.ledger, finished.missing, prepared.client.tracking_uri)
 
 

@@ -19,6 +19,7 @@ from sweeps.report.table import baseline_table, front_table, network_table, plai
 from sweeps.standing import standing_front
 from sweeps.storage import StorageError
 from sweeps.tracking.descriptions import mlflow_lines
+from sweeps.tracking.links import LOCAL_SERVER, address
 
 if TYPE_CHECKING:
     from sweeps.tracking import RegisteredVersion
@@ -56,7 +57,13 @@ def print_front(console: Console, facts: SweepFacts, front: Front, final: bool) 
 
 
 def print_outcome(
-    console: Console, ledger: Ledger, front: Front, aliases: "dict[str, RegisteredVersion]", failed: int
+    console: Console,
+    ledger: Ledger,
+    front: Front,
+    aliases: "dict[str, RegisteredVersion]",
+    failed: int,
+    server: str,
+    page: str,
 ) -> None:
     """Print what a finished sweep found, and what to do with it.
 
@@ -66,6 +73,8 @@ def print_outcome(
         front: its final front.
         aliases: alias to version in the registry; empty where MLflow could not be given the models.
         failed: members that failed.
+        server: the tracking server.
+        page: page of the sweep's run there.
     """
     facts = ledger.facts
     print_front(console, facts, front, final=True)
@@ -81,7 +90,11 @@ def print_outcome(
         _say(console, line)
     _say(console, "")
     _say(console, f"report   {ledger.locate('report/front.html')}")
-    _say(console, "browse   arsvd ui")
+    if server.startswith("http"):
+        _say(console, f"browse   {address(server, page)}")
+    else:  # nothing runs yet that would serve the page
+        _say(console, f"browse   arsvd ui {facts.id}")
+        _say(console, f"page     {address(LOCAL_SERVER, page)} (while arsvd ui runs)")
     if aliases:  # none where MLflow was away: there is nothing to load yet
         choice = f"max_drop={drop:g}" if "best" in aliases else 'alias="most-accurate"'
         call = f'load_best("{facts.dataset}", {choice})'

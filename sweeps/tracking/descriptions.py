@@ -51,7 +51,7 @@ def experiment_note(dataset: str) -> str:
     """Describe the experiment of a data set."""
     # the UI shows the first line until it is unfolded
     return (
-        f'Compression sweeps on **{dataset}**; `from sweeps import load_best; load_best("{dataset}")` loads '
+        f'Compression sweeps on {dataset}; `from sweeps import load_best; load_best("{dataset}")` loads '
         "the best model. Each top-level run is one sweep; the runs nested in it are its members, one trained "
         "network each. A sweep's *Artifacts* hold its report, `front.html`. For the front as a chart search "
         "its *Model metrics* for `validation_accuracy`: there a step is a number of parameters.\n\n"
@@ -72,7 +72,7 @@ def sweep_note(dataset: str, front: "Front", members: int) -> str:
     rivals = ", ".join(f"{name} {baseline.hypervolume:.4f}" for name, baseline in front.baselines.items())
     table = "\n".join(_row(one) for one in networks(front, ends=True))
     return (
-        f"{members} members trained on **{dataset}**, {len(front.points)} models on the front.\n\n"
+        f"{members} members trained on {dataset}, {len(front.points)} models on the front.\n\n"
         "| network | parameters | times fewer than the reference | than the best dense member "
         "| validation accuracy | test accuracy |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n"

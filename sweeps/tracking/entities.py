@@ -1,5 +1,6 @@
 """What of a member, a front and a data set becomes MLflow's metrics, parameters and inputs."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
@@ -21,25 +22,25 @@ def member_params(record: "MemberRecord") -> dict[str, object]:
 
 
 def member_metrics(record: "MemberRecord", reference_params: int | None, stamp: int) -> list[Metric]:
-    """Return a member's curves, its dense and asked points, and its front.
+    """Return a member's curves, its dense and proposed points, and its front.
+
+    The proposed point is there under its former name "asked" as well, which queries may use.
 
     Args:
         record: the member.
         reference_params: parameters of the model that ratios are counted against.
         stamp: time of all values, in milliseconds since 1970.
     """
-    metrics = [
+    proposed: dict[str, float] = {}
+    if record.asked is not None:
+        proposed = point_values("", record.asked) | ratio("ratio", record.asked, reference_params)
+    dense = {} if record.dense is None else point_values("dense_", record.dense)
+    curves = [
         Metric(name, value, stamp, epoch)
         for name, curve in record.curves.items()
         for epoch, value in enumerate(curve, start=1)
     ]
-    single = {f"seconds_{name}": value for name, value in record.seconds.items()}
-    if record.dense is not None:
-        single |= point_values("dense", record.dense)
-    if record.asked is not None:
-        single |= point_values("asked", record.asked) | ratio("asked_ratio", record.asked, reference_params)
-    metrics += [Metric(name, value, stamp, 0) for name, value in single.items()]
-    metrics += [
+    front = [
         Metric(f"front_{name}", value, stamp, point.params)
         for point in pareto(record.points)
         for name, value in (
@@ -48,7 +49,13 @@ def member_metrics(record: "MemberRecord", reference_params: int | None, stamp: 
             ("macs", point.macs),
         )
     ]
-    return metrics
+    # a page lists them in this order
+    return [
+        *_single(dense | _named("proposed_", proposed), stamp),
+        *curves,
+        *front,
+        *_single(_named("seconds_", record.seconds) | _named("asked_", proposed), stamp),
+    ]
 
 
 def progress_values(
@@ -76,7 +83,7 @@ def front_values(front: "Front", reference_params: int | None) -> dict[str, floa
             if network.test is not None:
                 values[f"{name}_test_accuracy"] = network.test.accuracy
     if front.best is not None:
-        values |= point_values("best", front.best.point)
+        values |= point_values("best_", front.best.point)
         values |= ratio("best_ratio", front.best.point, reference_params)
         if front.dense is not None:
             values |= ratio("best_dense_ratio", front.best.point, front.dense.point.params)
@@ -87,14 +94,22 @@ def front_values(front: "Front", reference_params: int | None) -> dict[str, floa
 
 
 def point_values(prefix: str, point: OperatingPoint) -> dict[str, float]:
-    """Return an operating point's values, named after it."""
+    """Return an operating point's values, each name behind a prefix."""
     names = ("accuracy", "macro_f1", "loss", "params", "macs")
-    return {f"{prefix}_{name}": float(getattr(point, name)) for name in names}
+    return {f"{prefix}{name}": float(getattr(point, name)) for name in names}
 
 
 def ratio(name: str, point: OperatingPoint, reference_params: int | None) -> dict[str, float]:
     """Return how many times a point is smaller than the reference; nothing where there is none."""
     return {name: reference_params / point.params} if reference_params else {}
+
+
+def _named(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _single(values: Mapping[str, float], stamp: int) -> list[Metric]:
+    return [Metric(name, value, stamp, 0) for name, value in values.items()]
 
 
 def data_inputs(dataset: str, data_hash: str) -> list[DatasetInput]:

@@ -19,9 +19,8 @@ from sweeps.tracking.failures import artifact_errors, tracking_errors
 from sweeps.tracking.packaging import package
 from sweeps.tracking.programs import Order
 from sweeps.tracking.registry import registered_versions
-from sweeps.tracking.runs import MEMBER_TAG, SWEEP_TAG
+from sweeps.tracking.runs import DATA_TAG, DATASET_TAG, MEMBER_TAG, SWEEP_TAG
 from sweeps.tracking.versions import RegisteredVersion, point_identity, ranks_text, registered_name
-from sweeps.tracking.writer import DATA_TAG, DATASET_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
-SWEEP_TAG, MEMBER_TAG, CAUSE_TAG, PARENT_TAG = (
-    "arsvd.sweep",
-    "arsvd.member",
-    "arsvd.cause",
-    "mlflow.parentRunId",
-)
+SWEEP_TAG, MEMBER_TAG, CAUSE_TAG = "arsvd.sweep", "arsvd.member", "arsvd.cause"
+DATA_TAG, DATASET_TAG = "arsvd.data_hash", "arsvd.dataset"
+PARENT_TAG, NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
 # The UI shows an experiment of unknown kind in its view for language-model applications.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 _PAGE = 1000
@@ -36,6 +33,7 @@ class MemberRun:
     status: str
     params: set[str]
     has_cause: bool
+    has_note: bool
     parent: str
 
     @classmethod
@@ -47,6 +45,7 @@ class MemberRun:
             status=str(run.info.status),
             params=set(run.data.params),
             has_cause=CAUSE_TAG in run.data.tags,
+            has_note=NOTE_TAG in run.data.tags,
             parent=run.data.tags.get(PARENT_TAG, ""),
         )
 
@@ -58,7 +57,7 @@ def check_experiment(client: "MlflowClient", dataset: str) -> None:
         TrackingError: its experiment was deleted, or the server is away.
     """
     with tracking_errors(client.tracking_uri):
-        _refuse_deleted(client, client.get_experiment_by_name(_experiment_name(dataset)))
+        _refuse_deleted(client, client.get_experiment_by_name(experiment_name(dataset)))
 
 
 def experiment_id(client: "MlflowClient", dataset: str) -> str:
@@ -67,7 +66,7 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
     Raises:
         TrackingError: it was deleted.
     """
-    name = _experiment_name(dataset)
+    name = experiment_name(dataset)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
@@ -82,7 +81,8 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
     return str(experiment.experiment_id)
 
 
-def _experiment_name(dataset: str) -> str:
+def experiment_name(dataset: str) -> str:
+    """Return the name of the experiment that holds the sweeps of a data set."""
     return f"arsvd-{dataset}"
 
 

@@ -18,10 +18,15 @@ from sweeps.tracking.entities import (
     progress_values,
 )
 from sweeps.tracking.failures import artifact_errors, is_collision, tracking_errors
+from sweeps.tracking.links import run_page
+from sweeps.tracking.members import member_note, network_name
 from sweeps.tracking.provenance import provenance_tags
 from sweeps.tracking.runs import (
     CAUSE_TAG,
+    DATA_TAG,
+    DATASET_TAG,
     MEMBER_TAG,
+    NOTE_TAG,
     PARENT_TAG,
     SWEEP_TAG,
     MemberRun,
@@ -38,7 +43,6 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _COLLISIONS = 5  # tries, where other sweeps do the same at the same time
-DATA_TAG, DATASET_TAG = "arsvd.data_hash", "arsvd.dataset"
 
 
 class SweepWriter:
@@ -76,6 +80,11 @@ class SweepWriter:
     def experiment_id(self) -> str:
         """The experiment that holds the runs."""
         return str(self._parent.info.experiment_id)
+
+    @property
+    def page(self) -> str:
+        """The parent run's page, for `sweeps.tracking.links.address`."""
+        return run_page(self.experiment_id, self.run_id)
 
     @property
     def status(self) -> str:
@@ -173,10 +182,10 @@ class SweepWriter:
             return {int(metric.step) for metric in history}
 
     def member(self, record: "MemberRecord", ended: int | None = None) -> str:
-        """Write one member: parameters, curves, its dense and asked points, its front.
+        """Write one member: a note, parameters, curves, its dense and proposed points, its front.
 
-        A member that is there whole is left alone; one that an earlier process left half-written, or that
-        failed and has finished since, is completed.
+        A member that is there whole is left alone; one that an earlier process left half-written, that an
+        earlier release wrote without a note, or that failed and has finished since, is completed.
 
         Args:
             record: the member.
@@ -191,15 +200,16 @@ class SweepWriter:
             child = self._members.get(record.key)
             if child is None:
                 child = self._members[record.key] = self._new_member(record, ended)
-            if child.status == status:
+            if child.status == status and child.has_note:
                 return child.run_id
             failed = {CAUSE_TAG: cut(record.cause or "unknown", TAG_CHARACTERS)} if status == "FAILED" else {}
+            note = {NOTE_TAG: member_note(record, self._reference_params)}
             params = member_params(record)
             log_in_batches(
                 self._client,
                 child.run_id,
                 params={key: value for key, value in params.items() if key not in child.params},
-                tags=failed,
+                tags=failed | note,
                 # The run's own start, which the server keeps, stamps every value: written again, it is equal
                 # to what is there and MLflow stores it once.
                 metrics=member_metrics(record, self._reference_params, child.start_time),
@@ -207,7 +217,7 @@ class SweepWriter:
             child.params |= params.keys()
             if child.has_cause and not failed:
                 self._delete_cause(child)
-            child.has_cause = bool(failed)
+            child.has_cause, child.has_note = bool(failed), True
             self._client.set_terminated(child.run_id, status, end_time=max(ended, child.start_time))
             child.status = status
             return child.run_id
@@ -269,11 +279,9 @@ class SweepWriter:
             self._client,
             self.run_id,
             metrics=[Metric(key, v, stamp, step) for key, v in values.items() if there.get(key) != v],
-            tags={"mlflow.note.content": sweep_note(self._dataset, front, len(self._members))},
+            tags={NOTE_TAG: sweep_note(self._dataset, front, len(self._members))},
         )
-        self._client.set_experiment_tag(
-            self.experiment_id, "mlflow.note.content", experiment_note(self._dataset)
-        )
+        self._client.set_experiment_tag(self.experiment_id, NOTE_TAG, experiment_note(self._dataset))
 
     def _new_member(self, record: "MemberRecord", ended: int) -> MemberRun:
         sweep = self._parent.data.tags[SWEEP_TAG]
@@ -282,14 +290,12 @@ class SweepWriter:
             if found is not None:
                 return found
         self._tried.add(record.key)
-        widths = "-".join(str(width) for width in record.config.hidden)
-        factors = f" ×{record.config.factors}" if record.config.factors > 1 else ""
         run = self._client.create_run(
             self.experiment_id,
             # so that the run's duration is what the member took, not what writing it took
             start_time=ended - int(1000 * sum(record.seconds.values())),
             tags={PARENT_TAG: self.run_id, SWEEP_TAG: sweep, MEMBER_TAG: record.key},
-            run_name=f"member {record.number}: {widths}{factors}",
+            run_name=f"member {record.number}: {network_name(record.config)}",
         )
         return MemberRun.of(run)
 

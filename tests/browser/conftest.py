@@ -23,8 +23,8 @@ OVERRIDES = (
 
 
 @pytest.fixture(scope="module")
-def interface(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of `arsvd ui` on a home with one finished sweep."""
+def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """What a sweep says at its end, and the link that `arsvd ui` prints thereafter."""
     _chromium()
     home = tmp_path_factory.mktemp("browsing") / "home"
     arsvd = str(Path(sys.executable).with_name("arsvd"))
@@ -50,11 +50,17 @@ def interface(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert server.poll() is None, said.read_text()
             assert time.monotonic() < deadline, said.read_text()
             time.sleep(0.2)
-        yield said.read_text().split("MLflow is at ")[1].split("/#")[0]
+        yield done.stdout, said.read_text().split("MLflow is at ")[1].split(" ")[0]
     finally:
         server.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def interface(printed: tuple[str, str]) -> str:
+    """The address of `arsvd ui` on a home with one finished sweep."""
+    return printed[1].split("/#")[0]
 
 
 @pytest.fixture(scope="module")

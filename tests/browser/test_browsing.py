@@ -1,6 +1,8 @@
 """What a person sees who opens the MLflow web interface on a finished sweep."""
 
 import json
+import re
+import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -15,6 +17,10 @@ WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWa
 pytestmark = pytest.mark.slow
 WAIT_SECONDS = 120
 KIND = "workflowType=machine_learning"
+# in the way of a person: windows over the page, the assistant and its button
+OBSTACLES = "[role='dialog'], [data-assistant-ui], [role='alert']"
+UNWANTED = ("MLflow Assistant", "switched off", "Observability", "telemetry", "Start Demo")
+COLUMNS = ["Run Name", "Created", "hypervolume", "best_params", "best_accuracy", "Description"]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,80 @@ def click(browser, text: str) -> None:
         return False
 
     WebDriverWait(browser, WAIT_SECONDS, ignored_exceptions=[WebDriverException]).until(done)
+
+
+def follow(browser, page: str) -> None:
+    """Click on the first link whose address begins so, once there is one."""
+
+    def done(_: object) -> bool:
+        browser.find_element(By.CSS_SELECTOR, f"a[href^='#{page}']").click()
+        return True
+
+    WebDriverWait(browser, WAIT_SECONDS, ignored_exceptions=[WebDriverException]).until(done)
+
+
+def check_clear(browser) -> None:
+    """Nothing is in the way, nor comes when the page's last requests are answered."""
+    for _ in range(6):
+        body = browser.find_element(By.TAG_NAME, "body").text
+        found = browser.find_elements(By.CSS_SELECTOR, OBSTACLES)
+        in_the_way = [one.text for one in found if one.is_displayed()]
+        assert (in_the_way, [text for text in UNWANTED if text in body]) == ([], [])
+        time.sleep(0.5)
+
+
+def test_the_first_page_shows_the_sweep_and_nothing_in_the_way(
+    printed: tuple[str, str], browser, sweep: Run, screenshot: Callable
+) -> None:
+    """Runs first: the browser has seen no other page of MLflow's."""
+    browser.get(printed[1])
+    best = f"{sweep.data.metrics['best_params']:.0f}"
+    wait_for(browser, "arsvd-digits", sweep.info.run_name, best, "members trained on digits")
+    check_clear(browser)
+    cells = browser.find_elements(By.CSS_SELECTOR, ".ag-header-cell[col-id]")
+    titles = [title for _, title in sorted((cell.rect["x"], cell.text.strip()) for cell in cells) if title]
+    assert titles[: len(COLUMNS)] == COLUMNS
+    screenshot("0-first-page")
+
+
+def test_the_way_by_clicks_is_as_clear(browser, interface: str, screenshot: Callable) -> None:
+    browser.get("about:blank")
+    browser.get(interface)
+    wait_for(browser, "Recent Experiments", "arsvd-digits")
+    check_clear(browser)
+    follow(browser, "/experiments")
+    wait_for(browser, "arsvd-digits", "Time created")
+    click(browser, "arsvd-digits")
+    wait_for(browser, "matching runs", "best_accuracy")
+    check_clear(browser)
+    follow(browser, "/models")
+    wait_for(browser, "Registered Models", "arsvd-digits")
+    check_clear(browser)
+    follow(browser, "/models/arsvd-digits")
+    wait_for(browser, "Networks for digits, compressed by adaptive-rank SVD")
+    check_clear(browser)
+    screenshot("0-model-by-clicks")
+
+
+def test_a_sweep_ends_with_a_link_to_its_run(
+    printed: tuple[str, str], browser, interface: str, sweep: Run
+) -> None:
+    assert f"\nbrowse   arsvd ui {sweep.data.tags['arsvd.sweep']}\n" in printed[0]
+    (link,) = re.findall(r"^page     http://127\.0\.0\.1:5000(\S+) ", printed[0], re.MULTILINE)
+    browser.get("about:blank")
+    browser.get(f"{interface}{link}")
+    wait_for(browser, sweep.info.run_name, "members trained on digits", "Child runs")
+    check_clear(browser)
+
+
+def test_what_a_person_chooses_counts(browser, interface: str) -> None:
+    browser.get("about:blank")
+    browser.get(interface)
+    for chosen, shown in (("GenAI", "Prompts"), ("Model training", "Model registry")):
+        click(browser, chosen)
+        wait_for(browser, "Recent Experiments", shown)
+        browser.refresh()
+        wait_for(browser, "Recent Experiments", shown)
 
 
 def test_the_experiment_explains_itself(look: Callable, screenshot: Callable) -> None:
@@ -187,16 +267,25 @@ def test_the_registered_model_has_its_aliases(
 
 
 def test_a_member_tells_its_network(
-    look: Callable, runs: list[Run], sweep: Run, screenshot: Callable
+    look: Callable, browser, client: MlflowClient, runs: list[Run], sweep: Run, screenshot: Callable
 ) -> None:
     member = next(run for run in runs if run.info.run_id != sweep.info.run_id)
-    look(
-        f"/experiments/{member.info.experiment_id}/runs/{member.info.run_id}?{KIND}",
-        member.info.run_name,
-        "Parent run",
-        "Finished",
-    )
+    page = f"/experiments/{member.info.experiment_id}/runs/{member.info.run_id}"
+    note = member.data.tags["mlflow.note.content"].splitlines()
+    look(f"{page}?{KIND}", member.info.run_name, "Parent run", "Finished", note[0], "proposed_accuracy")
+    check_clear(browser)
     screenshot("10-member")
+    curves = {
+        name for name in member.data.metrics if len(client.get_metric_history(member.info.run_id, name)) > 1
+    }
+    assert {"train_loss", "front_accuracy"} < curves
+    # no bar of one number, and no name that nobody can read
+    look(f"{page}/model-metrics?{KIND}", "Model metrics", f"({len(curves)})", "front_accuracy")
+    cards = browser.find_elements(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card'] h4")
+    titles = {card.text for card in cards} - {""}
+    assert titles
+    assert titles <= curves
+    screenshot("11-member-charts")
 
 
 def test_nothing_was_asked_of_another_machine(browser, interface: str, look: Callable) -> None:

@@ -122,7 +122,10 @@ def test_mlflow_answers_on_loopback_until_the_context_ends(tmp_path: Path, stub:
         host, _, port = address.removeprefix("http://").partition(":")
         assert host == "127.0.0.1"
         assert get(f"{address}/health") == "OK"
-        assert "<title>MLflow</title>" in get(address)
+        page = get(address)
+        assert "<title>MLflow</title>" in page
+        assert page.index("mlflow\\\\.workflowType_v1") < page.index("<script defer")
+        assert get(f"{address}/ajax-api/2.0/mlflow/gateway-proxy?gateway_path=x") == '{"endpoints": []}'
         assert listening_addresses(int(port)) == {"0100007F"}
         (pid,) = stub
         where = tmp_path / "elsewhere"

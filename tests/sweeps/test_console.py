@@ -15,6 +15,7 @@ from torch import nn
 import arsvd
 from arsvd.coverage import Coverage
 from arsvd.data import Dataset
+from mlflow_server.settings import DEFAULT_PORT
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from sweeps.records import FAILED, Front, MemberRecord, TestMetrics
@@ -29,8 +30,10 @@ from sweeps.report.console import (
 )
 from sweeps.standing import standing_front
 from sweeps.tracking import RegisteredVersion
+from sweeps.tracking.links import run_page
 
 REFERENCE = (17_226, 17_024)
+LOCAL = ("sqlite:////home/mlflow.db", run_page("1", "abc"))
 
 
 @pytest.fixture
@@ -131,13 +134,14 @@ def test_an_outcome_says_what_to_do_next(
     front = ledger.front()
     assert front is not None
     aliases = {"best": version, "smallest": replace(version, version=1, params=900, test_accuracy=None)}
-    text = printed(lambda console: print_outcome(console, ledger, front, aliases, failed=1), width=60)
+    text = printed(lambda console: print_outcome(console, ledger, front, aliases, 1, *LOCAL), width=60)
     assert f"members failed: 1; the causes are in {ledger.path / 'members'} and in MLflow\n" in text
     assert "best:          arsvd-digits version 3: 2,000 parameters, validation 94.00%, test 93.11%\n" in text
     assert "smallest:      arsvd-digits version 1: 900 parameters, validation 94.00%\n" in text
     # whole, however narrow the terminal: it is there to be copied
     assert f"report   {ledger.report / 'front.html'}\n" in text
-    assert "browse   arsvd ui\n" in text
+    assert f"browse   arsvd ui {ledger.facts.id}\n" in text
+    assert f"page     http://127.0.0.1:{DEFAULT_PORT}/{LOCAL[1]} (while arsvd ui runs)\n" in text
     assert 'load     from sweeps import load_best; model = load_best("digits", max_drop=0.02)\n' in text
     assert f"again    arsvd show {ledger.facts.id}\n" in text
 
@@ -148,9 +152,21 @@ def test_an_outcome_without_a_best_model_says_so_and_how_to_load_another(
     ledger = new_sweep()
     front = ledger.front()
     assert front is not None
-    text = printed(lambda c: print_outcome(c, ledger, front, {"most-accurate": version}, failed=0))
+    text = printed(lambda c: print_outcome(c, ledger, front, {"most-accurate": version}, 0, *LOCAL))
     assert "best:          none is surely within 0.02 of the best dense member\n" in text
     assert 'model = load_best("digits", alias="most-accurate")\n' in text
+
+
+def test_with_a_server_the_outcome_leads_to_the_run_and_tells_no_password(
+    new_sweep: Callable[..., Ledger],
+) -> None:
+    ledger = new_sweep()
+    front = ledger.front()
+    assert front is not None
+    server = "https://me:secret@mlflow.example.org/team/"
+    text = printed(lambda c: print_outcome(c, ledger, front, {}, 0, server, run_page("7", "abc")))
+    link = "https://mlflow.example.org/team/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert f"browse   {link}\n" in text
 
 
 def test_brackets_in_paths_are_no_markup(
@@ -160,7 +176,7 @@ def test_brackets_in_paths_are_no_markup(
     ledger = new_sweep(home=home)
     front = ledger.front()
     assert front is not None
-    text = printed(lambda console: print_outcome(console, ledger, front, {}, failed=0))
+    text = printed(lambda console: print_outcome(console, ledger, front, {}, 0, *LOCAL))
     assert str(ledger.report / "front.html") in text
     export = home / "m.safetensors"
     assert f'arsvd.load("{export}")' in printed(lambda console: print_version(console, version, export))

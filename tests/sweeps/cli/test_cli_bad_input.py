@@ -236,6 +236,10 @@ def test_a_tracking_server_that_does_not_answer(
     assert "secret" not in message
 
 
+def test_a_page_of_a_sweep_that_is_not_there(refused: Refused, store: Path) -> None:
+    assert "there is no sweep 'digits'" in refused("ui", "digits")
+
+
 @pytest.mark.parametrize("command", [["sweep", "digits"], ["best", "digits"], ["ui"]], ids=lambda c: c[0])
 @pytest.mark.parametrize("uri", ["ftp://example.org", "mlruns", "sqlite:///{folder}/notes.txt"])
 def test_a_tracking_store_that_cannot_be_used(

@@ -1,0 +1,27 @@
+"""Where the pages of sweeps are in MLflow's web interface, behind a server's address."""
+
+from sweeps.tracking.failures import redact
+
+_KIND = "workflowType=machine_learning"  # else MLflow shows its views for language models
+LOCAL_SERVER = "http://127.0.0.1:5000"  # where `arsvd ui` is unless it is told another port
+EXPERIMENTS_PAGE = f"#/experiments?{_KIND}"
+
+
+def address(server: str, page: str) -> str:
+    """Return the full address of a page, without the credentials that the server's may hold.
+
+    Args:
+        server: the server's address.
+        page: from another function of this module.
+    """
+    return f"{redact(server).rstrip('/')}/{page}"
+
+
+def run_page(experiment: str, run: str) -> str:
+    """Return the page of a run."""
+    return f"#/experiments/{experiment}/runs/{run}?{_KIND}"
+
+
+def runs_page(experiment: str) -> str:
+    """Return the page with the runs of an experiment."""
+    return f"#/experiments/{experiment}/runs?{_KIND}"
