@@ -16,5 +16,6 @@ METHODS: Registry[type[TrainingMethod]] = Registry(
         "flips": "flips:Flips",
         "label_smoothing": "label_smoothing:LabelSmoothing",
         "distillation": "distillation:Distillation",
+        "lasso": "lasso:Lasso",
     },
 )
