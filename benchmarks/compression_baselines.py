@@ -87,12 +87,17 @@ def small_dense(
         widths = fitting_widths(data.features, hidden, len(data.classes), reference // ratio)
         members = [
             # little dropout: a small network underfits before it overfits
-            Hyperparameters(lr, config.weight_decay, 0.0, config.label_smoothing, seed)
+            Hyperparameters(
+                lr,
+                config.weight_decay,
+                seed,
+                {"training.label_smoothing": config.label_smoothing, "training.flip": flip},
+            )
             for lr in recipe.small_rates
         ]
         pack = Pack.from_seeds([dense_architecture(widths)] * len(members), [seed] * len(members))
         epochs = config.epochs + config.finetune_epochs
-        train(pack, data, members, epochs=epochs, batch_size=config.batch_size, flip=flip)
+        train(pack, data, members, epochs=epochs, batch_size=config.batch_size)
         models = [pack.model(member, merge=True) for member in range(len(members))]
         reached = [evaluate(model, *bench.validation).accuracy for model in models]
         chosen = max(range(len(models)), key=lambda index: reached[index])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from arsvd.options.forms import IntRange
-from arsvd.training import Architecture, dense_architecture
+from arsvd.training import Architecture, new_architecture
 from arsvd.training.sizing import member_bytes, pack_size, trained_params
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.config.checking import choices
@@ -113,7 +113,7 @@ def _require_memory(
 
 def room(member: MemberConfig, features: int, classes: int) -> int:
     """Tell how many members like this one pay in one pack on a CPU."""
-    network = dense_architecture([features, *member.hidden, classes], member.factors)
+    network = new_architecture([features, *member.hidden, classes], {"model.factors": member.factors})
     return pack_size(network, member.batch_size, SAMPLES, "cpu")
 
 
@@ -155,6 +155,10 @@ def _extreme(
     searched = config.model.factors
     factors = (searched.low, searched.high) if isinstance(searched, IntRange) else choices(searched)
     return which(
-        (dense_architecture([features, *hidden, classes], f) for hidden in networks for f in factors),
+        (
+            new_architecture([features, *hidden, classes], {"model.factors": count})
+            for hidden in networks
+            for count in factors
+        ),
         key=trained_params,
     )

@@ -1,12 +1,32 @@
-"""Train packs of MLPs: many members in one set of tensors, through one loop."""
+"""Train packs of MLPs: many members in one set of tensors, through one loop.
 
-from arsvd.training.hyperparameters import Hyperparameters
-from arsvd.training.images import normalized
-from arsvd.training.loop import train
-from arsvd.training.measuring import pack_logits
-from arsvd.training.pack import Architecture, Pack, architecture_of, dense_architecture, structure
-from arsvd.training.result import TrainingResult
-from arsvd.training.state import MemberState, StateError
+A name is imported when it is first used: who reads a sweep file asks the training methods in this package for
+their options, and needs no torch for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from arsvd.training.architecture import Architecture, dense_architecture, new_architecture, structure
+    from arsvd.training.hyperparameters import Hyperparameters
+    from arsvd.training.images import normalized
+    from arsvd.training.loop import train
+    from arsvd.training.measuring import pack_logits
+    from arsvd.training.pack import Pack, architecture_of
+    from arsvd.training.result import TrainingResult
+    from arsvd.training.state import MemberState, StateError
+
+_PLACES = {
+    "architecture": ("Architecture", "dense_architecture", "new_architecture", "structure"),
+    "hyperparameters": ("Hyperparameters",),
+    "images": ("normalized",),
+    "loop": ("train",),
+    "measuring": ("pack_logits",),
+    "pack": ("Pack", "architecture_of"),
+    "result": ("TrainingResult",),
+    "state": ("MemberState", "StateError"),
+}
 
 __all__ = [
     "Architecture",
@@ -17,8 +37,18 @@ __all__ = [
     "TrainingResult",
     "architecture_of",
     "dense_architecture",
+    "new_architecture",
     "normalized",
     "pack_logits",
     "structure",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _PLACES.items():
+        if name in names:
+            value = getattr(import_module(f"arsvd.training.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,12 +4,13 @@
 hash draws for a whole pack in a few elementwise operations, inside a graph as well as outside of it.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from arsvd.training.draws import DROPOUT, FLIPS, ORDER
+from arsvd.training.draws import Masks
 
 _FIRST, _SECOND = 0x85EBCA6B - 2**32, 0xC2B2AE35 - 2**32  # of MurmurHash3, as signed 32-bit integers
 
@@ -38,64 +39,88 @@ class CounterDraws:
 
     Args:
         seeds: one a member, or one for all.
-        samples: training images.
-        flip: whether each image is mirrored left to right with probability 1/2.
-        rates: (members,) the probability of dropping a unit; zeros where there is one seed for all.
-        widths: per hidden layer, each member's width without padding.
-        dtype: of the masks.
+        dtype: type of the masks.
         device: where everything is drawn.
     """
 
     kind = "counters"
 
-    def __init__(
-        self,
-        seeds: Sequence[int],
-        samples: int,
-        flip: bool,
-        rates: Sequence[float],
-        widths: Sequence[Sequence[int]],
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self._samples, self._flip, self._dtype, self._device = samples, flip, dtype, device
-        self._widest = [max(layer) for layer in widths]
+    def __init__(self, seeds: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
         # 62 bits of a seed enter, in two rounds
         low = torch.tensor([_signed(seed) for seed in seeds], dtype=torch.int32, device=device)
         high = torch.tensor([_signed(seed >> 32) for seed in seeds], dtype=torch.int32, device=device)
         self._keys = mixed(mixed(low) ^ high)
         self._step = torch.zeros((), dtype=torch.int32, device=device)
-        self._drops = any(rates)
-        # a unit is kept where a uniform int32 is not below this
-        bounds = [min(round(rate * 2**32) - 2**31, 2**31 - 1) for rate in rates]
-        self._bounds = torch.tensor(bounds, dtype=torch.int32, device=device)[:, None, None]
-        self._scales = torch.tensor([1 / (1 - rate) for rate in rates], dtype=dtype, device=device)
-        self._places: dict[tuple[int, int], Tensor] = {}
+        self._dtype = dtype
 
-    def epoch(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """Draw an epoch's order and flips."""
-        place = mixed(torch.arange(self._samples, dtype=torch.int32, device=self._device))
-        # the hash is one to one, so no two images of a member have equal keys
-        order = self._bits(ORDER, number, place).argsort(dim=1)
-        if not self._flip:
-            return order, None
-        return order, self._bits(FLIPS, number, place) < 0
+    def stream(self, number: int) -> "CounterStream":
+        """Return a stream, which moves with the step of all."""
+        return CounterStream(self._keys, self._step, number, self._dtype)
 
     def at(self, step: int) -> None:
-        """Move to a step; may be called between replays of a CUDA graph that holds `masks`."""
+        """Move to a step; may be called between replays of a CUDA graph that holds masks."""
         self._step.fill_(_signed(step))
 
-    def masks(self, batch: int) -> list[Tensor] | None:
-        """Draw a step's masks. Padded units are drawn too: they are zero whatever the mask says."""
-        if not self._drops:
-            return None
-        step = mixed(self._step + _signed(_stream(DROPOUT)))
+
+class CounterStream:
+    """The hashes for one purpose.
+
+    Args:
+        keys: (members or 1,) int32 hashes of the seeds.
+        step: () int32, changed from outside.
+        number: the purpose's.
+        dtype: type of the masks.
+    """
+
+    def __init__(self, keys: Tensor, step: Tensor, number: int, dtype: torch.dtype) -> None:
+        self._keys, self._step, self._dtype = keys, step, dtype
+        self._number = _signed(_stream(number))
+        self._places: dict[tuple[int, int], Tensor] = {}
+
+    def orders(self, epoch: int, samples: int) -> Tensor:
+        """Draw an epoch's permutations."""
+        # the hash is one to one, so no two images of a member have equal keys
+        return self._bits(epoch, samples).argsort(dim=1)
+
+    def coins(self, epoch: int, samples: int) -> Tensor:
+        """Draw an epoch's coins."""
+        return self._bits(epoch, samples) < 0
+
+    def _bits(self, epoch: int, samples: int) -> Tensor:
+        """Draw (members, samples) int32 for an epoch."""
+        place = mixed(torch.arange(samples, dtype=torch.int32, device=self._keys.device))
+        key = mixed(mixed(self._keys ^ self._number) + _signed(epoch))
+        return mixed(place ^ key[:, None])
+
+    def masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]]) -> Masks:
+        """Return what draws a step's masks. Padded units are drawn too: they are zero whatever it says."""
+        device = self._keys.device
+        # a unit is kept where a uniform int32 is not below this
+        bounds = [min(round(rate * 2**32) - 2**31, 2**31 - 1) for rate in rates]
+        return functools.partial(
+            self._masks,
+            torch.tensor(bounds, dtype=torch.int32, device=device)[:, None, None],
+            torch.tensor([1 / (1 - rate) for rate in rates], dtype=self._dtype, device=device)[:, None, None],
+            [max(layer) for layer in widths],
+        )
+
+    def _masks(self, bounds: Tensor, scales: Tensor, widest: Sequence[int], batch: int) -> list[Tensor]:
+        step = mixed(self._step + self._number)
         masks = []
-        for layer, width in enumerate(self._widest):
+        for layer, width in enumerate(widest):
             key = mixed(mixed(self._keys ^ step) + _signed(_stream(layer)))
             bits = mixed(self._place(batch, width) ^ key[:, None, None])
-            masks.append((bits >= self._bounds).to(self._dtype).mul_(self._scales[:, None, None]))
+            masks.append((bits >= bounds).to(self._dtype).mul_(scales))
         return masks
+
+    def _place(self, batch: int, width: int) -> Tensor:
+        """Give each unit of each row a number: (batch, width). Equal for a unit in any pack."""
+        if (batch, width) not in self._places:
+            device = self._keys.device
+            rows = torch.arange(batch, dtype=torch.int32, device=device)[:, None]
+            units = torch.arange(width, dtype=torch.int32, device=device)
+            self._places[batch, width] = mixed(rows * 2**16 + units)
+        return self._places[batch, width]
 
     def state(self, member: int, within_epoch: bool) -> dict[str, Tensor]:
         """Return nothing: seed and step say it all."""
@@ -104,21 +129,7 @@ class CounterDraws:
     def restore(self, member: int, state: Mapping[str, Tensor]) -> None:
         """Refuse a state that has something in it."""
         if state:
-            raise ValueError(f"the state has generators {sorted(state)}, counters need none")
-
-    def _bits(self, stream: int, number: int, place: Tensor) -> Tensor:
-        """Draw (members, samples) int32 for an epoch."""
-        key = mixed(self._keys ^ _signed(_stream(stream)))
-        key = mixed(key + _signed(number))
-        return mixed(place ^ key[:, None])
-
-    def _place(self, batch: int, width: int) -> Tensor:
-        """Give each unit of each row a number: (batch, width). Equal for a unit in any pack."""
-        if (batch, width) not in self._places:
-            rows = torch.arange(batch, dtype=torch.int32, device=self._device)[:, None]
-            units = torch.arange(width, dtype=torch.int32, device=self._device)
-            self._places[batch, width] = mixed(rows * 2**16 + units)
-        return self._places[batch, width]
+            raise ValueError(f"the state has {sorted(state)}, counters need none")
 
 
 def _stream(number: int) -> int:

@@ -1,9 +1,10 @@
-"""What is drawn for each member of a pack: the order of its images, their flips, its dropout.
+"""Random numbers for each member of a pack: the order of its images, and what training methods draw.
 
 Everything that is drawn for a member depends on its own seed alone, so that it sees the same in any pack.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -11,31 +12,31 @@ from torch import Tensor
 
 _T = TypeVar("_T")
 
-_STREAMS = 4  # seeds of one member's streams: order, flips, dropout, and one to spare
-ORDER, FLIPS, DROPOUT = 0, 1, 2
+_STREAMS = 4  # of a member, each for one purpose: order, flips, dropout, and one to spare
+ORDER = 0
+
+# the number of a batch's rows to a mask (members, batch, width) for each hidden layer
+Masks = Callable[[int], list[Tensor]]
 
 
-class Draws(Protocol):
-    """Where a training's random numbers come from.
+class Stream(Protocol):
+    """Random numbers for one purpose, asked for in the order of training."""
 
-    Calls come in the order of training: `epoch`, then `at` and `masks` for each of its steps.
-    """
-
-    @property
-    def kind(self) -> str:
-        """Name the scheme: the same seed gives the same numbers in one scheme only."""
+    def orders(self, epoch: int, samples: int) -> Tensor:
+        """Draw for an epoch, counted from 0: (members or 1, samples) permutations of the sample numbers."""
         ...
 
-    def epoch(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """Draw for an epoch, counted from 0: (members or 1, samples) sample numbers, and flips or None."""
+    def coins(self, epoch: int, samples: int) -> Tensor:
+        """Draw for an epoch: (members or 1, samples) bool, either with probability 1/2."""
         ...
 
-    def at(self, step: int) -> None:
-        """Move to a step, counted from 0 over all epochs."""
-        ...
+    def masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]]) -> Masks:
+        """Return what draws a step's dropout masks, scaled to a mean of 1.
 
-    def masks(self, batch: int) -> list[Tensor] | None:
-        """Draw one dropout mask (members, batch, width) per hidden layer; None where nobody drops."""
+        Args:
+            rates: (members,) the probability of a zero.
+            widths: per hidden layer, each member's width without padding.
+        """
         ...
 
     def state(self, member: int, within_epoch: bool) -> dict[str, Tensor]:
@@ -51,97 +52,112 @@ class Draws(Protocol):
         ...
 
 
+class Draws(Protocol):
+    """Where a training's random numbers come from."""
+
+    @property
+    def kind(self) -> str:
+        """Name the scheme: the same seed gives the same numbers in one scheme only."""
+        ...
+
+    def stream(self, number: int) -> Stream:
+        """Return the stream for one purpose, each purpose with a number of its own below 4."""
+        ...
+
+    def at(self, step: int) -> None:
+        """Move to a step, counted from 0 over all epochs."""
+        ...
+
+
 class GeneratorDraws:
-    """Draws from three `torch.Generator`s a member, for training on a CPU.
+    """Draws from a `torch.Generator` a member and stream, for training on a CPU.
 
     Args:
         seeds: one a member, or one for all: then every member's state is the same.
-        samples: training images.
-        flip: whether each image is mirrored left to right with probability 1/2.
-        rates: (members,) the probability of dropping a unit; zeros where there is one seed for all.
-        widths: per hidden layer, each member's width without padding.
-        dtype: of the masks.
+        dtype: type of the masks.
     """
 
     kind = "generators, 16 bits a unit"
 
-    def __init__(
-        self,
-        seeds: Sequence[int],
-        samples: int,
-        flip: bool,
-        rates: Sequence[float],
-        widths: Sequence[Sequence[int]],
-        dtype: torch.dtype,
-    ) -> None:
-        self._samples, self._rates, self._widths, self._dtype = samples, rates, widths, dtype
-        streams = {"order": ORDER, "dropout": DROPOUT} | ({"flips": FLIPS} if flip else {})
-        self._generators = {
-            name: [torch.Generator().manual_seed(seed * _STREAMS + stream) for seed in seeds]
-            for name, stream in streams.items()
-        }
-        self._began: dict[str, list[Tensor]] = {}
+    def __init__(self, seeds: Sequence[int], dtype: torch.dtype) -> None:
+        self._seeds, self._dtype = seeds, dtype
 
-    def epoch(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """Draw an epoch's order and flips; epochs must come one after the other."""
-        per_epoch = [name for name in self._generators if name != "dropout"]
-        self._began = {name: [g.get_state() for g in self._generators[name]] for name in per_epoch}
-        order = torch.stack([torch.randperm(self._samples, generator=g) for g in self._generators["order"]])
-        if "flips" not in self._generators:
-            return order, None
-        shape, byte = (self._samples,), torch.uint8
-        drawn = [torch.randint(0, 2, shape, generator=g, dtype=byte) for g in self._generators["flips"]]
-        return order, torch.stack(drawn).bool()
+    def stream(self, number: int) -> "GeneratorStream":
+        """Seed the generators of a stream."""
+        return GeneratorStream([seed * _STREAMS + number for seed in self._seeds], self._dtype)
 
     def at(self, step: int) -> None:
         """Do nothing: the generators know where they are."""
 
-    def masks(self, batch: int) -> list[Tensor] | None:
-        """Draw a step's masks."""
-        if not any(self._rates):
-            return None
+
+class GeneratorStream:
+    """One generator a member, or one for all.
+
+    Args:
+        seeds: seeds of the generators.
+        dtype: type of the masks.
+    """
+
+    def __init__(self, seeds: Sequence[int], dtype: torch.dtype) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._dtype = dtype
+        self._began: list[Tensor] = []
+
+    def orders(self, epoch: int, samples: int) -> Tensor:
+        """Draw an epoch's permutations; epochs must come one after the other."""
+        return torch.stack([torch.randperm(samples, generator=g) for g in self._beginning()])
+
+    def coins(self, epoch: int, samples: int) -> Tensor:
+        """Draw an epoch's coins; epochs must come one after the other."""
+        shape, byte = (samples,), torch.uint8
+        drawn = [torch.randint(0, 2, shape, generator=g, dtype=byte) for g in self._beginning()]
+        return torch.stack(drawn).bool()
+
+    def _beginning(self) -> list[torch.Generator]:
+        self._began = [generator.get_state() for generator in self._generators]
+        return self._generators
+
+    def masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]]) -> Masks:
+        """Return what draws a step's masks."""
+        return functools.partial(self._masks, rates, widths)
+
+    def _masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]], batch: int) -> list[Tensor]:
         masks = []
-        for widths in self._widths:
-            if len(widths) == 1:
-                masks.append(self._mask(0, batch, widths[0])[None])
+        for layer in widths:
+            if len(layer) == 1:
+                masks.append(self._mask(0, rates[0], batch, layer[0])[None])
                 continue
-            mask = torch.ones(len(widths), batch, max(widths), dtype=self._dtype)
-            for member, (width, rate) in enumerate(zip(widths, self._rates, strict=True)):
+            mask = torch.ones(len(layer), batch, max(layer), dtype=self._dtype)
+            for member, (width, rate) in enumerate(zip(layer, rates, strict=True)):
                 if rate > 0:
-                    mask[member, :, :width] = self._mask(member, batch, width)
+                    mask[member, :, :width] = self._mask(member, rate, batch, width)
             masks.append(mask)
         return masks
 
-    def _mask(self, member: int, batch: int, width: int) -> Tensor:
+    def _mask(self, member: int, rate: float, batch: int, width: int) -> Tensor:
         """Draw one member's mask (batch, width): four units from each 64-bit number, of which 16 bits are
         plenty. `bernoulli_` takes a draw a unit, which was a tenth of a training step."""
         numbers = batch * width
         words = torch.empty(-(-numbers // 4), dtype=torch.int64)
-        words.random_(-(2**63), None, generator=self._generators["dropout"][member])
-        dropped = min(round(self._rates[member] * 2**16), 2**16 - 1)
+        words.random_(-(2**63), None, generator=self._generators[member])
+        dropped = min(round(rate * 2**16), 2**16 - 1)
         kept = words.view(torch.int16)[:numbers].reshape(batch, width) >= dropped - 2**15
         return kept.to(self._dtype).mul_(2**16 / (2**16 - dropped))
 
     def state(self, member: int, within_epoch: bool) -> dict[str, Tensor]:
-        """Return the generators' states, those of order and flips at the beginning of the epoch."""
-        return {
-            name: _own(self._began[name], member)
-            if within_epoch and name in self._began
-            else _own(generators, member).get_state()
-            for name, generators in self._generators.items()
-        }
+        """Return a generator's state; that of epochs' draws is the one at the beginning of the epoch."""
+        if within_epoch and self._began:
+            return {"generator": _own(self._began, member)}
+        return {"generator": _own(self._generators, member).get_state()}
 
     def restore(self, member: int, state: Mapping[str, Tensor]) -> None:
-        """Set the generators."""
-        if set(state) != set(self._generators):
-            raise ValueError(
-                f"the state has generators {sorted(state)}, needed are {sorted(self._generators)}"
-            )
-        for name, generators in self._generators.items():
-            try:
-                _own(generators, member).set_state(state[name])
-            except (RuntimeError, TypeError) as error:
-                raise ValueError(f"the state of the generator {name!r} does not fit: {error}") from error
+        """Set a generator."""
+        if set(state) != {"generator"}:
+            raise ValueError(f"the state has {sorted(state)}, needed is a generator")
+        try:
+            _own(self._generators, member).set_state(state["generator"])
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"the generator's state: {error}") from error
 
 
 def _own(listed: Sequence[_T], member: int) -> _T:

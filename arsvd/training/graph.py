@@ -40,13 +40,13 @@ class StaticStep:
 
     def _place(self, inputs: StepInputs) -> None:
         if self._inputs is None:
-            mirrored = None if inputs.mirrored is None else inputs.mirrored.clone()
-            self._inputs = StepInputs(inputs.chosen.clone(), mirrored, inputs.coefficients.clone())
+            drawn = {name: tensor.clone() for name, tensor in inputs.drawn.items()}
+            self._inputs = StepInputs(inputs.chosen.clone(), drawn, inputs.coefficients.clone())
             return
         self._inputs.chosen.copy_(inputs.chosen)
         self._inputs.coefficients.copy_(inputs.coefficients)
-        if self._inputs.mirrored is not None and inputs.mirrored is not None:
-            self._inputs.mirrored.copy_(inputs.mirrored)
+        for name, place in self._inputs.drawn.items():
+            place.copy_(inputs.drawn[name])
 
     def _run(self) -> None:
         if self._inputs is not None:
@@ -57,8 +57,8 @@ class CapturedStep(StaticStep):
     """Captures the step after a few that are done as usual, and replays it from then on.
 
     The first steps are steps of the training like all others: nothing is done twice. Everything that the
-    step changes (weights, moments, losses) and reads (images, teacher, random counters) must stay where it
-    is; only the inputs and what `Draws.at` sets differ between replays. The step's device
+    step changes (weights, moments, losses, what methods keep) and reads (images, teacher, random counters)
+    must stay where it is; only the inputs and what `Draws.at` sets differ between replays. The step's device
     must be the current one.
     """
 

@@ -1,6 +1,6 @@
 """Images on the device as bytes, gathered and normalised batch by batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class Images:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         samples, channels, height, width = images.shape
-        self._pixels = images.reshape(samples, -1)
+        self._pixels, self._shape = images.reshape(samples, -1), images.shape[1:]
         self._labels = labels
         device = images.device
         per_pixel = torch.ones(channels, height * width, device=device, dtype=torch.float64)
@@ -34,18 +34,19 @@ class Images:
         shift = per_pixel * torch.tensor(mean, device=device, dtype=torch.float64)[:, None] * 255
         self._scale = (1 / spread).reshape(-1).to(dtype)
         self._offset = (-shift / spread).reshape(-1).to(dtype)
-        self._width = width
         self._places: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def inputs(self, chosen: Tensor, mirrored: Tensor | None = None, in_place: bool = False) -> Tensor:
+    def inputs(
+        self, chosen: Tensor, change: Callable[[Tensor], Tensor] | None = None, in_place: bool = False
+    ) -> Tensor:
         """Gather and normalise images.
 
         Args:
             chosen: (members, batch) sample numbers.
-            mirrored: (members, batch) whether each is mirrored; none when None.
+            change: what is done to the images (rows, channels, height, width) as bytes; nothing when None.
             in_place: whether the result may take the place of the last one of its size. Where batch follows
                 batch this halves the time: new memory has to be mapped first, and is in no cache.
 
@@ -53,13 +54,9 @@ class Images:
             (members, batch, features).
         """
         pixels, numbers = self._memory(chosen.numel(), in_place)
-        # Whole rows are copied, which a CPU does fastest: picking bytes by an index or a condition takes it
-        # ten times as long. Nothing here waits for a device.
         torch.index_select(self._pixels, 0, chosen.reshape(-1), out=pixels)
-        if mirrored is not None:
-            flipped = pixels.reshape(len(pixels), -1, self._width).flip(-1).reshape(pixels.shape)
-            rows = torch.arange(len(pixels), device=pixels.device)
-            pixels = torch.cat([pixels, flipped]).index_select(0, rows + len(rows) * mirrored.reshape(-1))
+        if change is not None:
+            pixels = change(pixels.reshape(-1, *self._shape)).reshape(numbers.shape)
         numbers.copy_(pixels)
         torch.addcmul(self._offset, numbers, self._scale, out=numbers)
         return numbers.reshape(*chosen.shape, -1)

@@ -1,4 +1,4 @@
-"""The one training loop: dense, LoRITa, fine-tuning and distillation are arguments to it."""
+"""The one training loop: training, fine-tuning and every training method are arguments to it."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from arsvd.data import Dataset
-from arsvd.training.counters import CounterDraws
-from arsvd.training.draws import Draws, GeneratorDraws
+from arsvd.training.draws import ORDER
 from arsvd.training.graph import CapturedStep
 from arsvd.training.hyperparameters import Hyperparameters
 from arsvd.training.images import Images
@@ -18,6 +17,7 @@ from arsvd.training.pack import Pack
 from arsvd.training.precision import check_precision, default_precision, matrix_products
 from arsvd.training.result import TrainingResult
 from arsvd.training.schedule import SCHEDULES
+from arsvd.training.setup import Setup
 from arsvd.training.snapshots import Snapshots
 from arsvd.training.state import MemberState
 from arsvd.training.step import StepInputs, TrainingStep
@@ -33,7 +33,6 @@ def train(
     epochs: int,
     batch_size: int,
     schedule: str = "onecycle",
-    flip: bool = False,
     teacher: Tensor | None = None,
     taught_by: Sequence[int] | None = None,
     precision: str | None = None,
@@ -43,7 +42,7 @@ def train(
     checkpoint_every: float = CHECKPOINT_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingResult:
-    """Train every member of a pack, each by its own hyperparameters, in place.
+    """Train every member of a pack, each by its own hyperparameters and methods, in place.
 
     Same seeds on the same machine give the same weights on a CPU, and so does a training that was resumed.
     A member whose loss is not finite is marked failed; the others do not notice, since no operation mixes
@@ -56,9 +55,8 @@ def train(
         epochs: at least 1.
         batch_size: images a step.
         schedule: a name in `SCHEDULES`.
-        flip: whether images are mirrored at random.
-        teacher: logits of the training images, (teachers, flips, samples, classes): `flips` is 2 with the
-            mirrored images' logits second, or 1 without flips. Needed where a member distils.
+        teacher: logits of the training images, (teachers, views, samples, classes): with flips there are two
+            views, the mirrored images' logits second. Needed where a member distils.
         taught_by: each member's teacher, numbers from 0; by default one teacher teaches all, and of as many
             as there are members each its own.
         precision: of matrix products, a name in `PRECISIONS`; by default tf32 on CUDA, else float32.
@@ -80,22 +78,20 @@ def train(
     device, dtype = pack.biases[0].device, pack.biases[0].dtype
     precision = precision or default_precision(device)
     _check(pack, members, epochs, batch_size, schedule)
-    taught_by = _teachers(teacher, taught_by, members, flip, len(dataset.train.labels))
     check_precision(precision, device)
     with _current(device):
         images = Images(dataset.train.images, dataset.train.labels, dataset.mean, dataset.std, dtype)
-        draws = _draws(pack, members, len(images), flip)
-        step = TrainingStep(pack, images, members, draws, teacher, taught_by, half=precision == "bfloat16")
+        setup = Setup.of(pack, images, members, teacher, taught_by)
+        orders, methods = setup.draws.stream(ORDER), setup.methods()
+        step = TrainingStep(setup, methods, half=precision == "bfloat16")
         result = TrainingResult.empty(pack.members)
         shared = {
             "epochs": epochs,
             "batch_size": batch_size,
             "schedule": schedule,
-            "flip": flip,
             "samples": len(images),
-            "distilled": teacher is not None,
         }
-        snapshots = Snapshots(pack, step, draws, result, members, shared)
+        snapshots = Snapshots(setup, step, orders, methods, result, shared)
         done = 0 if states is None else snapshots.restore(states)
         batch = min(batch_size, len(images))
         steps = len(images) // batch  # a partial batch is left out; the order changes each epoch
@@ -103,7 +99,7 @@ def train(
         factor, total = SCHEDULES[schedule], epochs * steps
         coefficients = step.optimizer.coefficients([factor(number / total) for number in range(total)])
         advance: Callable[[StepInputs], None] = CapturedStep(step) if device.type == "cuda" else step
-        validation = Validation(pack, dataset)
+        validation = Validation(pack, dataset, step.weights)
         watch = _Watch(result.seconds, clock, checkpoint_every, saved=done)
 
         def checkpoint(due: bool) -> None:
@@ -117,16 +113,20 @@ def train(
             for epoch in range(result.epochs, epochs):
                 if len(result.failures) == pack.members:
                     break
-                order, flips = draws.epoch(epoch)
+                order = orders.orders(epoch, len(images))
+                drawn = {method.name: method.before_epoch(epoch) for method in methods}
                 if done % steps == 0:
                     step.losses.zero_()
                 for number in range(done, (epoch + 1) * steps):
-                    images_of_step = slice((number % steps) * batch, (number % steps + 1) * batch)
-                    draws.at(number)
-                    mirrored = None if flips is None else flips[:, images_of_step]
-                    advance(StepInputs(order[:, images_of_step], mirrored, coefficients[number]))
+                    shown = slice((number % steps) * batch, (number % steps + 1) * batch)
+                    setup.draws.at(number)
+                    parts = {name: each[:, shown] for name, each in drawn.items() if each is not None}
+                    advance(StepInputs(order[:, shown], parts, coefficients[number]))
                     done = number + 1
                     checkpoint(done % steps > 0 and watch.due())
+                with torch.no_grad():
+                    for method in methods:
+                        method.after_epoch(epoch, step.optimizer)
                 rates = [member.lr * factor(done / total) for member in members]
                 losses = (step.losses / steps).tolist()
                 result.add_epoch(losses, *validation.measure(), rates)
@@ -135,6 +135,7 @@ def train(
                 checkpoint(watch.due())
         checkpoint(watch.long() and watch.saved != done)  # what follows a long training may be cut off too
         watch.count()
+        step.settle()
         return result
 
 
@@ -174,16 +175,6 @@ class _Watch:
             self._seconds[member] += share
 
 
-def _draws(pack: Pack, members: Sequence[Hyperparameters], samples: int, flip: bool) -> Draws:
-    device, dtype = pack.biases[0].device, pack.biases[0].dtype
-    if len({member.seed for member in members}) == 1 and not any(member.dropout for member in members):
-        members = members[:1]  # they see the same images in the same order: drawn and gathered once
-    seeds, rates = [member.seed for member in members], [member.dropout for member in members]
-    if device.type == "cuda":
-        return CounterDraws(seeds, samples, flip, rates, pack.hidden_widths, dtype, device)
-    return GeneratorDraws(seeds, samples, flip, rates, pack.hidden_widths, dtype)
-
-
 def _current(device: torch.device) -> AbstractContextManager[object]:
     """Make a CUDA device the current one: streams, graphs and Triton's kernels go there and nowhere else."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
@@ -213,33 +204,3 @@ def _check(
         raise ValueError(f"epochs and batch size must be at least 1, got {epochs} and {batch_size}")
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; there are {sorted(SCHEDULES)}")
-
-
-def _teachers(
-    teacher: Tensor | None,
-    taught_by: Sequence[int] | None,
-    members: Sequence[Hyperparameters],
-    flip: bool,
-    samples: int,
-) -> Sequence[int]:
-    """Check the teachers, and return which of them each member learns from."""
-    count = len(members)
-    if teacher is None:
-        if any(member.distillation > 0 for member in members):
-            raise ValueError("a member distils but there are no teacher logits")
-        return [0] * count
-    wanted = f"{count} or 1" if taught_by is None else "teachers"
-    fits = teacher.ndim == 4 and teacher.shape[1] >= 1 + flip and teacher.shape[2] == samples
-    if not fits or (taught_by is None and teacher.shape[0] not in (1, count)):
-        raise ValueError(
-            f"the teacher's logits must be ({wanted}, {1 + flip}, {samples}, classes), "
-            f"got {tuple(teacher.shape)}"
-        )
-    if taught_by is None:
-        return [0] * count if teacher.shape[0] == 1 else range(count)
-    if len(taught_by) != count or not all(0 <= number < teacher.shape[0] for number in taught_by):
-        raise ValueError(
-            f"each of {count} members needs the number of one of {teacher.shape[0]} teachers, "
-            f"got {list(taught_by)}"
-        )
-    return taught_by

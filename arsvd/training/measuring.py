@@ -1,13 +1,13 @@
 """Logits of whole packs, and how they do on the validation images after each epoch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from arsvd.data import Dataset, Split
 from arsvd.training.images import Images
-from arsvd.training.loss import pack_loss
+from arsvd.training.loss import Answers
 from arsvd.training.pack import Pack
 
 EVALUATION_ROWS = 8192
@@ -40,10 +40,14 @@ class Validation:
     Args:
         pack: the members; their weights may change between measurements.
         dataset: on the pack's device.
+        weights: gives what is used in place of the pack's weights.
     """
 
-    def __init__(self, pack: Pack, dataset: Dataset) -> None:
+    def __init__(
+        self, pack: Pack, dataset: Dataset, weights: Callable[[], list[list[Tensor]]] | None = None
+    ) -> None:
         self._pack, self._dataset = pack, dataset
+        self._weights = weights or (lambda: pack.weights)
         split = dataset.validation
         self._labels = split.labels.expand(pack.members, -1)
         few = split.images.numel() <= KEPT_NUMBERS
@@ -53,14 +57,16 @@ class Validation:
     def measure(self) -> tuple[list[float], list[float]]:
         """Return every member's loss in nats and its accuracy."""
         batches = self._kept or _batches(self._pack, self._dataset.validation, self._dataset)
-        logits = _logits(self._pack, batches)
-        losses = pack_loss(logits, self._labels, torch.zeros_like(logits[:, 0, 0]))
+        logits = _logits(self._pack, batches, self._weights())
+        losses = Answers(logits, self._labels).cross_entropy()
         accuracies = (logits.argmax(-1) == self._labels).double().mean(-1)
         return losses.tolist(), accuracies.tolist()
 
 
-def _logits(pack: Pack, batches: Iterable[Tensor]) -> Tensor:
-    return torch.cat([pack.forward(batch) for batch in batches], dim=1)
+def _logits(
+    pack: Pack, batches: Iterable[Tensor], weights: Sequence[Sequence[Tensor]] | None = None
+) -> Tensor:
+    return torch.cat([pack.forward(batch, weights) for batch in batches], dim=1)
 
 
 def _batches(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = False) -> Iterator[Tensor]:
@@ -70,4 +76,4 @@ def _batches(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = False)
     widest = max(bias.shape[-1] for bias in pack.biases)
     rows = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // (pack.members * widest)))
     for chosen in torch.arange(len(split.labels), device=device)[None].split(rows, dim=1):
-        yield images.inputs(chosen, torch.ones_like(chosen, dtype=torch.bool) if mirrored else None)
+        yield images.inputs(chosen, (lambda pixels: pixels.flip(-1)) if mirrored else None)

@@ -9,34 +9,32 @@ it are zero, and neither AdamW nor weight decay moves a zero with a zero gradien
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from arsvd.lowrank import LowRankLinear
 from arsvd.mlp import MLP
-
-# One entry a layer: the features from the layer's input over its inner dimensions to its output.
-Architecture = tuple[tuple[int, ...], ...]
+from arsvd.training.architecture import Architecture, structure
 
 
-def dense_architecture(widths: Sequence[int], factors: int = 1) -> Architecture:
-    """Describe an MLP whose every weight is a product of `factors` linear factors.
+@dataclass(frozen=True)
+class Parameter:
+    """One stacked tensor that the optimizer trains.
 
-    Args:
-        widths: features from the input to the output.
-        factors: LoRITa depth, at least 1; 1 is the plain layer. Inner dimensions are min(in, out), so the
-            product can have full rank.
-
-    Raises:
-        ValueError: fewer than two widths or a factor count below 1.
+    Attributes:
+        tensor: (members, rows, columns), padded with zeros.
+        shapes: each member's own rows and columns; the rest is padding.
+        decayed: whether weight decay shrinks it.
+        method: name of the training method that it belongs to; None for the pack's own.
     """
-    if len(widths) < 2 or min(widths) < 1 or factors < 1:
-        raise ValueError(
-            f"an MLP needs two or more widths of at least 1 and one factor or more, got {widths}, {factors}"
-        )
-    return tuple((a, *([min(a, b)] * (factors - 1)), b) for a, b in itertools.pairwise(widths))
+
+    tensor: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    decayed: bool
+    method: str | None = None
 
 
 def architecture_of(model: nn.Module) -> Architecture:
@@ -169,14 +167,30 @@ class Pack:
         weights = [pair for dims in architecture for pair in itertools.pairwise(dims)]
         return weights + [(1, dims[-1]) for dims in architecture]
 
-    def forward(self, x: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+    def own_parameters(self) -> list[Parameter]:
+        """Describe `parameters`: weights, which weight decay shrinks, and biases, which it does not."""
+        shapes = zip(*map(self.own_shapes, range(self.members)), strict=True)
+        count = len(self.parameters) - len(self.biases)
+        return [
+            Parameter(tensor, own, decayed=index < count)
+            for index, (tensor, own) in enumerate(zip(self.parameters, shapes, strict=True))
+        ]
+
+    def forward(
+        self,
+        x: Tensor,
+        weights: Sequence[Sequence[Tensor]] | None = None,
+        hidden: Callable[[Tensor, int], Tensor] | None = None,
+    ) -> Tensor:
         """Map (members, batch, features) to logits (members, batch, classes).
 
         Args:
             x: inputs; a members dimension of 1 is shared by all.
-            masks: per hidden layer a dropout mask (members, batch, width) to multiply with; none when None.
+            weights: what is used in place of `weights`, with the same shapes.
+            hidden: what is done to each hidden layer's outputs (members, batch, width), told its number.
         """
-        for layer, factors in enumerate(self.weights):
+        weights = self.weights if weights is None else weights
+        for layer, factors in enumerate(weights):
             for weight in factors[:-1]:
                 x = _product(x, weight)
             shared = x.shape[0] < self.members
@@ -185,10 +199,10 @@ class Pack:
                 if shared
                 else torch.baddbmm(self.biases[layer], x, factors[-1])
             )
-            if layer < len(self.weights) - 1:
+            if layer < len(weights) - 1:
                 x = torch.relu(x)
-                if masks is not None:
-                    x = x * masks[layer]
+                if hidden is not None:
+                    x = hidden(x, layer)
         return x
 
     def model(self, member: int, merge: bool) -> MLP:
@@ -245,8 +259,3 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
         return torch.bmm(x, weight)
     beside = weight.transpose(0, 1).reshape(features, members * out)
     return torch.mm(x[0], beside).reshape(-1, members, out).transpose(0, 1)
-
-
-def structure(architecture: Architecture) -> tuple[int, ...]:
-    """Return what members of one pack must agree in: the number of factors of each layer."""
-    return tuple(len(dims) - 1 for dims in architecture)

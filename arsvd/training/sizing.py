@@ -24,7 +24,7 @@ overhead.
 
 import itertools
 
-from arsvd.training.pack import Architecture
+from arsvd.training.architecture import Architecture
 
 # CPU: parameters of a network up to which a pack of that many pays, see above.
 CPU_PACKS = ((50_000, 8), (250_000, 4))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from arsvd.json_fields import Size, read_fields, read_json
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 _HEADER, _DIGEST = "arsvd training", "sha256"
 _LENGTH_BYTES = 8  # of a safetensors file's header, at its beginning
 
@@ -43,8 +43,9 @@ class MemberState:
         curves: so far, one value a finished epoch.
         failure: why the member failed, None where it did not.
         seconds: trained so far, the member's share of its pack's time.
-        tensors: weights, both moments, the sum of the losses since the epoch began, generators' states.
-            None has padding: the next pack may have other widths.
+        tensors: weights, both moments, the sum of the losses since the epoch began, the random state, and
+            what training methods keep, under their names. None has padding: the next pack may have other
+            widths.
     """
 
     settings: dict[str, Any]

@@ -1,18 +1,18 @@
 """One training step of a whole pack, from inputs of fixed size: forward, loss, gradients, AdamW."""
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from arsvd.training.draws import Draws
-from arsvd.training.hyperparameters import Hyperparameters
-from arsvd.training.images import Images
-from arsvd.training.loss import pack_loss
+from arsvd.training.loss import Answers
+from arsvd.training.methods.base import TrainingMethod
 from arsvd.training.optimizer import PackAdamW
-from arsvd.training.pack import Pack
+from arsvd.training.pack import Parameter
+from arsvd.training.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class StepInputs:
 
     Attributes:
         chosen: (members or 1, batch) sample numbers; 1 where all members see the same images.
-        mirrored: (members or 1, batch) which images are mirrored; None where flips are off.
+        drawn: what methods drew for these images, by their names: (members or 1, batch).
         coefficients: (4,) the optimizer's, see `PackAdamW.coefficients`.
     """
 
     chosen: Tensor
-    mirrored: Tensor | None
+    drawn: Mapping[str, Tensor]
     coefficients: Tensor
 
 
@@ -34,71 +34,84 @@ class TrainingStep:
     """Moves every member once. It never waits for the device, so it can be captured in a CUDA graph.
 
     Args:
-        pack: the members' weights; they are changed.
-        images: to train on.
-        members: one a member.
-        draws: whose dropout masks are used.
-        teacher: (teachers, flips, samples, classes) logits, or None.
-        taught_by: (members,) whose logits each member learns from.
+        setup: the training; the pack's weights are changed.
+        methods: the training methods that are on, in the order of their work.
         half: whether matrix products are made in bfloat16, by autocast.
 
     Attributes:
-        optimizer: of the pack.
-        losses: (members,) sums over the steps since they were last set to 0.
+        parameters: what is trained, in the optimizer's order.
+        optimizer: AdamW over the parameters.
+        losses: (members,) sums over the steps since they were last set to 0, without penalties.
     """
 
-    def __init__(
-        self,
-        pack: Pack,
-        images: Images,
-        members: Sequence[Hyperparameters],
-        draws: Draws,
-        teacher: Tensor | None,
-        taught_by: Sequence[int],
-        half: bool,
-    ) -> None:
-        device, dtype = pack.biases[0].device, pack.biases[0].dtype
-
-        def column(name: str) -> Tensor:
-            return torch.tensor([getattr(member, name) for member in members], device=device, dtype=dtype)
-
-        weights = [weight for factors in pack.weights for weight in factors]
-        self.optimizer = PackAdamW(weights, pack.biases, column("lr"), column("weight_decay"))
-        self.losses = torch.zeros(pack.members, device=device, dtype=dtype)
-        self._pack, self._images, self._draws, self._teacher = pack, images, draws, teacher
-        self._smoothing = column("label_smoothing")
-        self._share, self._temperature = column("distillation"), column("temperature")
-        self._half = half
-        # one row where all learn from one teacher: its logits are picked once a step then
-        rows = taught_by[:1] if len(set(taught_by)) == 1 else taught_by
-        self._teachers = torch.tensor(rows, device=device)[:, None]
+    def __init__(self, setup: Setup, methods: Sequence[TrainingMethod], half: bool = False) -> None:
+        self._pack, self._images = setup.pack, setup.images
+        self._methods, self._half = methods, half
+        parameters = self._pack.own_parameters()
+        for method in methods:
+            parameters = method.parameters(parameters)
+        decayed = [parameter for parameter in parameters if parameter.decayed]
+        others = [parameter for parameter in parameters if not parameter.decayed]
+        self.parameters: list[Parameter] = decayed + others
+        self.losses = torch.zeros_like(self._pack.biases[0][:, 0, 0])
+        self.optimizer = PackAdamW(
+            [parameter.tensor for parameter in decayed],
+            [parameter.tensor for parameter in others],
+            self.losses.new_tensor([member.lr for member in setup.members]),
+            self.losses.new_tensor([member.weight_decay for member in setup.members]),
+        )
 
     def __call__(self, inputs: StepInputs) -> None:
         """Do the step and add its losses to `losses`."""
-        batch = self._images.inputs(inputs.chosen, inputs.mirrored, in_place=True)
-        masks = self._draws.masks(inputs.chosen.shape[1])
+        change = functools.partial(self._changed, inputs=inputs)
+        batch = self._images.inputs(inputs.chosen, change if self._methods else None, in_place=True)
         with self._precision(batch.device):
-            logits = self._pack.forward(batch, masks)
-        loss = pack_loss(
-            logits.to(self.losses.dtype),
-            self._images.labels(inputs.chosen).expand(self._pack.members, -1),
-            self._smoothing,
-            None if self._teacher is None else self._taught(self._teacher, inputs),
-            self._share,
-            self._temperature,
-        )
-        gradients = torch.autograd.grad(loss.sum(), self.optimizer.parameters)
-        self.optimizer.step(gradients, inputs.coefficients)
+            logits = self._pack.forward(batch, self.weights(), self._hidden)
+        labels = self._images.labels(inputs.chosen).expand(self._pack.members, -1)
+        answers = Answers(logits.to(self.losses.dtype), labels)
+        loss = answers.cross_entropy()
+        for method in self._methods:
+            loss = method.loss(loss, answers, inputs)
+        total = loss
+        for method in self._methods:
+            penalty = method.penalty()
+            total = total if penalty is None else total + penalty
+        gradients = list(torch.autograd.grad(total.sum(), self.optimizer.parameters))
+        with torch.no_grad():
+            for method in self._methods:
+                gradients = method.before_step(gradients, self.parameters, inputs)
+            self.optimizer.step(gradients, inputs.coefficients)
+            for method in self._methods:
+                method.after_step(inputs)
         self.losses += loss.detach()
+
+    def weights(self) -> list[list[Tensor]]:
+        """Return what inputs are multiplied with: the pack's weights, as the methods have them."""
+        weights = self._pack.weights
+        for method in self._methods:
+            weights = method.effective_weights(weights)
+        return weights
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put the effective weights in place of the pack's, at the end of training."""
+        for factors, effective in zip(self._pack.weights, self.weights(), strict=True):
+            for own, used in zip(factors, effective, strict=True):
+                if used is not own:
+                    own.copy_(used)
+
+    def _changed(self, pixels: Tensor, inputs: StepInputs) -> Tensor:
+        for method in self._methods:
+            pixels = method.inputs(pixels, inputs)
+        return pixels
+
+    def _hidden(self, x: Tensor, layer: int) -> Tensor:
+        for method in self._methods:
+            x = method.hidden(x, layer)
+        return x
 
     def _precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         if not self._half:
             return contextlib.nullcontext()
         # every weight is cast once a step anyway, and a cache would keep casts of a captured step alive
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-
-    def _taught(self, teacher: Tensor, inputs: StepInputs) -> Tensor:
-        """Pick the teachers' logits for a batch: (members or 1, batch, classes)."""
-        mirrored = inputs.mirrored
-        flips = torch.zeros_like(inputs.chosen) if mirrored is None else mirrored.long()
-        return teacher[self._teachers, flips, inputs.chosen]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from arsvd.training import (
+    Architecture,
     Hyperparameters,
     MemberState,
     Pack,
     StateError,
     TrainingResult,
-    dense_architecture,
+    new_architecture,
     train,
 )
 from sweeps.best_so_far import BestSoFar
@@ -144,11 +145,10 @@ class _Runner:
         result = train(
             pack,
             self._workbench.dataset,
-            [_hyperparameters(task.config) for task in tasks],
+            [_hyperparameters(task.config, self._workbench) for task in tasks],
             epochs=shared.epochs,
             batch_size=shared.batch_size,
             schedule=shared.schedule,
-            flip=self._workbench.flip(shared),
             on_epoch=None if on_epoch is None else (lambda result: on_epoch(numbers, result.epochs)),
             states=states or None,
             on_checkpoint=(
@@ -184,16 +184,21 @@ class _Runner:
         return task.key or task.config.key(self._workbench.dataset.hash)
 
 
-def _architecture(config: MemberConfig, workbench: Workbench) -> tuple[tuple[int, ...], ...]:
+def _architecture(config: MemberConfig, workbench: Workbench) -> Architecture:
     dataset = workbench.dataset
-    return dense_architecture([dataset.features, *config.hidden, len(dataset.classes)], config.factors)
+    settings = _hyperparameters(config, workbench).settings
+    return new_architecture([dataset.features, *config.hidden, len(dataset.classes)], settings)
 
 
-def _hyperparameters(config: MemberConfig) -> Hyperparameters:
+def _hyperparameters(config: MemberConfig, workbench: Workbench) -> Hyperparameters:
     return Hyperparameters(
         lr=config.lr,
         weight_decay=config.weight_decay,
-        dropout=config.dropout,
-        label_smoothing=config.label_smoothing,
         seed=config.seed,
+        settings={
+            "model.factors": config.factors,
+            "model.dropout": config.dropout,
+            "training.flip": workbench.flip(config),
+            "training.label_smoothing": config.label_smoothing,
+        },
     )

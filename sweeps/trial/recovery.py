@@ -147,14 +147,16 @@ def _fine_tuned(
             Hyperparameters(
                 lr=config.finetune_lr,
                 seed=0,  # of the order alone: with one for all, students share each batch
-                distillation=config.distillation_weight,
-                temperature=config.distillation_temperature,
+                settings={
+                    "training.flip": flip,
+                    "compression.distillation.weight": config.distillation_weight,
+                    "compression.distillation.temperature": config.distillation_temperature,
+                },
             )
             for config in configs
         ],
         epochs=configs[0].finetune_epochs,
         batch_size=min(configs[0].batch_size, BATCH_SIZE),
-        flip=flip,
         teacher=_logits([members[owner].model for owner in owners], workbench, flip),
         taught_by=[owners.index(student.owner) for student in students],
     )
@@ -165,7 +167,7 @@ def _fine_tuned(
 
 @torch.no_grad()
 def _logits(teachers: Sequence[MLP], workbench: Workbench, flip: bool) -> Tensor:
-    """Compute dense members' logits on the training images: (teachers, flips, samples, classes)."""
+    """Compute dense members' logits on the training images: (teachers, views, samples, classes)."""
     pack = Pack.from_models(teachers, workbench.device)
     dataset = workbench.dataset
     views = [

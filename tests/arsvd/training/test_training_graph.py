@@ -1,5 +1,6 @@
 """What is captured on CUDA, done step by step on the CPU; and the graph itself where there is a device."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -11,16 +12,23 @@ from torch import Tensor
 from arsvd.data import Dataset
 from arsvd.training import Hyperparameters, Pack, dense_architecture, train
 from arsvd.training.counters import CounterDraws
+from arsvd.training.draws import ORDER
 from arsvd.training.graph import WARM_UP, CapturedStep, StaticStep, _side_stream
 from arsvd.training.images import Images
 from arsvd.training.precision import matrix_products
 from arsvd.training.schedule import one_cycle
+from arsvd.training.setup import Setup
 from arsvd.training.step import StepInputs, TrainingStep
 
+FLIP = {"training.flip": True}
 MEMBERS = (
-    Hyperparameters(lr=3e-3, seed=1, dropout=0.3, weight_decay=0.1),
-    Hyperparameters(lr=1e-2, seed=2, label_smoothing=0.1, distillation=0.4, temperature=2.0),
-    Hyperparameters(lr=2e-3, seed=3, dropout=0.1),
+    Hyperparameters(lr=3e-3, seed=1, weight_decay=0.1, settings={**FLIP, "model.dropout": 0.3}),
+    Hyperparameters(
+        lr=1e-2,
+        seed=2,
+        settings={**FLIP, "training.label_smoothing": 0.1, "compression.distillation.weight": 0.4},
+    ),
+    Hyperparameters(lr=2e-3, seed=3, settings={**FLIP, "model.dropout": 0.1}),
 )
 WIDTHS, BATCH, STEPS = ((24, 16), (8, 30), (40, 5)), 64, 12
 DEVICES = [
@@ -38,28 +46,23 @@ def steps_of(digits: Dataset, device: str, kind: str, half: bool = False) -> tup
     architectures = [dense_architecture([64, *widths, 10]) for widths in WIDTHS]
     pack = Pack.from_seeds(architectures, [m.seed for m in MEMBERS], device)
     images = Images(data.train.images, data.train.labels, data.mean, data.std)
-    rates = [member.dropout for member in MEMBERS]
-    draws = CounterDraws(
-        [m.seed for m in MEMBERS],
-        len(images),
-        True,
-        rates,
-        pack.hidden_widths,
-        torch.float32,
-        torch.device(device),
-    )
     teacher = torch.randn(1, 2, len(images), 10, generator=torch.Generator().manual_seed(1)).to(device)
-    step = TrainingStep(pack, images, MEMBERS, draws, teacher, [0] * len(MEMBERS), half)
+    draws = CounterDraws([m.seed for m in MEMBERS], torch.float32, torch.device(device))
+    setup = dataclasses.replace(Setup.of(pack, images, MEMBERS, teacher), draws=draws)
+    methods = setup.methods()
+    step = TrainingStep(setup, methods, half)
     advance = {"plain": lambda s: s, "static": StaticStep, "captured": CapturedStep}[kind](step)
     coefficients = step.optimizer.coefficients([one_cycle(number / STEPS) for number in range(STEPS)])
-    order, flips = draws.epoch(0)
-    assert flips is not None
+    order = draws.stream(ORDER).orders(0, len(images))
+    drawn = {method.name: each for method in methods if (each := method.before_epoch(0)) is not None}
+    assert list(drawn) == ["flips"]
     for parameter in pack.parameters:
         parameter.requires_grad_(True)
     for number in range(STEPS):
         part = slice(number * BATCH, (number + 1) * BATCH)
         draws.at(number)
-        advance(StepInputs(order[:, part], flips[:, part], coefficients[number]))
+        mine = {name: each[:, part] for name, each in drawn.items()}
+        advance(StepInputs(order[:, part], mine, coefficients[number]))
     for parameter in pack.parameters:
         parameter.requires_grad_(False)
     return pack, step.losses
@@ -147,7 +150,7 @@ class Noted:
         self.cuda.note("step")
 
 
-INPUTS = StepInputs(torch.zeros(1, 1, dtype=torch.int64), None, torch.zeros(3))
+INPUTS = StepInputs(torch.zeros(1, 1, dtype=torch.int64), {}, torch.zeros(3))
 
 
 def test_all_trainings_prepare_and_capture_on_one_stream(cuda: Cuda) -> None:
@@ -209,7 +212,7 @@ def test_half_precision_stays_close(digits: Dataset, device: str) -> None:
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_digits_are_learned_at_every_precision(digits: Dataset, device: str, precision: str) -> None:
     pack = Pack.from_seeds([dense_architecture([64, 64, 10])] * 2, [0, 1], device)
-    members = [Hyperparameters(lr=1e-2, dropout=0.1, seed=seed) for seed in (0, 1)]
+    members = [Hyperparameters(lr=1e-2, seed=seed, settings={"model.dropout": 0.1}) for seed in (0, 1)]
     before = torch.get_float32_matmul_precision()
     if (device, precision) == ("cpu", "tf32"):
         with pytest.raises(ValueError, match="tf32 exists on CUDA devices only, the pack is on cpu"):

@@ -18,6 +18,7 @@ from arsvd.training import (
     Pack,
     TrainingResult,
     dense_architecture,
+    new_architecture,
     normalized,
     pack_logits,
     train,
@@ -25,12 +26,25 @@ from arsvd.training import (
 
 # Members that differ in everything in which they may differ.
 MEMBERS = (
-    Hyperparameters(lr=3e-3, seed=1, dropout=0.3),
-    Hyperparameters(lr=1e-2, seed=2, weight_decay=0.3, label_smoothing=0.1),
-    Hyperparameters(lr=1e-3, seed=3, dropout=0.1, weight_decay=0.01, distillation=0.4, temperature=2.0),
+    Hyperparameters(lr=3e-3, seed=1, settings={"model.dropout": 0.3}),
+    Hyperparameters(lr=1e-2, seed=2, weight_decay=0.3, settings={"training.label_smoothing": 0.1}),
+    Hyperparameters(
+        lr=1e-3,
+        seed=3,
+        weight_decay=0.01,
+        settings={
+            "model.dropout": 0.1,
+            "compression.distillation.weight": 0.4,
+            "compression.distillation.temperature": 2.0,
+        },
+    ),
     Hyperparameters(lr=2e-3, seed=4),
 )
 WIDTHS = ((24, 16), (8, 30), (40, 5), (17, 17))
+
+
+def mirrored(member: Hyperparameters, flip: bool) -> Hyperparameters:
+    return dataclasses.replace(member, settings={**member.settings, "training.flip": flip})
 
 
 def compressed(dtype: torch.dtype) -> list[arsvd.MLP]:
@@ -69,7 +83,9 @@ DEVICES = [
 PACKS: dict[str, Make] = {
     "equal widths": seeded([dense_architecture([64, 20, 10])] * 4),
     "different widths": seeded([dense_architecture([64, *w, 10]) for w in WIDTHS]),
-    "two factors, different widths": seeded([dense_architecture([64, *w, 10], 2) for w in WIDTHS]),
+    "two factors, different widths": seeded(
+        [new_architecture([64, *w, 10], {"model.factors": 2}) for w in WIDTHS]
+    ),
     "compressed to different ranks": from_models,
 }
 
@@ -106,8 +122,8 @@ def test_a_pack_equals_its_members_trained_alone(
 
     def run(chosen: Sequence[int]) -> tuple[Pack, TrainingResult]:
         pack = PACKS[name](chosen, device)
-        members = [MEMBERS[i] for i in chosen]
-        result = train(pack, data, members, epochs=2, batch_size=96, flip=flip, teacher=taught)
+        members = [mirrored(MEMBERS[i], flip) for i in chosen]
+        result = train(pack, data, members, epochs=2, batch_size=96, teacher=taught)
         return pack, result
 
     assert_as_alone(run)
@@ -116,8 +132,11 @@ def test_a_pack_equals_its_members_trained_alone(
 class TestSeeds:
     def run(self, digits: Dataset, seeds: Sequence[int], dtype: torch.dtype = torch.float32) -> Pack:
         pack = Pack.from_seeds([dense_architecture([64, 20, 10])] * len(seeds), seeds, dtype=dtype)
-        members = [Hyperparameters(lr=1e-2, dropout=0.2, seed=seed) for seed in seeds]
-        train(pack, digits, members, epochs=2, batch_size=64, flip=True)
+        members = [
+            Hyperparameters(lr=1e-2, seed=seed, settings={"model.dropout": 0.2, "training.flip": True})
+            for seed in seeds
+        ]
+        train(pack, digits, members, epochs=2, batch_size=64)
         return pack
 
     def test_same_seeds_give_bit_equal_weights(self, digits: Dataset) -> None:
@@ -174,7 +193,7 @@ class TestLearning:
     @pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
     @pytest.mark.parametrize("factors", [1, 2])
     def test_digits_are_learned_in_a_few_epochs(self, digits: Dataset, factors: int, schedule: str) -> None:
-        pack = Pack.from_seeds([dense_architecture([64, 64, 10], factors)], [0])
+        pack = Pack.from_seeds([new_architecture([64, 64, 10], {"model.factors": factors})], [0])
         members = [Hyperparameters(lr=1e-2, weight_decay=0.01)]
         result = train(pack, digits, members, epochs=10, batch_size=32, schedule=schedule)
         (curves,) = result.curves
@@ -218,8 +237,10 @@ class TestLearning:
         reached = []
         for device in ("cpu", "cuda"):
             pack = Pack.from_seeds([dense_architecture([64, 64, 10])] * 8, range(8), device=device)
-            members = [Hyperparameters(lr=1e-2, dropout=0.1, seed=seed) for seed in range(8)]
-            result = train(pack, digits.to(device), members, epochs=10, batch_size=32, flip=False)
+            members = [
+                Hyperparameters(lr=1e-2, seed=seed, settings={"model.dropout": 0.1}) for seed in range(8)
+            ]
+            result = train(pack, digits.to(device), members, epochs=10, batch_size=32)
             accuracies = [curves["validation_accuracy"][-1] for curves in result.curves]
             assert min(accuracies) > 0.93
             reached.append(sum(accuracies) / 8)
@@ -230,12 +251,15 @@ class TestLearning:
     def test_a_gpu_is_waited_for_once_an_epoch(self, digits: Dataset) -> None:
         """A wait inside an epoch would be one a step; some are spent on the start and the capture."""
         pack = Pack.from_seeds([dense_architecture([64, 16, 10])] * 2, [0, 1], device="cuda")
-        members = [Hyperparameters(lr=1e-2, dropout=0.1, seed=seed) for seed in (0, 1)]
+        members = [
+            Hyperparameters(lr=1e-2, seed=seed, settings={"model.dropout": 0.1, "training.flip": True})
+            for seed in (0, 1)
+        ]
         torch.cuda.set_sync_debug_mode("warn")
         try:
             with warnings.catch_warnings(record=True) as waits:
                 warnings.simplefilter("always")
-                train(pack, digits.to("cuda"), members, epochs=3, batch_size=8, flip=True)
+                train(pack, digits.to("cuda"), members, epochs=3, batch_size=8)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert len(waits) < 100  # of 429 steps
@@ -247,7 +271,15 @@ class TestLearning:
         small = arsvd.compress(trained, spectra, arsvd.plan(spectra, arsvd.Ranks((5, 3, 3))))
         teacher = pack_logits(Pack.from_models([trained]), digits.train, digits)[:, None]
         pack = Pack.from_models([small])
-        members = [Hyperparameters(lr=5e-3, distillation=0.7, temperature=2.0)]
+        members = [
+            Hyperparameters(
+                lr=5e-3,
+                settings={
+                    "compression.distillation.weight": 0.7,
+                    "compression.distillation.temperature": 2.0,
+                },
+            )
+        ]
         train(pack, digits, members, epochs=6, batch_size=64, teacher=teacher)
         recovered = pack.model(0, merge=False)
         assert str(recovered) == str(small)
@@ -262,7 +294,12 @@ class TestLearning:
         teacher = pack_logits(Pack.from_models([trained]), digits.train, digits)[:, None]
         pack = Pack.from_seeds([dense_architecture([64, 32, 10])], [0])
         result = train(
-            pack, data, [Hyperparameters(lr=1e-2, distillation=1.0)], epochs=6, batch_size=32, teacher=teacher
+            pack,
+            data,
+            [Hyperparameters(lr=1e-2, settings={"compression.distillation.weight": 1.0})],
+            epochs=6,
+            batch_size=32,
+            teacher=teacher,
         )
         assert result.curves[0]["validation_accuracy"][-1] > 0.85
 
@@ -277,20 +314,22 @@ class TestOneOrderForAll:
 
         def run(chosen: Sequence[int]) -> tuple[Pack, TrainingResult]:
             pack = PACKS[name](chosen, "cpu")
-            members = [Hyperparameters(lr=rates[i], seed=11, distillation=0.5) for i in chosen]
-            result = train(pack, digits, members, epochs=2, batch_size=96, flip=flip, teacher=teacher)
+            settings = {"compression.distillation.weight": 0.5, "training.flip": flip}
+            members = [Hyperparameters(lr=rates[i], seed=11, settings=settings) for i in chosen]
+            result = train(pack, digits, members, epochs=2, batch_size=96, teacher=teacher)
             return pack, result
 
         assert_as_alone(run)
 
     def test_goes_on_from_states(self, digits: Dataset) -> None:
-        members = [Hyperparameters(lr=lr, seed=3) for lr in (1e-2, 1e-3)]
+        flips = {"training.flip": True}
+        members = [Hyperparameters(lr=lr, seed=3, settings=flips) for lr in (1e-2, 1e-3)]
         states: dict[int, list[MemberState]] = {}
 
         def run(given: Sequence[MemberState] | None = None) -> Pack:
             pack = Pack.from_seeds([dense_architecture([64, 8, 10])] * 2, [3, 4])
             train(
-                pack, digits, members, epochs=2, batch_size=96, flip=True, states=given,
+                pack, digits, members, epochs=2, batch_size=96, states=given,
                 on_checkpoint=lambda _, state: states.setdefault(state.steps, []).append(state),
                 checkpoint_every=0.0,
             )  # fmt: skip
@@ -314,11 +353,11 @@ class TestOneOrderForAll:
             r"unknown schedule 'step'; there are \['cosine', 'onecycle'\]",
             id="schedule",
         ),
+        pytest.param({}, "a member distils but there are no teacher logits", id="no teacher"),
         pytest.param(
-            {"distillation": 0.5}, "a member distils but there are no teacher logits", id="no teacher"
-        ),
-        pytest.param(
-            {"teacher": (1, 1, -1, 10), "flip": True}, r"must be \(2 or 1, 2, \d+, classes\)", id="flips"
+            {"teacher": (1, 1, -1, 10), "training.flip": True},
+            r"must be \(2 or 1, 2, \d+, classes\)",
+            id="flips",
         ),
         pytest.param(
             {"teacher": (3, 1, -1, 10)}, r"must be \(2 or 1, 1, \d+, classes\), got \(3, 1", id="teachers"
@@ -341,7 +380,8 @@ def test_bad_arguments(digits: Dataset, change: dict[str, object], message: str)
     pack = Pack.from_seeds([dense_architecture([64, 8, 10])] * 2, [0, 1])
     before = [parameter.clone() for parameter in pack.parameters]
     settings: dict[str, object] = {"epochs": 1, "batch_size": 64, **change}
-    member = Hyperparameters(lr=1e-3, distillation=float(settings.pop("distillation", 0.0)))  # type: ignore[arg-type]
+    methods = {"compression.distillation.weight": 0.5, "training.flip": settings.pop("training.flip", False)}
+    member = Hyperparameters(lr=1e-3, settings=methods)
     count = settings.pop("members", 2)
     if "teacher" in settings:
         shape = [len(digits.train.labels) if size == -1 else size for size in settings["teacher"]]  # type: ignore[attr-defined]

@@ -1,11 +1,14 @@
 """The pack's loss against torch's, member by member."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from arsvd.training.loss import pack_loss
+from arsvd.training import Hyperparameters, Pack, dense_architecture
+from arsvd.training.images import Images
+from arsvd.training.loss import Answers
+from arsvd.training.setup import Setup
+from arsvd.training.step import StepInputs
 
 MEMBERS, BATCH, CLASSES = 4, 9, 5
 SMOOTHING = (0.0, 0.1, 0.5, 0.99)
@@ -18,8 +21,30 @@ def drawn() -> tuple[Tensor, Tensor, Tensor]:
     return logits, torch.randint(0, CLASSES, (MEMBERS, BATCH)), torch.randn(MEMBERS, BATCH, CLASSES).double()
 
 
-def column(values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+def losses_of(
+    logits: Tensor, labels: Tensor, teacher: Tensor | None = None, smoothing: tuple[float, ...] = SMOOTHING
+) -> Tensor:
+    """The members' losses as a step makes them; they distil where there is a teacher."""
+    shares = (0.0,) * MEMBERS if teacher is None else SHARES
+    members = [
+        Hyperparameters(
+            1e-3,
+            settings={
+                "training.label_smoothing": smoothing[m],
+                "compression.distillation.weight": shares[m],
+                "compression.distillation.temperature": TEMPERATURES[m],
+            },
+        )
+        for m in range(MEMBERS)
+    ]
+    pack = Pack.from_seeds([dense_architecture([4, CLASSES])] * MEMBERS, range(MEMBERS), dtype=torch.float64)
+    images = Images(torch.zeros(BATCH, 1, 2, 2, dtype=torch.uint8), labels[0], [0.0], [1.0])
+    setup = Setup.of(pack, images, members, None if teacher is None else teacher[:, None])
+    answers = Answers(logits, labels)
+    loss = answers.cross_entropy()
+    for method in setup.methods():
+        loss = method.loss(loss, answers, StepInputs(torch.arange(BATCH)[None], {}, torch.zeros(4)))
+    return loss
 
 
 def hinton(
@@ -34,7 +59,7 @@ def hinton(
 
 def test_label_smoothing_is_that_of_torch() -> None:
     logits, labels, _ = drawn()
-    losses = pack_loss(logits, labels, column(SMOOTHING))
+    losses = losses_of(logits, labels)
     expected = torch.stack(
         [F.cross_entropy(logits[m], labels[m], label_smoothing=SMOOTHING[m]) for m in range(MEMBERS)]
     )
@@ -45,7 +70,7 @@ def test_label_smoothing_is_that_of_torch() -> None:
 
 def test_distillation_has_the_gradient_of_the_kl_divergence() -> None:
     logits, labels, teacher = drawn()
-    losses = pack_loss(logits, labels, column(SMOOTHING), teacher, column(SHARES), column(TEMPERATURES))
+    losses = losses_of(logits, labels, teacher)
     expected = torch.stack(
         [
             hinton(logits[m], labels[m], SMOOTHING[m], teacher[m], SHARES[m], TEMPERATURES[m])
@@ -60,21 +85,17 @@ def test_distillation_has_the_gradient_of_the_kl_divergence() -> None:
         torch.testing.assert_close(losses[m], expected[m] + entropy)
 
 
-@pytest.mark.parametrize("missing", ["teacher", "distillation", "temperature"])
-def test_without_a_teacher_labels_alone_count(missing: str) -> None:
-    logits, labels, teacher = drawn()
-    given = {"teacher": teacher, "distillation": column(SHARES), "temperature": column(TEMPERATURES)}
-    given[missing] = None  # type: ignore[assignment]
-    plain = pack_loss(logits, labels, column(SMOOTHING))
-    assert torch.equal(pack_loss(logits, labels, column(SMOOTHING), **given), plain)
+def test_without_methods_labels_alone_count() -> None:
+    logits, labels, _ = drawn()
+    expected = torch.stack([F.cross_entropy(logits[m], labels[m]) for m in range(MEMBERS)])
+    torch.testing.assert_close(losses_of(logits, labels, smoothing=(0.0,) * MEMBERS), expected)
 
 
 def test_a_member_does_not_see_the_others() -> None:
     logits, labels, teacher = drawn()
-    columns = (column(SMOOTHING), teacher, column(SHARES), column(TEMPERATURES))
-    together = pack_loss(logits, labels, *columns)
+    together = losses_of(logits, labels, teacher)
     broken = logits.detach().clone()
     broken[0] = torch.nan
-    losses = pack_loss(broken, labels, *columns)
+    losses = losses_of(broken, labels, teacher)
     assert torch.equal(losses[1:], together[1:])
     assert torch.isnan(losses[0])

@@ -14,6 +14,7 @@ from arsvd.training import (
     Pack,
     architecture_of,
     dense_architecture,
+    new_architecture,
     structure,
 )
 
@@ -35,7 +36,7 @@ class TestArchitectures:
         ],
     )
     def test_of_widths(self, widths: list[int], factors: int, expected: Architecture) -> None:
-        assert dense_architecture(widths, factors) == expected
+        assert new_architecture(widths, {"model.factors": factors}) == expected
 
     def test_of_models(self) -> None:
         assert architecture_of(arsvd.MLP([12, 10, 4])) == ((12, 10), (10, 4))
@@ -44,10 +45,10 @@ class TestArchitectures:
         with pytest.raises(ValueError, match="packs train MLPs, got a Sequential"):
             architecture_of(nn.Sequential(nn.Linear(3, 2)))
 
-    @pytest.mark.parametrize(("widths", "factors"), [([5], 1), ([5, 0], 1), ([5, 3], 0)])
-    def test_refuses(self, widths: list[int], factors: int) -> None:
-        with pytest.raises(ValueError, match="two or more widths of at least 1 and one factor or more, got"):
-            dense_architecture(widths, factors)
+    @pytest.mark.parametrize("widths", [[5], [5, 0]])
+    def test_refuses(self, widths: list[int]) -> None:
+        with pytest.raises(ValueError, match="an MLP needs two or more widths of at least 1, got"):
+            new_architecture(widths, {})
 
     @pytest.mark.parametrize(
         ("architectures", "message"),
@@ -59,7 +60,7 @@ class TestArchitectures:
                 id="depth",
             ),
             pytest.param(
-                [dense_architecture([5, 3]), dense_architecture([5, 3], 2)],
+                [dense_architecture([5, 3]), new_architecture([5, 3], {"model.factors": 2})],
                 r"agree in layers and factors per layer, got \[\(1,\), \(2,\)\]",
                 id="factors",
             ),
@@ -82,9 +83,9 @@ class TestArchitectures:
 
 class TestFromSeeds:
     def test_a_member_is_drawn_the_same_in_any_pack(self) -> None:
-        mine = dense_architecture([6, 5, 3], 2)
+        mine = new_architecture([6, 5, 3], {"model.factors": 2})
         alone = Pack.from_seeds([mine], [7])
-        together = Pack.from_seeds([dense_architecture([6, 9, 3], 2), mine], [1, 7])
+        together = Pack.from_seeds([new_architecture([6, 9, 3], {"model.factors": 2}), mine], [1, 7])
         for a, b in zip(alone.parameters, together.parameters, strict=True):
             assert torch.equal(a[0], b[1, : a.shape[1], : a.shape[2]])
 
@@ -105,12 +106,12 @@ class TestFromSeeds:
 
     def test_products_of_factors_are_scaled_like_plain_layers(self) -> None:
         for factors in (2, 3):
-            pack = Pack.from_seeds([dense_architecture([200, 100], factors)], [0])
+            pack = Pack.from_seeds([new_architecture([200, 100], {"model.factors": factors})], [0])
             product = pack.model(0, merge=True).linear1.weight
             assert product.std().item() == pytest.approx((3 * 200) ** -0.5, rel=0.05)
 
     def test_padding_is_zero(self) -> None:
-        pack = Pack.from_seeds([dense_architecture([6, w, 3], 2) for w in (2, 5)], [0, 1])
+        pack = Pack.from_seeds([new_architecture([6, w, 3], {"model.factors": 2}) for w in (2, 5)], [0, 1])
         assert not pack.weights[0][1][0, :, 2:].any()
         assert not pack.weights[1][0][0, 2:].any()
         assert not pack.biases[0][0, :, 2:].any()
@@ -149,7 +150,9 @@ class TestModels:
 
     @pytest.mark.parametrize("factors", [1, 2, 3])
     def test_merged_factors_give_the_pack_s_outputs(self, factors: int) -> None:
-        pack = Pack.from_seeds([dense_architecture([6, w, 4, 3], factors) for w in (9, 5)], [0, 1])
+        pack = Pack.from_seeds(
+            [new_architecture([6, w, 4, 3], {"model.factors": factors}) for w in (9, 5)], [0, 1]
+        )
         x = torch.randn(1, 20, 6)
         for member in range(2):
             model = pack.model(member, merge=True)
@@ -157,15 +160,19 @@ class TestModels:
             torch.testing.assert_close(model(x[0]), pack.forward(x)[member], rtol=1e-4, atol=1e-6)
 
     def test_three_factors_must_be_merged(self) -> None:
-        pack = Pack.from_seeds([dense_architecture([6, 3], 3)], [0])
+        pack = Pack.from_seeds([new_architecture([6, 3], {"model.factors": 3})], [0])
         with pytest.raises(ValueError, match="layer linear1 has 3 factors; only pairs can stay unmerged"):
             pack.model(0, merge=False)
 
-    def test_masks_multiply_hidden_units(self) -> None:
-        pack = Pack.from_seeds([dense_architecture([6, 5, 3])], [0])
-        x, mask = torch.randn(1, 9, 6), torch.rand(1, 9, 5)
-        hidden = torch.relu(x @ pack.weights[0][0] + pack.biases[0]) * mask
-        torch.testing.assert_close(pack.forward(x, [mask]), hidden @ pack.weights[1][0] + pack.biases[1])
+    def test_hidden_units_and_weights_may_be_others(self) -> None:
+        pack = Pack.from_seeds([dense_architecture([6, 5, 4, 3])], [0])
+        x, masks = torch.randn(1, 9, 6), [torch.rand(1, 9, 5), torch.rand(1, 9, 4)]
+        weights = [[factor * 2 for factor in factors] for factors in pack.weights]
+        out = x
+        for layer, mask in enumerate(masks):
+            out = torch.relu(out @ weights[layer][0] + pack.biases[layer]) * mask
+        found = pack.forward(x, weights, lambda x, layer: x * masks[layer])
+        torch.testing.assert_close(found, out @ weights[2][0] + pack.biases[2])
 
 
 @pytest.mark.parametrize(
@@ -174,17 +181,32 @@ class TestModels:
         ({"lr": 0.0}, "lr must be above 0"),
         ({"lr": float("nan")}, "lr must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
-        ({"distillation": 1.1}, r"distillation must be in \[0, 1\]"),
-        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"settings": {"model.dropout": 1.0}}, "model.dropout: got 1.0, must be a number >= 0 and < 1"),
+        ({"settings": {"model.factors": 0}}, "model.factors: got 0, must be a whole number >= 1"),
         (
-            {"lr": -1.0, "dropout": 2.0},
-            r"lr must be above 0; dropout must be in \[0, 1\); got Hyper.*lr=-1.0",
+            {"settings": {"training.flip": "auto"}},
+            "training.flip: got 'auto', which has to be decided before",
+        ),
+        (
+            {"settings": {"training.flips": True}},
+            "no training method has an option training.flips; did you mean training.flip?",
+        ),
+        (
+            {"lr": -1.0, "settings": {"model.dropout": 2.0, "training.label_smoothing": -1}},
+            r"lr must be above 0; model.dropout: got 2.0, .*; training.label_smoothing: got -1, must be .*; "
+            r"got Hyper.*lr=-1.0",
         ),
     ],
     ids=str,
 )
-def test_hyperparameters_are_checked(values: dict[str, float], message: str) -> None:
+def test_hyperparameters_are_checked(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Hyperparameters(**{"lr": 1e-3, **values})  # type: ignore[arg-type]
+
+
+def test_settings_that_change_nothing_are_left_out() -> None:
+    off = {"model.factors": 1, "model.dropout": 0, "training.flip": False}
+    member = Hyperparameters(1e-3, settings={**off, "training.label_smoothing": 0.5})
+    assert member.settings == {"training.label_smoothing": 0.5}
+    assert Hyperparameters(1e-3, settings=off) == Hyperparameters(1e-3)
+    assert (member["training.label_smoothing"], member["model.factors"]) == (0.5, 1)

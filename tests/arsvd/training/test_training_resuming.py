@@ -17,14 +17,17 @@ from arsvd.training import (
     StateError,
     TrainingResult,
     dense_architecture,
+    new_architecture,
     train,
 )
 
 # one that drops units, one that is padded, one that diverges in the third epoch
 MEMBERS = (
-    Hyperparameters(lr=3e-3, seed=1, dropout=0.3, weight_decay=0.1),
-    Hyperparameters(lr=1e-2, seed=2, label_smoothing=0.1),
-    Hyperparameters(lr=1e15, seed=3),
+    Hyperparameters(
+        lr=3e-3, seed=1, weight_decay=0.1, settings={"model.dropout": 0.3, "training.flip": True}
+    ),
+    Hyperparameters(lr=1e-2, seed=2, settings={"training.label_smoothing": 0.1, "training.flip": True}),
+    Hyperparameters(lr=1e15, seed=3, settings={"training.flip": True}),
 )
 WIDTHS = ((24, 16), (8, 30), (12, 12))
 EPOCHS, BATCH, STEPS = 4, 256, 4  # steps an epoch: 1,149 images
@@ -32,7 +35,7 @@ Written = dict[int, list[MemberState]]
 
 
 def new_pack(chosen: Sequence[int]) -> Pack:
-    architectures = [dense_architecture([64, *WIDTHS[i], 10], 2) for i in chosen]
+    architectures = [new_architecture([64, *WIDTHS[i], 10], {"model.factors": 2}) for i in chosen]
     return Pack.from_seeds(architectures, [MEMBERS[i].seed for i in chosen])
 
 
@@ -57,7 +60,6 @@ def run(
         [MEMBERS[i] for i in chosen],
         epochs=EPOCHS,
         batch_size=BATCH,
-        flip=True,
         schedule=schedule,
         states=states,
         on_checkpoint=keep,
@@ -188,7 +190,6 @@ def test_on_a_gpu_a_resumed_training_goes_on_too(digits: Dataset) -> None:
             members,
             epochs=EPOCHS,
             batch_size=BATCH,
-            flip=True,
             states=states,
             on_checkpoint=lambda _, state: written.setdefault(state.steps, []).append(state),
             checkpoint_every=0.0,
@@ -241,7 +242,7 @@ def test_other_files_and_versions_are_refused(state: MemberState, monkeypatch: p
     monkeypatch.setattr("arsvd.training.state.STATE_VERSION", 99)
     content = state.to_bytes()
     monkeypatch.undo()
-    with pytest.raises(StateError, match="is of version 99; this release reads 1"):
+    with pytest.raises(StateError, match="is of version 99; this release reads 2"):
         MemberState.from_bytes(content)
 
 
@@ -273,11 +274,20 @@ def test_a_state_of_another_precision_survives_its_bytes(state: MemberState) -> 
     ("change", "message"),
     [
         pytest.param({"settings": {"epochs": 5}}, "of another training: it differs in epochs", id="epochs"),
-        pytest.param({"settings": {"draws": "counters", "flip": False}}, "differs in draws, flip", id="two"),
-        pytest.param({"settings": {"hyperparameters": {}}}, "differs in hyperparameters", id="lr"),
-        pytest.param({"tensors": {"more": torch.zeros(1)}}, "lacks tensors or has others", id="tensors"),
+        pytest.param({"settings": {"draws": "counters", "lr": 1.0}}, "differs in draws, lr", id="two"),
+        pytest.param(
+            {"settings": {"model.dropout": 0.1, "training.lasso.weight": 0.1}},
+            "differs in model.dropout, training.lasso.weight",
+            id="methods",
+        ),
+        pytest.param({"tensors": {"more": torch.zeros(1)}}, "member 0 has more as well", id="tensors"),
         pytest.param({"tensors": {"first.0": torch.zeros(1)}}, "has a first.0 of another shape", id="shape"),
-        pytest.param({"tensors": {"draws.x": torch.zeros(1)}}, "does not fit: the state has", id="draws"),
+        pytest.param(
+            {"tensors": {"order.x": torch.zeros(1)}}, r"does not fit: order: the state has", id="order"
+        ),
+        pytest.param(
+            {"tensors": {"dropout.x": torch.zeros(1)}}, r"does not fit: dropout: the st", id="method"
+        ),
     ],
 )
 def test_states_of_another_training_are_refused(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from arsvd.training import Pack, dense_architecture
+from arsvd.training import Pack, new_architecture
 from arsvd.training.sizing import CUDA_MEMORY, CUDA_MOST, member_bytes, pack_size, trained_params
 
 MNIST, CIFAR = 55_000, 45_000
@@ -31,7 +31,7 @@ SIZES: dict[str, tuple[list[int], int, int, int, str, float, int]] = {
 def test_sizes(
     widths: list[int], factors: int, batch: int, samples: int, device: str, share: float, members: int
 ) -> None:
-    architecture = dense_architecture(widths, factors)
+    architecture = new_architecture(widths, {"model.factors": factors})
     assert pack_size(architecture, batch, samples, device, share) == members
     if device == "cuda" and members > 1:
         assert members * member_bytes(architecture, batch, samples) <= CUDA_MEMORY * share
@@ -39,6 +39,6 @@ def test_sizes(
 
 @pytest.mark.parametrize("factors", [1, 2, 3])
 def test_what_is_trained_is_what_is_counted(factors: int) -> None:
-    architecture = dense_architecture([12, 9, 14, 4], factors)
+    architecture = new_architecture([12, 9, 14, 4], {"model.factors": factors})
     pack = Pack.from_seeds([architecture], [0])
     assert trained_params(architecture) == sum(parameter.numel() for parameter in pack.parameters)

@@ -17,7 +17,8 @@ class TestTeachers:
         """A teacher per member, with other logits for mirrored images: as if alone with one's own."""
         generator = torch.Generator().manual_seed(6)
         teachers = torch.randn(2, 2, len(digits.train.labels), 10, generator=generator).double() * 4
-        members = [Hyperparameters(lr=1e-2, seed=s, distillation=1.0) for s in (1, 2)]
+        settings = {"compression.distillation.weight": 1.0, "training.flip": True}
+        members = [Hyperparameters(lr=1e-2, seed=s, settings=settings) for s in (1, 2)]
 
         def run(chosen: Sequence[int], taught: Tensor) -> Pack:
             pack = Pack.from_seeds(
@@ -26,7 +27,7 @@ class TestTeachers:
                 dtype=torch.float64,
             )
             mine = [members[i] for i in chosen]
-            train(pack, digits, mine, epochs=1, batch_size=64, flip=True, teacher=taught)
+            train(pack, digits, mine, epochs=1, batch_size=64, teacher=taught)
             return pack
 
         both = run([0, 1], teachers)
@@ -46,7 +47,8 @@ class TestTeachers:
 
         def run(seeds: Sequence[int], teacher: Tensor, taught_by: Sequence[int] | None) -> Pack:
             pack = Pack.from_seeds([dense_architecture([64, 8, 10])] * len(seeds), seeds, dtype=torch.float64)
-            members = [Hyperparameters(lr=1e-2, seed=seed, distillation=1.0) for seed in seeds]
+            settings = {"compression.distillation.weight": 1.0}
+            members = [Hyperparameters(lr=1e-2, seed=seed, settings=settings) for seed in seeds]
             train(pack, digits, members, epochs=1, batch_size=64, teacher=teacher, taught_by=taught_by)
             return pack
 

@@ -309,9 +309,9 @@ def test_colour_images_are_mirrored_and_grey_ones_are_not(
     real = member_module.train
     flips: list[bool] = []
 
-    def noted(*arguments: Any, flip: bool, **keywords: Any) -> Any:
-        flips.append(flip)
-        return real(*arguments, flip=flip, **keywords)
+    def noted(pack: Any, dataset: Any, members: Any, **keywords: Any) -> Any:
+        flips.extend(member["training.flip"] for member in members)
+        return real(pack, dataset, members, **keywords)
 
     monkeypatch.setattr(member_module, "train", noted)
     bench = Workbench(coloured, torch.device("cpu"))

@@ -1,0 +1,21 @@
+"""Training methods: what a sweep file can switch on in the training of its members.
+
+A new one is a file here and a line below. Where several methods work on the same thing (the loss, the
+weights), they do so in this order.
+"""
+
+from arsvd.registry import Registry
+from arsvd.training.methods.base import TrainingMethod
+
+METHODS: Registry[type[TrainingMethod]] = Registry(
+    "training method",
+    "arsvd.training.methods",
+    {
+        "lorita": "lorita:LoRITa",
+        "dropout": "dropout:Dropout",
+        "flips": "flips:Flips",
+        "label_smoothing": "label_smoothing:LabelSmoothing",
+        "distillation": "distillation:Distillation",
+        "lasso": "lasso:Lasso",
+    },
+)
