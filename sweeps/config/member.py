@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from arsvd.options import Option
@@ -21,6 +21,11 @@ _VERSION_1 = (
 )
 # what NumPy, Optuna and MLflow take
 _SEED = Option("member.seed", Whole(0, 2**63 - 1), "of weights, batches and dropout")
+
+
+def member_value(option: Option[Any], value: Any) -> Any:
+    """Return what a member has where the sweep file has a value."""
+    return option.on_record.get(value, value) if option.on_record else value
 
 
 @dataclass(frozen=True)
@@ -113,14 +118,17 @@ class _Member:
 
         Args:
             data_hash: The data set's content hash.
-            version: The version of records that the sweep began with. Keys of version 1 hash each field that
-                there was; later ones what differs from its absence, so that a new field leaves them alone.
+            version: The version of records that the sweep began with. Keys hash what differs from its
+                absence, so that a new field leaves them alone; those of version 1 each field that there was
+                as well.
 
         Returns:
             20 hexadecimal digits.
         """
-        values = self.values()
-        member = {name: values[name] for name in _VERSION_1} if version == 1 else self.to_dict()
+        member = self.to_dict()
+        if version == 1:
+            values = self.values()
+            member |= {name: values[name] for name in _VERSION_1}
         content = {"data": data_hash, "member": member}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
@@ -130,11 +138,21 @@ def member_class(declared: Mapping[str, Option[Any]]) -> type[_Member]:
     """Make the class of members that have some options.
 
     Args:
-        declared: the option of each field, but for the seed, which every member has.
+        declared: the option of each field, but for the seed, which every member has. A field that is not
+            given means what its absence on record means.
     """
     return make_dataclass(
         "MemberConfig",
-        [*declared, "seed"],
+        [
+            *(
+                (name, Any)
+                if option.always
+                else (name, Any, field(default=member_value(option, option.absent)))
+                for name, option in declared.items()
+            ),
+            ("seed", Any),
+        ],
+        kw_only=True,
         bases=(_Member,),
         frozen=True,
         namespace={
@@ -166,11 +184,6 @@ def member_seed(search_seed: int, number: int) -> int:
     """
     digest = hashlib.sha256(f"{search_seed}/{number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
-
-
-def member_value(option: Option[Any], value: Any) -> Any:
-    """Return what a member has where the sweep file has a value."""
-    return option.on_record.get(value, value) if option.on_record else value
 
 
 def _recorded(option: Option[Any], value: Any) -> Any:

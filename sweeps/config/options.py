@@ -1,5 +1,6 @@
 """The keys of a sweep file: those of the sweep itself, and those that methods declare."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,6 @@ from arsvd.options import Option
 from arsvd.options.forms import DEFAULT_POINTS, EnergyRange
 from arsvd.options.kinds import (
     MOST_COUNT,
-    MOST_FACTORS,
     SEED_LIMIT,
     AutoOr,
     DistinctNames,
@@ -24,6 +24,7 @@ from arsvd.options.kinds import (
 )
 from arsvd.rules import RULES
 from arsvd.statistics import BASES
+from arsvd.training.methods import METHODS
 from sweeps.search.samplers import SAMPLERS
 
 SCHEDULES = ("onecycle", "cosine")
@@ -74,25 +75,6 @@ _OWN: tuple[Option[Any], ...] = (
     ),
     Option("dataset.seed", _SEED, "of that split", default=0),
     Option("model.hidden", Widths(), "widths of the hidden layers", forms=_CHOICE, member=True),
-    Option(
-        "model.factors",
-        Whole(1, most=MOST_FACTORS),
-        "linear factors a weight is trained as; 2 makes layers low-rank (LoRITa)",
-        default=1,
-        absent=1,
-        forms=_COUNTS,
-        member=True,
-        alike=True,
-    ),
-    Option(
-        "model.dropout",
-        _SHARE,
-        "share of hidden units left out of each step",
-        default=0.0,
-        absent=0.0,
-        forms=_SHARES,
-        member=True,
-    ),
     Option("model.reference", Widths(), "the dense model that compression ratios are counted against"),
     Option("training.epochs", _COUNT, "passes over the images", forms=_COUNTS, member=True, alike=True),
     Option("training.batch_size", _COUNT, "images a step", forms=_CHOICE, member=True, alike=True),
@@ -106,15 +88,6 @@ _OWN: tuple[Option[Any], ...] = (
         member=True,
     ),
     Option(
-        "training.label_smoothing",
-        _SHARE,
-        "share of a label spread over all classes",
-        default=0.0,
-        absent=0.0,
-        forms=_SHARES,
-        member=True,
-    ),
-    Option(
         "training.schedule",
         OneOf(SCHEDULES),
         "course of the learning rate",
@@ -122,16 +95,6 @@ _OWN: tuple[Option[Any], ...] = (
         absent="onecycle",
         member=True,
         alike=True,
-    ),
-    Option(
-        "training.flip",
-        OneOf[bool | str](("auto", True, False)),
-        "mirror images at random, auto only those in colour",
-        default="auto",
-        absent="auto",
-        member=True,
-        alike=True,
-        on_record={"auto": None},
     ),
     Option(
         "training.seed",
@@ -201,22 +164,6 @@ _OWN: tuple[Option[Any], ...] = (
         forms=_RATES,
         member=True,
     ),
-    Option(
-        "compression.distillation.weight",
-        Number(0, 1),
-        "share of the loss that comes from the uncompressed member",
-        default=0.9,
-        forms=_SHARES,
-        member=True,
-    ),
-    Option(
-        "compression.distillation.temperature",
-        _POSITIVE,
-        "higher: softer answers",
-        default=2.0,
-        forms=_RATES,
-        member=True,
-    ),
     Option("search.trials", _COUNT, "members to train"),
     Option("search.sampler", OneOf(SAMPLERS.names), "Optuna's sampler", default="tpe"),
     Option("search.seed", _SEED, "of the sampler and of the members", default=0),
@@ -266,8 +213,9 @@ _OWN: tuple[Option[Any], ...] = (
 @cache
 def options() -> dict[str, Option[Any]]:
     """Return every key of a sweep file with its option, section by section."""
-    declared = [option for _, source in SOURCES.items() for option in source.options]
-    found = {option.key: option for option in (*_OWN, *declared)}
+    of_sources = [option for _, source in SOURCES.items() for option in source.options]
+    of_methods = [replace(option, member=True) for _, method in METHODS.items() for option in method.options]
+    found = {option.key: option for option in (*_OWN, *of_sources, *of_methods)}
     return dict(sorted(found.items(), key=_place))
 
 

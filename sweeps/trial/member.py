@@ -23,6 +23,7 @@ from sweeps.config import MemberConfig
 from sweeps.trial.checkpoint import Checkpoints
 from sweeps.trial.failures import cause_of, check_device, failed_record
 from sweeps.trial.measurement import Measurement, Member, Outcome, group_size
+from sweeps.trial.settings import FLIP, method_settings
 from sweeps.trial.workbench import Analysis, Workbench
 
 __all__ = ["Outcome", "Task", "compatible", "run_members"]
@@ -195,10 +196,5 @@ def _hyperparameters(config: MemberConfig, workbench: Workbench) -> Hyperparamet
         lr=config.lr,
         weight_decay=config.weight_decay,
         seed=config.seed,
-        settings={
-            "model.factors": config.factors,
-            "model.dropout": config.dropout,
-            "training.flip": workbench.flip(config),
-            "training.label_smoothing": config.label_smoothing,
-        },
+        settings=method_settings(config) | {FLIP: workbench.flip(config)},
     )

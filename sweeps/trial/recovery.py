@@ -16,6 +16,7 @@ from arsvd.training import Hyperparameters, Pack, architecture_of, pack_logits, 
 from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
 from sweeps.trial.analysis import Measured
+from sweeps.trial.settings import FLIP, method_settings
 from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
 
@@ -147,11 +148,7 @@ def _fine_tuned(
             Hyperparameters(
                 lr=config.finetune_lr,
                 seed=0,  # of the order alone: with one for all, students share each batch
-                settings={
-                    "training.flip": flip,
-                    "compression.distillation.weight": config.distillation_weight,
-                    "compression.distillation.temperature": config.distillation_temperature,
-                },
+                settings=method_settings(config, recovery=True) | {FLIP: flip},
             )
             for config in configs
         ],

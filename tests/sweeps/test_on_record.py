@@ -58,7 +58,8 @@ def test_a_new_option_leaves_records_and_keys_of_before_alone(sweep: str) -> Non
         config = LaterConfig.from_dict(values["config"])
         assert config.nuclear == 0.0
         assert config.key(ledger.facts.data_hash, version=1) == values["key"]
-        assert config.values() == {**values["config"], "nuclear": 0.0}
+        later = dict.fromkeys(("nuclear", "lasso_weight"), 0.0)
+        assert config.values() == {**values["config"], **later}
 
 
 @given(

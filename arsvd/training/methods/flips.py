@@ -30,6 +30,8 @@ class Flips(TrainingMethod):
             "mirror images at random; auto does so for colour images",
             default="auto",
             absent=False,
+            alike=True,
+            on_record={"auto": None},
         ),
     )
 

@@ -32,6 +32,7 @@ class LoRITa(TrainingMethod):
             default=1,
             absent=1,
             forms=("choice", "int"),
+            alike=True,
         ),
     )
 
