@@ -49,7 +49,6 @@ ABSENT: dict[str, Any] = {
     "search.sampler": ALWAYS,
     "search.seed": ALWAYS,
     "search.objectives": ALWAYS,
-    "search.inject": ALWAYS,
     "select.max_drop": ALWAYS,
     "select.confidence": None,
     "resources.cpu": ALWAYS,
@@ -60,7 +59,9 @@ ABSENT: dict[str, Any] = {
 }
 
 # key: what whoever still writes it is told; files on record lose it
-RETIRED: dict[str, str] = {}
+RETIRED = {
+    "search.inject": "this key is gone, since further points of a member misled the sampler",
+}
 
 
 def settle(mapping: dict[str, Any]) -> None:

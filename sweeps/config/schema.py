@@ -178,14 +178,12 @@ class SearchConfig(Section):
 
     Attributes:
         objectives: What it optimises: accuracy and macro_f1 upwards, loss, params and macs downwards.
-        inject: Most further non-dominated points of a member that Optuna is told; 0 for none.
     """
 
     trials: Annotated[int, PlainValidator(_count)]
     sampler: Annotated[str, PlainValidator(OneOf(SAMPLERS))] = "tpe"
     seed: Annotated[int, PlainValidator(_seed)] = 0
     objectives: Annotated[tuple[str, ...], PlainValidator(DistinctNames(OBJECTIVES))] = ("accuracy", "params")
-    inject: Annotated[int, PlainValidator(_count_or_none)] = 0
 
 
 class SelectConfig(Section):
