@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-BENCHMARKS := overhead naive injection scale gpu inference
+BENCHMARKS := overhead naive scale gpu inference
 
 .PHONY: sweep test test-slow bench lint format clean
 

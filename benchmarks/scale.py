@@ -24,7 +24,6 @@ from typing import Any
 
 import optuna
 from optuna.samplers import NSGAIISampler
-from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
 from arsvd.data import load
@@ -69,37 +68,37 @@ SIZES = {
 
 def measure_asks(config: SweepConfig, folder: Path, size: Size, data_hash: str) -> list[dict[str, Any]]:
     """Time asks and tells at each size, with all nodes' members running."""
+    from sweeps.asked import write_asked
+    from sweeps.ledger import Ledger
     from sweeps.search import Study
+    from sweeps.search.journal import Journal
 
     rows = []
-    url = os.environ.get("ARSVD_STUDY", "")
     for sampler in size.samplers:
         for members in size.members:
             wanted = config.replaced({"search.sampler": sampler, "search.trials": members + NODES})
-            name = f"{sampler}-{members}-{os.getpid()}"
-            storages: dict[str, Callable[[], Study]] = {
-                "memory": partial(Study, InMemoryStorage(), name, wanted, data_hash),
-                "journal": partial(Study.in_journal, folder / name, name, wanted, data_hash),
-            }
-            if url.startswith("postgresql"):
-                storages["postgresql"] = partial(Study.in_database, url, name, wanted, data_hash)
-            for storage, make in storages.items():
+            path = folder / f"{sampler}-{members}"
+            kept = Study(wanted, data_hash, keep=partial(write_asked, Ledger(path)))
+            for storage, study in (("memory", Study(wanted, data_hash)), ("ledger", kept)):
+                parents_seconds = fill(study, members)
+                if study is kept:
+                    path.mkdir()
+                    study.show_in(partial(Journal, path / "study.journal", sampler, note=print))
                 rows.append(
                     {"sampler": sampler, "storage": storage, "members": members}
-                    | _ask_and_tell(make(), members, size.asks, data_hash)
+                    | {"parents_seconds": parents_seconds}
+                    | _ask_and_tell(study, size.asks, data_hash)
                 )
     return rows
 
 
-def _ask_and_tell(study: Any, members: int, times: int, data_hash: str) -> dict[str, float]:
-    parents_seconds = fill(study, members)
+def _ask_and_tell(study: Any, times: int, data_hash: str) -> dict[str, float]:
     asked = [_timed(study.ask) for _ in range(times)]
     records = [made_up_record(number, member, data_hash) for _, (number, member) in asked]
     told = [_timed(partial(study.tell, record))[0] for record in records]
     return {
         "ask_seconds": statistics.median(seconds for seconds, _ in asked),
         "tell_seconds": statistics.median(told),
-        "parents_seconds": parents_seconds,
     }
 
 
@@ -295,7 +294,7 @@ def scenarios(
     filed = interpolated({row["members"]: row["filed_seconds"] for row in filing})
     rows = []
     for sampler in dict.fromkeys(row["sampler"] for row in asks):
-        own = [row for row in asks if row["sampler"] == sampler and row["storage"] == "journal"]
+        own = [row for row in asks if row["sampler"] == sampler and row["storage"] == "ledger"]
         asking = interpolated(
             {r["members"]: r["ask_seconds"] + r["tell_seconds"] + r["parents_seconds"] for r in own}
         )

@@ -6,7 +6,7 @@
         sweep.json             id, data set, content hash, when it began
         provenance.json        what ran it first: versions, commit, machine
         sweep.lock             who runs the sweep now; see `sweeps.lock`
-        study.journal          the Optuna study, where it is not in a database
+        asked/<number>.json    a member that was asked for, and what the sampler noted
         members/<key>.json     one record a member
         members/<key>.safetensors   its weights, spectra and recovered points
         members/<key>.checkpoint.safetensors   a member in training
@@ -14,6 +14,7 @@
         front-so-far.json      the front of a sweep that was interrupted or is being extended
         best-so-far.json       what trials of a running sweep are to beat, see `sweeps.best_so_far`
         report/                front.csv, baselines.csv, front.png, front.html
+        study.journal          a copy of the Optuna study for optuna-dashboard, on a folder only; never read
 
 HOME is a folder, or s3://bucket/prefix. Every file is written by atomic replace, so a reader never meets half
 of one. A file that is damaged all the same is set aside as NAME.damaged when the sweep is resumed.
@@ -73,7 +74,6 @@ class Ledger:
         config: SweepConfig,
         dataset: Dataset,
         reference: tuple[int, int],
-        study: str = JOURNAL,
     ) -> "Ledger":
         """Make the directory of a new sweep, with its configuration in it.
 
@@ -82,7 +82,6 @@ class Ledger:
             config: the sweep file.
             dataset: the data set.
             reference: parameters and MACs of the reference model.
-            study: where the Optuna study is; see `SweepFacts`.
         """
         now = datetime.datetime.now(datetime.UTC)
         sweep_id = f"{_name(config, dataset)}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -99,10 +98,9 @@ class Ledger:
             reference=reference,
             validation_images=len(dataset.validation),
             began=f"{now:%Y-%m-%dT%H:%M:%SZ}",
-            study=study,
         )
         # last: a directory counts as a sweep from here on
-        ledger._write(_FACTS, facts.to_dict())
+        ledger.write(_FACTS, facts.to_dict())
         return ledger
 
     @classmethod
@@ -158,7 +156,7 @@ class Ledger:
     @property
     def facts(self) -> SweepFacts:
         """What identifies the sweep."""
-        return self._read(_FACTS, SweepFacts.from_dict)
+        return self.read(_FACTS, SweepFacts.from_dict)
 
     @property
     def config(self) -> SweepConfig:
@@ -197,11 +195,6 @@ class Ledger:
                 self._parse(_FACTS, partial(check_version, what="sweep"))
             changes = " with its overrides" if overrides else ""
             raise ConfigError(f"sweep file '{self.locate(name)}'{changes}", error.faults) from None
-
-    @property
-    def journal(self) -> Path:
-        """The Optuna study's journal file."""
-        return self.path / JOURNAL
 
     @property
     def report(self) -> Path:
@@ -292,7 +285,7 @@ class Ledger:
         Raises:
             StorageError: it cannot be written.
         """
-        self._write(_member(record.key, _RECORD), record.to_dict())
+        self.write(_member(record.key, _RECORD), record.to_dict())
 
     def member(self, key: str) -> MemberRecord | None:
         """Read a member's record, None where there is none.
@@ -303,7 +296,7 @@ class Ledger:
         name = _member(key, _RECORD)
         if not self.storage.exists(name):
             return None
-        return self._read(name, MemberRecord.from_dict)
+        return self.read(name, MemberRecord.from_dict)
 
     def member_keys(self) -> list[str]:
         """List the keys of the members on file."""
@@ -330,7 +323,7 @@ class Ledger:
 
     def write_front(self, front: Front, final: bool = True) -> None:
         """File the final front, or the front so far."""
-        self._write(FRONT if final else FRONT_SO_FAR, front.to_dict())
+        self.write(FRONT if final else FRONT_SO_FAR, front.to_dict())
         if final:
             for name in (FRONT_SO_FAR, BEST_SO_FAR):
                 self.storage.remove(name)
@@ -348,11 +341,11 @@ class Ledger:
         """
         if not self.storage.exists(FRONT):
             return None
-        return self._read(FRONT, Front.from_dict)
+        return self.read(FRONT, Front.from_dict)
 
     def write_provenance(self, tags: Mapping[str, str]) -> None:
         """File what the sweep was run by first."""
-        self._write(PROVENANCE, tags)
+        self.write(PROVENANCE, tags)
 
     def provenance(self) -> dict[str, str] | None:
         """Return what the sweep was run by first, None where that is not on file.
@@ -360,12 +353,27 @@ class Ledger:
         Raises:
             LedgerError: the file is damaged.
         """
-        return self._read(PROVENANCE, _tags) if self.storage.exists(PROVENANCE) else None
+        return self.read(PROVENANCE, _tags) if self.storage.exists(PROVENANCE) else None
 
-    def _write(self, name: str, values: Mapping[str, Any]) -> None:
+    def write(self, name: str, values: Mapping[str, Any]) -> None:
+        """File JSON.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         self.storage.write(name, json.dumps(values, allow_nan=False, separators=(",", ":")).encode())
 
-    def _read(self, name: str, build: Callable[[Any], T]) -> T:
+    def read(self, name: str, build: Callable[[Any], T]) -> T:
+        """Read JSON.
+
+        Args:
+            name: the file's.
+            build: makes a record of it, or raises ValueError.
+
+        Raises:
+            NewerError: it is of a newer version.
+            LedgerError: it is missing or damaged.
+        """
         try:
             return self._parse(name, build)
         except FileNotFoundError as error:

@@ -2,15 +2,11 @@
 
 from collections.abc import Callable
 
-from sweeps.config import SweepConfig
 from sweeps.ledger import FRONT, PROVENANCE, Ledger, LedgerError, NewerError
 from sweeps.records import FINISHED, MemberRecord
-from sweeps.search import Study
-from sweeps.search.journal import drop_journal, mend_journal
-from sweeps.search.opening import in_journal, open_study
-from sweeps.search.study import Standing, StudyError
 
 _SPARE = 10
+_FURTHER = 100  # trials a member, where release 0.1.0 told the sampler further points of each
 
 
 def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRecord]:
@@ -29,7 +25,7 @@ def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRec
     Raises:
         NewerError: a file is of a newer version; it is whole, and stays.
     """
-    limit = _most_numbers(ledger)
+    limit = most_numbers(ledger)
     found = (_whole(ledger, key, limit, note) for key in ledger.member_keys())
     for name, read in ((FRONT, ledger.front), (PROVENANCE, ledger.provenance)):
         try:
@@ -41,11 +37,10 @@ def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRec
     return sorted((record for record in found if record is not None), key=lambda record: record.number)
 
 
-def _most_numbers(ledger: Ledger) -> int:
+def most_numbers(ledger: Ledger) -> int:
     """Return what no member's trial number can reach, however the sweep was extended or cut."""
-    search = ledger.config.search
-    members = max(int(search.trials), len(ledger.member_keys()))
-    return _SPARE * (members * (1 + int(search.inject)) + 100)
+    members = max(int(ledger.config.search.trials), len(ledger.member_keys()))
+    return _SPARE * (members * (_FURTHER if ledger.facts.version == 1 else 1) + 100)
 
 
 def _whole(ledger: Ledger, key: str, limit: int, note: Callable[[str], None]) -> MemberRecord | None:
@@ -69,38 +64,3 @@ def _whole(ledger: Ledger, key: str, limit: int, note: Callable[[str], None]) ->
         places = [place for place in (ledger.set_aside_record(key), ledger.set_aside_weights(key)) if place]
         note(f"{error}; set aside as {' and '.join(places)}, and the member is trained again")
         return None
-
-
-def mended_study(
-    ledger: Ledger,
-    config: SweepConfig,
-    data_hash: str,
-    records: list[MemberRecord],
-    note: Callable[[str], None],
-) -> tuple[Study, Standing]:
-    """Open the sweep's study and bring it level with the members on file, over a damaged journal too.
-
-    Args:
-        ledger: the sweep's directory, whose lock is held.
-        config: the sweep file.
-        data_hash: the data set's content hash.
-        records: the members on file, whole.
-        note: is told what was damaged, and what was done.
-
-    Raises:
-        StudyError: the study's database cannot be reached, or holds something else.
-        StorageError: the journal cannot be written.
-    """
-    if in_journal(ledger):
-        found = mend_journal(ledger)
-        if found is not None:
-            note(found)
-    try:
-        study = open_study(ledger, config, data_hash)
-        return study, study.catch_up(records)
-    except StudyError as error:
-        if not in_journal(ledger):
-            raise
-        note(drop_journal(ledger, str(error)))
-    study = open_study(ledger, config, data_hash)
-    return study, study.catch_up(records)

@@ -64,15 +64,15 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
 
     Raises:
         DataError: the data is missing, broken or too small.
-        StudyError: there is no place for the study.
+        StudyError: a database is asked for to keep the study.
         NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
     dataset = load_dataset(config, data_dir)
     # here, not above: faulty data is refused before Optuna's import has taken its seconds
-    from sweeps.search.opening import study_place
+    from sweeps.search.opening import refuse_databases
 
-    study_place(home)
+    refuse_databases()
     place = DataPlace.of(config, data_dir)
     return Prepared(config, dataset, home, client_for(dataset), place=place)
 

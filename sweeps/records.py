@@ -30,7 +30,8 @@ class SweepFacts:
         reference: parameters and MACs of the reference model.
         validation_images: images that choices are made on.
         began: ISO 8601 time in UTC.
-        study: where the Optuna study is: the journal file, or a database's address without credentials.
+        study: where release 0.1.0 kept the Optuna study: the journal, or a database's address without
+            credentials.
         version: of records when it began, which decides its members' keys; see `MemberConfig.key`.
     """
 

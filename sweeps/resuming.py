@@ -29,10 +29,15 @@ def prepare_resume(
     Raises:
         ConfigError: a change is faulty.
         ResumeError: a change would mix members of two kinds, or the data is not the same.
+        StudyError: the sweep's study is in a database.
         DataError: the data is missing, broken or too small.
         NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
+    # here, not above: other commands need no Optuna
+    from sweeps.search.opening import refuse_databases
+
+    refuse_databases(ledger)
     config = ledger.changed_config(overrides)
     refuse_changes(ledger.begun_config, config)  # in the file as well, which somebody may have edited
     dataset, place = find_data(ledger, config, data_dir)

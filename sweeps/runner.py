@@ -13,7 +13,7 @@ from sweeps.finish import Finished, finish
 from sweeps.interruption import Interruption, watch_signals
 from sweeps.ledger import Ledger
 from sweeps.lock import hold
-from sweeps.mending import mended_study, whole_members
+from sweeps.mending import most_numbers, whole_members
 from sweeps.preparing import Prepared, ResumeError
 from sweeps.progress import Progress, Quiet, data_lines
 from sweeps.publishing import open_run
@@ -21,7 +21,7 @@ from sweeps.records import FAILED, Front
 from sweeps.resources import TrialResources, fit_resources, room
 from sweeps.resuming import resume_line
 from sweeps.search import PackSearcher
-from sweeps.search.opening import study_place
+from sweeps.search.opening import open_study
 from sweeps.session import Session
 from sweeps.standing import standing_front
 from sweeps.storage import StorageError
@@ -100,7 +100,7 @@ def run_sweep(
         LockedError: another process runs the sweep.
         ResumeError: the sweep has more members than it is to have.
         ResourcesError: the cluster cannot run one trial.
-        StudyError: the study cannot be read or written.
+        StudyError: the study is in a database, or a member on file is another sweep's.
     """
     if not ray.is_initialized():
         raise RuntimeError("Ray is not running in this process: call ray.init() first")
@@ -108,7 +108,7 @@ def run_sweep(
     _fit(prepared, prepared.config.search.trials)  # refused before there is a trace of the sweep
     with contextlib.nullcontext(interruption) if interruption else watch_signals() as watched:
         ledger = prepared.ledger or Ledger.create(
-            prepared.home, prepared.config, prepared.dataset, prepared.reference, study_place(prepared.home)
+            prepared.home, prepared.config, prepared.dataset, prepared.reference
         )
         resume = resume_line(ledger, prepared.address)
         try:
@@ -132,7 +132,8 @@ def _stopped(ledger: Ledger, front: Front, interruption: Interruption, resume: s
 def _run(prepared: Prepared, ledger: Ledger, progress: Progress, interruption: Interruption) -> SweepOutcome:
     config, dataset = prepared.config, prepared.dataset
     records = whole_members(ledger, progress.note)
-    study, standing = mended_study(ledger, config, dataset.hash, records, progress.note)
+    study = open_study(ledger, config, dataset.hash, records, most_numbers(ledger), progress.note)
+    standing = study.standing
     new = config.search.trials - standing.asked
     if new < 0:
         raise ResumeError(

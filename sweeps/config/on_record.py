@@ -14,7 +14,9 @@ from sweeps.config.options import options
 RECORD_VERSION = 2
 
 # key: what whoever still writes it is told; files on record lose it
-RETIRED: dict[str, str] = {}
+RETIRED = {
+    "search.inject": "this key is gone, since further points of a member misled the sampler",
+}
 # key: names that its list may hold on file and that are gone
 RETIRED_NAMES = {"compression.families": CANDIDATES.retired}
 

@@ -174,12 +174,6 @@ _OWN: tuple[Option[Any], ...] = (
         default=("accuracy", "params"),
     ),
     Option(
-        "search.inject",
-        _COUNT_OR_NONE,
-        "further points of each member that the sampler is told (measured: it misleads it)",
-        default=0,
-    ),
-    Option(
         "select.max_drop",
         _SHARE,
         "best: fewest parameters within this of the best dense validation accuracy",

@@ -1,100 +1,130 @@
-"""The journal of an Optuna study, and what to do where a line of it is damaged.
+"""Journals of Optuna: the one that optuna-dashboard reads, and the study of a sweep of release 0.1.0."""
 
-Optuna reads a journal line by line. A last line that was cut is passed over, and the next line is appended to
-the half of it; from then on reading fails for ever. A line in the middle cannot be left out, since trials get
-their numbers from the order of the lines. So a damaged journal is cut before its first bad line: what is
-before it holds, and what came after is brought back from the members on file (`Study.catch_up`).
-"""
-
+import contextlib
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.ledger import JOURNAL, Ledger
-from sweeps.search.study import KEY
+from sweeps.storage import Folder
 
 _LOCK_SUFFIX = ".lock"
-# operations of the journal's format, which is kept for good: newer releases read what older ones wrote
-_CREATE_STUDY, _CREATE_TRIAL, _SET_STATE, _SET_USER_ATTR = 0, 4, 6, 8
-_ENDED = [int(state) for state in TrialState if state.is_finished()]
 
 
-def mend_journal(ledger: Ledger) -> str | None:
-    """Cut a sweep's journal before its first damaged line; the whole is set aside.
+class Journal:
+    """A sweep's study as optuna-dashboard reads it: made anew when a driver starts, and appended after that.
 
-    The sweep's lock must be held.
+    It is to be looked at only. Nothing here reads it, and where it cannot be written the sweep goes on.
 
     Args:
-        ledger: the sweep's directory.
+        path: the file; one that is there is replaced.
+        name: the study's name, the sweep's id.
+        objectives: what the values of a trial are called.
+        directions: of the objectives.
+        trials: what there is already.
+        note: is told once where the journal cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        objectives: Sequence[str],
+        directions: Sequence[StudyDirection],
+        trials: Sequence[FrozenTrial],
+        note: Callable[[str], None],
+    ) -> None:
+        self._path, self._note = path, note
+        self._study: optuna.Study | None = None
+        with self._tolerated():
+            logs = _Logs()
+            study = optuna.create_study(
+                storage=JournalStorage(logs), study_name=name, directions=list(directions)
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(objectives))
+            study.add_trials(trials)
+            # left by a process that was killed while it wrote; Optuna would wait 30 s for it
+            Path(f"{path}{_LOCK_SUFFIX}").unlink(missing_ok=True)
+            lines = "".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs.logs)
+            Folder(path.parent).write(path.name, lines.encode())
+            storage = JournalStorage(JournalFileBackend(str(path)))
+            self._study = optuna.load_study(study_name=name, storage=storage)
+
+    def asked(self, trial: FrozenTrial) -> None:
+        """Append a trial that runs."""
+        with self._tolerated():
+            if self._study is not None:
+                self._study.add_trial(trial)
+
+    def told(self, number: int, state: TrialState, values: Sequence[float] | None) -> None:
+        """Append how a trial ended."""
+        with self._tolerated():
+            if self._study is not None:
+                self._study.tell(number, values, state)
+
+    @contextlib.contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever Optuna makes of a full disk or of somebody else's lines
+            self._study = None
+            self._note(f"{self._path}, which is for optuna-dashboard only, cannot be written: {error}")
+
+
+def read_trials(content: bytes, name: str) -> tuple[list[FrozenTrial], dict[str, Any], int]:
+    """Read the study of a journal, as far as its lines are whole.
+
+    A last line that was cut is what a killed driver leaves. What follows a bad line makes no sense without
+    it, since trials get their numbers from the order of the lines.
+
+    Args:
+        content: the journal.
+        name: the study's name.
 
     Returns:
-        What was found and done, None where the journal is whole.
+        Its trials, what samplers noted in the study, and how many lines were not read.
+
+    Raises:
+        ValueError: its lines do not make sense.
     """
-    path = ledger.journal
-    # left by a process that was killed while it wrote; Optuna would wait 30 s for it
-    Path(f"{path}{_LOCK_SUFFIX}").unlink(missing_ok=True)
-    if not path.exists():
-        return None
-    lines = ledger.storage.read(JOURNAL).splitlines(keepends=True)
-    operations = _operations(lines)
-    if operations and operations[0]["op_code"] != _CREATE_STUDY:
-        operations = []  # Optuna passes over what belongs to no study
-    if len(operations) == len(lines):
-        return None
-    kept = _begun(operations)
-    aside = ledger.storage.set_aside(JOURNAL)
-    ledger.storage.write(JOURNAL, b"".join(lines[:kept]))
-    return (
-        f"line {len(operations) + 1} of {len(lines)} of {path} is damaged: the journal is set aside as "
-        f"{ledger.locate(aside)}, and the study goes on from its first {kept} lines and the members on file"
-    )
-
-
-def drop_journal(ledger: Ledger, reason: str) -> str:
-    """Set a whole journal aside, where its lines can be read and make no sense; return what was done."""
-    aside = ledger.storage.set_aside(JOURNAL)
-    return (
-        f"{ledger.locate(JOURNAL)} is damaged ({reason}): it is set aside as {ledger.locate(aside)}, "
-        "and the study is made again from the members on file"
-    )
-
-
-def _operations(lines: Sequence[bytes]) -> list[dict[str, Any]]:
-    """Read lines up to the first damaged one."""
-    found = []
+    lines = content.splitlines(keepends=True)
+    logs = []
     for line in lines:
-        operation = _operation(line)
-        if operation is None:
+        try:
+            log = json.loads(line)
+        except (ValueError, RecursionError):  # the second where it is nested too deeply
             break
-        found.append(operation)
-    return found
-
-
-def _operation(line: bytes) -> dict[str, Any] | None:
+        if not line.endswith(b"\n"):
+            break
+        logs.append(log)
+    lost = len(lines) - len(logs)
+    if not logs:
+        return [], {}, lost
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):  # the second where it is nested too deeply
-        return None
-    whole = line.endswith(b"\n") and isinstance(values, dict) and {"op_code", "worker_id"} <= values.keys()
-    return values if whole else None
+        storage: BaseStorage = JournalStorage(_Logs(logs))
+        study = storage.get_study_id_from_name(name)
+        return storage.get_all_trials(study), storage.get_study_system_attrs(study), lost
+    except Exception as error:  # Optuna replays the lines unchecked: whatever their content leads to
+        raise ValueError(f"it does not hold the study of sweep {name}: {error!r}") from error
 
 
-def _begun(operations: Sequence[dict[str, Any]]) -> int:
-    """Return how many lines to keep, so that no trial is cut between its creation and its key."""
-    trials = 0
-    open_since: dict[int, int] = {}  # trial to the line that created it
-    for line, operation in enumerate(operations):
-        code = operation["op_code"]
-        if code == _CREATE_TRIAL:
-            if operation.get("state") not in _ENDED and KEY not in operation.get("user_attrs", {}):
-                open_since[trials] = line
-            trials += 1
-        attributes = operation.get("user_attr")
-        named = code == _SET_USER_ATTR and isinstance(attributes, dict) and KEY in attributes
-        trial = operation.get("trial_id")
-        if isinstance(trial, int) and (named or (code == _SET_STATE and operation.get("state") in _ENDED)):
-            open_since.pop(trial, None)
-    return min(open_since.values(), default=len(operations))
+class _Logs(BaseJournalBackend):
+    """A journal in memory."""
+
+    def __init__(self, logs: Sequence[dict[str, Any]] = ()) -> None:
+        self.logs = list(logs)
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self.logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self.logs += logs

@@ -1,68 +1,98 @@
-"""Where the study of a sweep is: the journal in its directory, or a database."""
+"""A sweep's study, made from its ledger."""
 
 import os
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from sweeps.asked import Asked, has_asked, import_asked, read_asked, write_asked
 from sweeps.config import SweepConfig
 from sweeps.ledger import JOURNAL, Ledger
+from sweeps.records import MemberRecord
+from sweeps.search.journal import Journal, read_trials
 from sweeps.search.study import Study, StudyError
-from sweeps.storage import Folder, open_storage
+from sweeps.storage import Folder
 from sweeps.tracking.failures import redact
 
-# A variable and no key of the sweep file: a database's address holds a password, and the file is copied into
-# the ledger, MLflow and reports.
 STUDY_VARIABLE = "ARSVD_STUDY"
-_DATABASES = ("postgresql", "mysql")
 
 
-def study_place(home: object) -> str:
-    """Choose where the study of a new sweep goes, as the ledger notes it: without credentials.
+def refuse_databases(ledger: Ledger | None = None) -> None:
+    """Refuse studies in databases, which releases up to 0.1.0 could keep.
 
     Args:
-        home: where sweeps are kept, a path or s3://bucket/prefix.
+        ledger: of a sweep that goes on; None for a new one.
 
     Raises:
-        StudyError: `ARSVD_STUDY` is no database's address, or it is missing and needed.
+        StudyError: the sweep's study is in one, or one is asked for.
     """
-    url = os.environ.get(STUDY_VARIABLE, "").strip()
-    if url:
-        if url.split(":", 1)[0].split("+")[0] not in _DATABASES:
-            raise StudyError(
-                f"{STUDY_VARIABLE} must be a database's address, postgresql:// or mysql://, "
-                f"got one of the kind {url.split(':', 1)[0][:20]!r}"
-            )
-        return redact(url)
-    if not isinstance(open_storage(home if isinstance(home, str) else str(home)), Folder):
+    if ledger is not None and ledger.facts.study != JOURNAL:
+        name = ledger.facts.id
         raise StudyError(
-            f"the study's journal is a file that grows, which {home} cannot hold: "
-            f"set {STUDY_VARIABLE} to a database, such as postgresql://user:password@host/database"
+            f"the study of sweep {name} is in {redact(ledger.facts.study)}, and studies are no longer kept "
+            f"in databases: go on with the sweep in release 0.1.0, or begin a new one. What it has found "
+            f"can be used as it is: arsvd show {name}, arsvd sync {name}"
         )
-    return JOURNAL
+    if ledger is None and os.environ.get(STUDY_VARIABLE, "").strip():
+        raise StudyError(
+            f"{STUDY_VARIABLE} is set, and studies are no longer kept in databases: unset it; what was asked "
+            "for is kept in the sweep's directory, on S3 too"
+        )
 
 
-def in_journal(ledger: Ledger) -> bool:
-    """Tell whether a sweep's study is in the journal of its directory."""
-    return ledger.facts.study == JOURNAL
-
-
-def open_study(ledger: Ledger, config: SweepConfig, data_hash: str) -> Study:
-    """Open a sweep's study, or begin it.
+def open_study(
+    ledger: Ledger,
+    config: SweepConfig,
+    data_hash: str,
+    records: Sequence[MemberRecord],
+    limit: int,
+    note: Callable[[str], None],
+) -> Study:
+    """Make a sweep's study from what was asked for and what is on file. The sweep's lock must be held.
 
     Args:
-        ledger: the sweep's directory, which says where the study is.
+        ledger: the sweep's directory.
         config: the sweep file.
         data_hash: the data set's content hash.
+        records: the members on file, whole.
+        limit: what every trial number is below.
+        note: is told what was damaged, and what was done.
 
     Raises:
-        StudyError: the study cannot be opened, or `ARSVD_STUDY` names another database.
-        StorageError: the journal cannot be written.
+        StudyError: the study is in a database, or a member on file is another sweep's.
+        NewerError: a file is of a newer version.
+        StorageError: the directory cannot be written.
     """
+    refuse_databases(ledger)
     facts = ledger.facts
-    if facts.study == JOURNAL:
-        return Study.in_journal(ledger.journal, facts.id, config, data_hash, facts.version)
-    url = os.environ.get(STUDY_VARIABLE, "").strip()
-    if redact(url) != facts.study:
-        raise StudyError(
-            f"the study of sweep {facts.id} is in {facts.study}: set {STUDY_VARIABLE} to that database"
-            + (f", it names {redact(url)}" if url else "")
+    if facts.version == 1 and not has_asked(ledger) and ledger.storage.exists(JOURNAL):
+        import_asked(ledger, _in_journal(ledger, Study(config, data_hash, facts.version), limit, note))
+    asked = read_asked(ledger, limit, note)
+    study = Study(config, data_hash, facts.version, asked, records, partial(write_asked, ledger))
+    if isinstance(ledger.storage, Folder):
+        study.show_in(partial(Journal, ledger.storage.path / JOURNAL, facts.id, note=note))
+    return study
+
+
+def _in_journal(ledger: Ledger, study: Study, limit: int, note: Callable[[str], None]) -> list[Asked]:
+    """Read what release 0.1.0 asked for from its journal, which was the only place to have it.
+
+    Args:
+        ledger: the sweep's directory.
+        study: an empty one of the same sweep.
+        limit: what every trial number is below.
+        note: is told where the journal is damaged; then it is kept beside the new one.
+    """
+    asked: list[Asked] = []
+    try:
+        trials, notes, lost = read_trials(ledger.storage.read(JOURNAL), ledger.facts.id)
+        asked = study.recognised(trials[:limit], notes)
+        fault = f"its last {lost} lines cannot be read" if lost else None
+    except (ValueError, StudyError) as error:
+        fault = str(error)
+    if fault is not None:
+        aside = ledger.locate(ledger.storage.set_aside(JOURNAL))
+        note(
+            f"{ledger.locate(JOURNAL)} is damaged ({fault}): it is set aside as {aside}, and the study goes "
+            f"on from the {len(asked)} members that it asked for and the members on file"
         )
-    return Study.in_database(url, facts.id, config, data_hash, facts.version)
+    return asked

@@ -1,32 +1,27 @@
-"""The Optuna study of a sweep: members are asked, told, and extra points of theirs are added."""
+"""The Optuna study of a sweep, made from its ledger: members are asked, and told what they came to."""
 
-import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
-from arsvd import OperatingPoint, non_dominated
+from arsvd import OperatingPoint
+from sweeps.asked import Asked
 from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
 from sweeps.config.on_record import RECORD_VERSION
 from sweeps.records import FINISHED, MemberRecord
+from sweeps.search.journal import Journal
 from sweeps.search.samplers import make_sampler, resumed_seed
-from sweeps.storage import StorageError
-from sweeps.tracking.failures import one_line, redact
 
 MAXIMISED = ("accuracy", "macro_f1")
-KEY, INJECTED, REFERENCE = "arsvd.key", "arsvd.injected_from", "arsvd.reference"
+KEY, REFERENCE = "arsvd.key", "arsvd.reference"
 INSIDE, OUTSIDE = "inside", "outside"  # of the space, what the reference may be
-# of the study: keys of members that lost their files and were trained again, whose first values stand
-RETRAINED = "arsvd.retrained"
+_INJECTED = "arsvd.injected_from"  # release 0.1.0: further points of a member, which are no members
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
@@ -49,93 +44,68 @@ class Standing:
 
 
 class Study:
-    """A sweep's study in durable storage.
+    """A sweep's study, in memory.
 
-    Trials that were asked are members; trials that were added carry the attribute `arsvd.injected_from`
-    and hold further points of a member that is told already, so that the sampler learns a whole curve from
-    one training. They do not count as members. A trial becomes a member when its key is stored, as the
-    attribute `arsvd.key`: one that a killed driver left without is closed as failed, and does not count.
+    What is durable is the ledger: a member is kept there before `ask` returns it, and has ended once its
+    record is on file. Trials have the numbers that they were asked under, from which seeds are derived; one
+    that belongs to no member is taken by a failed trial, which teaches nothing.
 
-    The first member is the reference, which no sampler draws: its trial carries the attribute
-    `arsvd.reference`, and has parameters where the space holds it.
+    The first member is the reference, which no sampler draws: its trial has parameters where the space holds
+    it, and carries the attribute `arsvd.reference`.
 
     Args:
-        storage: where the study is kept.
-        name: the study's name, the sweep's id.
         config: the sweep's configuration.
         data_hash: the data set's content hash, for the members' keys.
         version: of records when the sweep began, for the members' keys.
-        where: what a person calls the storage; no credentials.
-        lossy: whether the storage is a file that may have been damaged, so that what it says is checked
-            against the members on file.
+        asked: what was asked for already.
+        records: the members on file. One that was asked for and not noted is taken from its record.
+        keep: files what is asked for; None in a study that nobody goes on with.
+
+    Attributes:
+        standing: how far it was when it was made.
+
+    Raises:
+        StudyError: a member on file is of another sweep.
     """
 
     def __init__(
         self,
-        storage: BaseStorage,
-        name: str,
         config: SweepConfig,
         data_hash: str,
         version: int = RECORD_VERSION,
-        where: str = "the study",
-        lossy: bool = False,
+        asked: Sequence[Asked] = (),
+        records: Sequence[MemberRecord] = (),
+        keep: Callable[[Asked], None] | None = None,
     ) -> None:
         self._config, self._data_hash, self._version = config, data_hash, version
-        self._where, self._lossy = where, lossy
+        self._keep = keep
+        self._journal: Journal | None = None
         self._space = Space.from_config(config)
         self._objectives = config.search.objectives
+        self._storage = InMemoryStorage()
         search = config.search
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name="sweep",
+            directions=["maximize" if o in MAXIMISED else "minimize" for o in self._objectives],
+        )
+        self._id = self._storage.get_study_id_from_name("sweep")
+        self.standing = self._rebuild(asked, records)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                directions=["maximize" if o in MAXIMISED else "minimize" for o in self._objectives],
-                load_if_exists=True,
-            )
             self._study.sampler = make_sampler(
                 search.sampler, resumed_seed(search.sampler, search.seed, len(self._trials())), search.trials
             )
 
-    @classmethod
-    def in_journal(
-        cls, path: Path, name: str, config: SweepConfig, data_hash: str, version: int = RECORD_VERSION
-    ) -> "Study":
-        """Open or begin the study in a journal file.
-
-        Raises:
-            StudyError: the file does not hold a study.
-        """
-        try:
-            storage = JournalStorage(JournalFileBackend(str(path)))
-            return cls(storage, name, config, data_hash, version, str(path), lossy=True)
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
-        except Exception as error:  # Optuna replays the lines unchecked: whatever their content leads to
-            raise StudyError(f"{path} does not hold the study of sweep {name}: {error!r}") from error
-
-    @classmethod
-    def in_database(
-        cls, url: str, name: str, config: SweepConfig, data_hash: str, version: int = RECORD_VERSION
-    ) -> "Study":
-        """Open or begin the study in a database.
+    def show_in(self, make: Callable[..., Journal]) -> None:
+        """Keep a journal of the study for optuna-dashboard, from now on.
 
         Args:
-            url: such as postgresql://user:password@host/database; it is repeated nowhere.
-            name: the study's name, the sweep's id.
-            config: the sweep's configuration.
-            data_hash: the data set's content hash.
-            version: of records when the sweep began.
-
-        Raises:
-            StudyError: the database cannot be opened.
+            make: opens it, given objectives, directions and trials.
         """
-        try:
-            # the connection is tested before each use: a database that was restarted is met with a new one
-            storage = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-            return cls(storage, name, config, data_hash, version, f"the database {redact(url)}")
-        except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-            raise StudyError(f"the study's database {redact(url)}: {_reason(error)}") from None
+        self._journal = make(
+            objectives=self._objectives, directions=self._study.directions, trials=self._trials()
+        )
 
     def key(self, member: MemberConfig) -> str:
         """Return what a member's record is filed under in this sweep."""
@@ -145,231 +115,138 @@ class Study:
         """Draw a member; the first one of a study is the reference.
 
         Returns:
-            Its trial number and its configuration, whose key is stored with the trial.
-        """
-        with self._stored():
-            if not self._trials():
-                return self._ask_reference()
-            trial = self._study.ask(self._space.distributions)
-            member = self._space.resolve(trial.params, member_seed(self._config.search.seed, trial.number))
-            trial.set_user_attr(KEY, self.key(member))
-        return trial.number, member
+            Its trial number and its configuration, which are kept.
 
-    def _ask_reference(self) -> tuple[int, MemberConfig]:
-        member = self._reference(0)
-        self._study.add_trial(self._reference_trial(member, TrialState.RUNNING))
-        return 0, member
+        Raises:
+            StorageError: it cannot be kept.
+        """
+        member = self._ask() if self._trials() else self._ask_reference()
+        if self._keep is not None:
+            self._keep(member)
+        if self._journal is not None:
+            self._journal.asked(self._trials()[member.number])
+        return member.number, member.config
+
+    def _ask_reference(self) -> Asked:
+        config = self._reference(0)
+        member = Asked(0, self.key(config), config)
+        self._study.add_trial(self._trial(member, None))
+        return member
+
+    def _ask(self) -> Asked:
+        before = self._storage.get_study_system_attrs(self._id)
+        trial = self._study.ask(self._space.distributions)
+        config = self._space.resolve(trial.params, member_seed(self._config.search.seed, trial.number))
+        key = self.key(config)
+        trial.set_user_attr(KEY, key)
+        after = self._storage.get_study_system_attrs(self._id)
+        changed = {name: value for name, value in after.items() if before.get(name) != value}
+        return Asked(trial.number, key, config, dict(self._trials()[trial.number].system_attrs), changed)
+
+    def tell(self, record: MemberRecord, number: int | None = None) -> None:
+        """Tell how a member did.
+
+        Args:
+            record: the member.
+            number: the trial that asked for it, the record's own when None. Where all members share one
+                seed, a sampler may ask for a member again: it is not trained again.
+        """
+        number = record.number if number is None else number
+        trial = self._trials()[number]
+        if trial.state.is_finished():
+            return
+        state, values = self._outcome(record, trial.user_attrs.get(REFERENCE) == OUTSIDE)
+        self._study.tell(number, values, state)
+        if self._journal is not None:
+            self._journal.told(number, state, values)
+
+    def recognised(self, trials: Sequence[FrozenTrial], notes: Mapping[str, Any]) -> list[Asked]:
+        """Tell which trials of the study that release 0.1.0 kept are members.
+
+        Args:
+            trials: all of them.
+            notes: what samplers keep with that study.
+
+        Raises:
+            StudyError: a trial is not of this sweep.
+        """
+        found = []
+        for trial in trials:
+            key = trial.user_attrs.get(KEY)
+            # without a key the driver was killed before it could propose the member
+            if key is None or _INJECTED in trial.user_attrs:
+                continue
+            number = trial.number
+            try:
+                if REFERENCE in trial.user_attrs:
+                    config = self._reference(number)
+                else:
+                    seed = member_seed(self._config.search.seed, number)
+                    config = self._space.resolve(trial.params, seed)
+            except ValueError as error:
+                raise StudyError(f"trial {number} of the study is not of this sweep: {error}") from error
+            if self.key(config) != key:
+                raise StudyError(
+                    f"trial {number} of the study was asked as member {key}, "
+                    f"and its parameters are those of {self.key(config)}"
+                )
+            found.append(Asked(number, key, config, trial.system_attrs))
+        return [*found[:-1], *(replace(member, study_notes=dict(notes)) for member in found[-1:])]
+
+    def _rebuild(self, asked: Sequence[Asked], records: Sequence[MemberRecord]) -> Standing:
+        filed = {record.key: record for record in records}
+        members = {record.number: Asked(record.number, record.key, record.config) for record in records}
+        members |= {member.number: member for member in asked}
+        left = []
+        for number in range(max(members, default=-1) + 1):
+            member = members.get(number)
+            if member is None:
+                self._study.add_trial(create_trial(state=TrialState.FAIL))
+                continue
+            record = filed.get(member.key)
+            self._study.add_trial(self._trial(member, record))
+            for name, value in member.study_notes.items():
+                self._storage.set_study_system_attr(self._id, name, value)
+            if record is None:
+                left.append((number, member.config))
+        return Standing(len(members), left)
+
+    def _trial(self, member: Asked, record: MemberRecord | None) -> FrozenTrial:
+        """Make a member's trial; a reference outside the space has no parameters, and teaches nothing."""
+        attributes = {KEY: member.key}
+        if member.number == 0 and member.config == self._reference(0):
+            attributes[REFERENCE] = INSIDE
+        try:
+            params, distributions = self._space.encode(member.config), self._space.distributions
+        except ValueError as error:
+            if REFERENCE not in attributes:
+                raise StudyError(f"member {member.number} on file is not of this sweep: {error}") from error
+            attributes[REFERENCE] = OUTSIDE
+            params, distributions = {}, {}
+        state, values = self._outcome(record, attributes.get(REFERENCE) == OUTSIDE)
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=distributions,
+            values=values,
+            user_attrs=attributes,
+            system_attrs=member.notes,
+        )
+
+    def _outcome(self, record: MemberRecord | None, outside: bool) -> tuple[TrialState, list[float] | None]:
+        """Tell what a member's trial comes to."""
+        if record is None:
+            return TrialState.RUNNING, None
+        if record.status != FINISHED or record.asked is None or outside:
+            return TrialState.FAIL, None
+        return TrialState.COMPLETE, self._values(record.asked)
 
     def _reference(self, number: int) -> MemberConfig:
         seed = member_seed(self._config.search.seed, number)
         return self._space.reference(self._config.model.reference, seed)
 
-    def _reference_trial(
-        self, member: MemberConfig, state: TrialState, values: list[float] | None = None
-    ) -> FrozenTrial:
-        """Make the reference's trial; outside the space it has no parameters, and teaches nothing."""
-        attributes = {KEY: self.key(member), REFERENCE: INSIDE}
-        try:
-            params = self._space.encode(member)
-        except ValueError:
-            attributes[REFERENCE] = OUTSIDE
-            state = TrialState.FAIL if state.is_finished() else state
-            return create_trial(state=state, user_attrs=attributes)
-        return create_trial(
-            state=state,
-            params=params,
-            distributions=self._space.distributions,
-            values=values,
-            user_attrs=attributes,
-        )
-
-    def catch_up(self, records: Sequence[MemberRecord]) -> Standing:
-        """Bring the study level with the members on file, after a driver or a part of the study was lost.
-
-        Members that are on file and whose trial still runs are told. Trials that the study lost are added
-        again from the records, under their numbers.
-
-        Args:
-            records: the members on file.
-
-        Returns:
-            What is left to train.
-
-        Raises:
-            StudyError: the study says other things than the records; it is damaged, or another sweep's.
-            StorageError: the study's file cannot be written.
-        """
-        with self._stored():
-            return self._catch_up(records)
-
-    def _catch_up(self, records: Sequence[MemberRecord]) -> Standing:
-        self._restore_lost(records)
-        filed = {record.key: record for record in records}
-        again = set(self._study.user_attrs.get(RETRAINED, ()))
-        asked, left = 0, []
-        for trial in self._trials():
-            key = trial.user_attrs.get(KEY)
-            if INJECTED in trial.user_attrs:
-                continue
-            if key is None:
-                if not trial.state.is_finished():
-                    self._study.tell(trial.number, state=TrialState.FAIL)
-                continue
-            if trial.state == TrialState.WAITING:
-                raise StudyError(
-                    f"trial {trial.number} of the study waits to be asked, which no sweep leaves"
-                )
-            asked += 1
-            member = self._member(trial)
-            record = filed.get(key)
-            if record is None:
-                left.append((trial.number, member))
-                if trial.state.is_finished():
-                    again.add(key)
-            elif not trial.state.is_finished():
-                self.tell(record, trial.number)
-            elif record.number == trial.number and key not in again:
-                self._check_values(trial, record)
-        if again:
-            self._study.set_user_attr(RETRAINED, sorted(again))
-        return Standing(asked, left)
-
-    def tell(self, record: MemberRecord, number: int | None = None) -> None:
-        """Tell how a member did, and add up to `search.inject` further points of it.
-
-        Args:
-            record: the member.
-            number: the trial that asked for it, the record's own when None. Where all members share one
-                seed, a sampler may ask for a member again: it is not trained again, and its further points
-                are added once.
-
-        Raises:
-            StorageError: the study's file cannot be written.
-            StudyError: the study's database cannot be reached.
-        """
-        with self._stored():
-            self._tell(record, number)
-
-    def _tell(self, record: MemberRecord, number: int | None) -> None:
-        number = record.number if number is None else number
-        # a member that lost its files is trained again; what the study knows of it stands
-        trial = self._trials()[number]
-        if trial.state.is_finished():
-            return
-        outside = trial.user_attrs.get(REFERENCE) == OUTSIDE
-        if record.status != FINISHED or record.asked is None or outside:
-            self._study.tell(number, state=TrialState.FAIL)
-            return
-        self._study.tell(number, self._values(record.asked))
-        if number != record.number:
-            return
-        for point in self._further(record, record.asked):
-            if point.threshold is None or point.basis is None:
-                continue
-            try:
-                params = self._space.encode(
-                    record.config.replaced(energy=point.threshold, basis=point.basis, rule=point.family)
-                )
-            except ValueError:
-                continue  # outside the searched range: nothing that the sampler could propose
-            self._study.add_trial(
-                create_trial(
-                    params=params,
-                    distributions=self._space.distributions,
-                    values=self._values(point),
-                    user_attrs={INJECTED: record.number, KEY: record.key},
-                )
-            )
-
-    @contextlib.contextmanager
-    def _stored(self) -> Iterator[None]:
-        """Name the storage in whatever the system says about it."""
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(f"cannot write {self._where}: {error.strerror or error}") from error
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            raise StudyError(f"{self._where}: {_reason(error)}") from None
-
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _member(self, trial: FrozenTrial) -> MemberConfig:
-        """Make a trial's member again, as it was asked."""
-        key = trial.user_attrs[KEY]
-        try:
-            if REFERENCE in trial.user_attrs:
-                member = self._reference(trial.number)
-            else:
-                seed = member_seed(self._config.search.seed, trial.number)
-                member = self._space.resolve(trial.params, seed)
-        except ValueError as error:
-            raise StudyError(f"trial {trial.number} of the study is not of this sweep: {error}") from error
-        if self.key(member) != key:
-            raise StudyError(
-                f"trial {trial.number} of the study was asked as member {key}, "
-                f"and its parameters are those of {self.key(member)}"
-            )
-        return member
-
-    def _check_values(self, trial: FrozenTrial, record: MemberRecord) -> None:
-        if not self._lossy or trial.state != TrialState.COMPLETE or record.asked is None:
-            return
-        told = self._values(record.asked)
-        if trial.values != told:
-            raise StudyError(
-                f"trial {trial.number} of the study has the values {trial.values}, its record {told}"
-            )
-
-    def _restore_lost(self, records: Sequence[MemberRecord]) -> None:
-        lost = {record.number: record for record in records}
-        for number in range(len(self._trials()), max(lost, default=-1) + 1):
-            record = lost.get(number)
-            if record is None:
-                # a member that was in training, or a further point: it keeps the numbers in step
-                self._study.add_trial(create_trial(state=TrialState.FAIL))
-                continue
-            values = None
-            if record.status == FINISHED and record.asked is not None:
-                values = self._values(record.asked)
-            state = TrialState.FAIL if values is None else TrialState.COMPLETE
-            if number == 0 and record.config == self._reference(0):
-                self._study.add_trial(self._reference_trial(record.config, state, values))
-                continue
-            self._study.add_trial(
-                create_trial(
-                    state=state,
-                    params=self._encoded(record),
-                    distributions=self._space.distributions,
-                    values=values,
-                    user_attrs={KEY: record.key},
-                )
-            )
-
-    def _encoded(self, record: MemberRecord) -> dict[str, Any]:
-        try:
-            return self._space.encode(record.config)
-        except ValueError as error:
-            raise StudyError(f"member {record.number} on file is not of this sweep: {error}") from error
-
     def _values(self, point: OperatingPoint) -> list[float]:
         return [float(getattr(point, objective)) for objective in self._objectives]
-
-    def _further(self, record: MemberRecord, asked: OperatingPoint) -> Sequence[OperatingPoint]:
-        """Choose the member's other non-dominated threshold points, spread evenly over their order."""
-        candidates = [p for p in record.points if p.family in self._space.rules() and p.threshold is not None]
-        candidates = [p for p in candidates if (p.basis, p.ranks) != (asked.basis, asked.ranks)]
-        signs = [-1 if objective in MAXIMISED else 1 for objective in self._objectives]
-        rows = [[s * v for s, v in zip(signs, self._values(p), strict=True)] for p in (asked, *candidates)]
-        kept = [p for p, keep in zip((asked, *candidates), non_dominated(rows), strict=True) if keep]
-        kept = [point for point in kept if point is not asked]
-        limit = self._config.search.inject
-        if len(kept) <= limit:
-            return kept
-        return [kept[round(i * (len(kept) - 1) / max(1, limit - 1))] for i in range(limit)]
-
-
-def _reason(error: Exception) -> str:
-    """Return what a database said; Optuna puts a guess of its own before it."""
-    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else None
-    return one_line(str(cause or error).split("(Background on this error", 1)[0])

@@ -4,7 +4,6 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ import optuna
 import pytest
 import torch
 
-from arsvd.data import load
 from arsvd.data.sources.mnist import folder
-from arsvd.modes import torch_threads
-from benchmarks import gpu, injection, naive, overhead, scale
+from benchmarks import gpu, naive, overhead, scale
 from benchmarks.gpu import result_path
 from benchmarks.inference import plain_forward, shares
-from benchmarks.injection import VARIANTS, name_of, paired, train_member
 from benchmarks.naive import (
     REFERENCE,
     Pace,
@@ -33,11 +29,9 @@ from benchmarks.naive_sweep import SPACE, accuracy, build, in_memory, truncate
 from benchmarks.overhead import idle_seconds
 from benchmarks.processes import ProcessWatch
 from benchmarks.reporting import arguments, lacks_mnist
-from benchmarks.scale_records import made_up_record
 from benchmarks.scale_simulation import MEAN_SECONDS, NODES, interpolated, simulate
-from sweeps.config import load_config, member_seed
+from sweeps.config import load_config
 from sweeps.search import Study
-from sweeps.trial.workbench import Analysis, Workbench
 
 
 class TestReporting:
@@ -207,72 +201,6 @@ def _drawn(trials: int, value: float, lag: int) -> list[dict[str, Any]]:
     return found
 
 
-class TestInjection:
-    def test_equal_differences_have_no_spread(self) -> None:
-        assert paired([0.5, 0.5, 0.5]) == (0.5, (0.5, 0.5))
-
-    def test_one_difference_has_no_interval(self) -> None:
-        assert paired([0.5]) == (0.5, None)
-
-    def test_the_interval_is_students(self) -> None:
-        # mean 3, standard deviation sqrt(2.5), and 2.776 for four degrees of freedom
-        mean, interval = paired([1.0, 2.0, 3.0, 4.0, 5.0])
-
-        assert mean == 3
-        assert interval == pytest.approx((3 - 2.776 * 0.5**0.5, 3 + 2.776 * 0.5**0.5), abs=1e-3)
-
-    def test_a_variant_that_cannot_listen_is_named(self) -> None:
-        named = [name_of(variant) for variant in VARIANTS]
-
-        assert [name for name in named if "listen" in name] == ["nsga2, 8 (it does not listen)"]
-        assert len(set(named)) == len(VARIANTS)
-
-    def test_a_member_trains_with_its_ordinals_seed_and_is_told_as_asked(self, tmp_path: Path) -> None:
-        config = load_config("digits", (*injection.SIZES["tiny"].changes, "search.inject=8"))
-        dataset = load("digits", validation=0.2)
-        bench, analysis = Workbench(dataset, torch.device("cpu")), Analysis.from_config(config)
-        study = Study.in_journal(tmp_path / "journal", "seeds", config, dataset.hash)
-        number, member = study.ask()
-        seed = member_seed(0, 77)
-        record = train_member(number, member, seed, bench, analysis)
-        again = train_member(5, replace(member, seed=1), seed, bench, analysis)
-
-        assert [point.accuracy for point in record.points] == [point.accuracy for point in again.points]
-        assert (record.config, record.key) == (member, member.key(dataset.hash))
-        study.tell(record)
-        (first, *added) = study._study.get_trials()
-        assert first.state == optuna.trial.TrialState.COMPLETE
-        assert 1 <= len(added) <= 8
-        assert study.catch_up([record]).left == []
-
-    @pytest.mark.parametrize("sampler", ["nsga2", "random"])
-    def test_samplers_other_than_tpe_do_not_hear_of_added_trials(self, sampler: str, tmp_path: Path) -> None:
-        asked = []
-        for injected in (0, 8):
-            changes = (f"search.sampler={sampler}", f"search.inject={injected}", "search.trials=16")
-            config = load_config("digits", changes)
-            study = Study.in_journal(tmp_path / f"{injected}", "deaf", config, "data")
-            asked.append([])
-            for ordinal in range(12):
-                number, member = study.ask()
-                asked[-1].append(replace(member, seed=0))
-                # the points that a member has are to depend on its order, as its seed does
-                study.tell(replace(made_up_record(ordinal, member, "data"), number=number))
-
-        assert len(study._study.get_trials()) > 12
-        assert asked[0] == asked[1]
-
-    def test_the_random_start_is_kept_as_long_as_without_added_trials(self) -> None:
-        size = injection.Size(8, 1, injection.SIZES["tiny"].changes)
-        variants = (("tpe", 0, False), ("tpe", 8, False), ("tpe", 8, True))
-        with torch_threads(1):
-            without, ended, kept = (injection.run_variant(variant, 0, size) for variant in variants)
-
-        assert [run["random_members"] for run in (without, ended, kept)] == [2, 1, 2]
-        assert without["added_trials"] == 0 < kept["added_trials"]
-        assert without["curves"]["all"][:2] == kept["curves"]["all"][:2]
-
-
 class TestScale:
     def test_an_idle_driver_lets_the_nodes_train_all_the_time(self) -> None:
         found = simulate(lambda _: 0.0, members=20_000)
@@ -305,7 +233,7 @@ class TestScale:
 
     def test_nsga2_breeds_from_the_generation_before(self) -> None:
         config = load_config("mnist", ("search.sampler=nsga2", f"search.trials={120 + NODES}"))
-        study = Study(optuna.storages.InMemoryStorage(), "filled", config, "data")
+        study = Study(config, "data")
         sampler = study._study.sampler
         assert isinstance(sampler, optuna.samplers.NSGAIISampler)
         spent = scale.fill(study, 120)
@@ -324,7 +252,7 @@ class TestScale:
     @pytest.mark.parametrize("sampler", ["tpe", "random"])
     def test_other_samplers_have_no_parents(self, sampler: str) -> None:
         config = load_config("mnist", (f"search.sampler={sampler}",))
-        study = Study(optuna.storages.InMemoryStorage(), "filled", config, "data")
+        study = Study(config, "data")
 
         assert scale.fill(study, 12) == 0
         assert len(study._study.get_trials()) == 24
@@ -337,7 +265,7 @@ class TestScale:
 
 def _asks(sampler: str, members: int, ask_seconds: float) -> dict[str, Any]:
     times = {"ask_seconds": ask_seconds, "tell_seconds": 0.0, "parents_seconds": 0.0}
-    return {"sampler": sampler, "storage": "journal", "members": members, **times}
+    return {"sampler": sampler, "storage": "ledger", "members": members, **times}
 
 
 class TestGpu:

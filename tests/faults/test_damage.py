@@ -18,8 +18,11 @@ def test_damaged_files_are_named_by_every_command_and_mended_by_a_resume(
     record.write_bytes(record.read_bytes()[:-40])
     weights = ledger.weights(second.key)
     _flip(weights)
-    with ledger.journal.open("ab") as journal:
-        journal.write(b'{"op_code":6,"work')  # a driver that died in the middle of a line
+    asked = ledger.path / "asked" / f"{third.number}.json"
+    asked.write_bytes(asked.read_bytes()[:-40])
+    journal = ledger.path / "study.journal"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":6,"work')  # a driver that died in the middle of a line: it is made anew
     stamps = {key: home.stamp(key) for key in (first.key, second.key, third.key)}
 
     _, errors = home.run("show", ledger.facts.id)
@@ -34,14 +37,16 @@ def test_damaged_files_are_named_by_every_command_and_mended_by_a_resume(
     for path, text in (
         (record, "is damaged"),
         (weights, "its SHA-256 is not the one in the member's record"),
-        (ledger.journal, "is damaged"),
+        (asked, "is damaged"),
     ):
         assert sum(f"{path}" in line and text in line and f"{path}.damaged" in line for line in said) == 1, (
             path
         )
         assert Path(f"{path}.damaged").exists()
     assert "2 members on file, 2 more members" in errors
-    home.audit(ledger, planned=4)
+    assert journal.read_bytes().endswith(b"}\n")
+    # the member whose asking is lost is on file, which is as good
+    assert [member.number for member in home.asked(ledger)] == [0, 1, 3]
     assert home.stamp(first.key) > stamps[first.key]
     assert home.stamp(second.key) > stamps[second.key]
     assert home.stamp(third.key) == stamps[third.key]

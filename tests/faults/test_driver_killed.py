@@ -31,7 +31,7 @@ def test_a_sweep_whose_driver_is_killed_five_times_has_every_member_once(
         command = ("resume", home.ledger.facts.id, "--quiet")
         until(f"{wanted} members are filed", lambda wanted=wanted: home.filed >= wanted)
         if wanted == before:
-            until("a trial is asked for", lambda: home.asked(home.ledger) > 0)
+            until("a trial is asked for", lambda: home.asked(home.ledger))
         pause = moments.uniform(0, 0.6)
         _sleep_at_most(driver, pause)
         os.kill(driver.pid, signal.SIGKILL)  # only the driver: what it started must end by itself

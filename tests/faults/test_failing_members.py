@@ -76,7 +76,7 @@ def test_members_that_fail_are_named_and_told_and_the_sweep_goes_on(tmp_path: Pa
             assert not ledger.weights(record.key).exists()
         assert ledger.read_checkpoint(record.key) is None
     study = optuna.load_study(
-        study_name=name, storage=JournalStorage(JournalFileBackend(str(ledger.journal)))
+        study_name=name, storage=JournalStorage(JournalFileBackend(str(ledger.path / "study.journal")))
     )
     told = {trial.number: trial.state for trial in study.trials}
     ends = {FINISHED: TrialState.COMPLETE}

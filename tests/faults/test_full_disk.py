@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
 
 pytestmark = pytest.mark.slow
 MEMBERS = 6
@@ -57,7 +56,6 @@ def test_a_full_disk_stops_the_sweep_with_a_clear_error_and_a_resume_completes_i
     ballast.unlink()
     home.run("resume", ledger.facts.id, "--quiet")
     home.audit(ledger, planned=MEMBERS)
-    assert TrialState.FAIL not in [trial.state for trial in home.study(ledger).trials]
 
 
 def _fill(ballast: Path) -> None:

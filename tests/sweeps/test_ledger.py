@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from arsvd.data import Dataset
+from sweeps.asked import Asked, read_asked, write_asked
 from sweeps.config import ConfigError, SweepConfig
 from sweeps.fronts import sweep_front
 from sweeps.ledger import Ledger, LedgerError, sweep_ids
@@ -272,11 +273,11 @@ def test_a_ledger_in_a_bucket_is_the_same(
     digits: Dataset,
 ) -> None:
     home = new_bucket()
-    made = Ledger.create(home, new_config("search.trials=3"), digits, REFERENCE, "postgresql://host/db")
+    made = Ledger.create(home, new_config("search.trials=3"), digits, REFERENCE)
     assert sweep_ids(home) == [made.facts.id]
     found = Ledger.open(home, "digits")
     assert found.location == f"{home}/sweeps/{made.facts.id}"
-    assert (found.home, found.facts.study) == (home, "postgresql://host/db")
+    assert found.home == home
     assert found.config.search.trials == 3
     assert found.changed_config(("search.trials=4",)).search.trials == 4
     with pytest.raises(ConfigError, match=rf"{home}/.*/sweep\.yaml' with its overrides has a fault"):
@@ -286,6 +287,9 @@ def test_a_ledger_in_a_bucket_is_the_same(
     found.write_checkpoint(record.key, b"1")
     sha256 = found.write_weights(record.key, lambda path: path.write_bytes(b"abc") and None)
     assert found.members() == [record]
+    asked = Asked(1, record.config.key(digits.hash), record.config, {"generation": 1}, {"id": 3})
+    write_asked(found, asked)
+    assert read_asked(found, 2, pytest.fail) == [asked]
     assert found.read_checkpoint(record.key) == b"1"
     with found.read_weights(record.key, sha256) as path:
         assert path.read_bytes() == b"abc"

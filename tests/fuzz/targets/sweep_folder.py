@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -28,7 +29,7 @@ from sweeps.config import ConfigError, config_to_params, load_config
 from sweeps.fronts import GrowingFront, sweep_front
 from sweeps.ledger import BEST_SO_FAR, FRONT, JOURNAL, PROVENANCE, Ledger, LedgerError
 from sweeps.lock import LOCK, LockedError, Owner, hold, read_owner
-from sweeps.mending import mended_study, whole_members
+from sweeps.mending import most_numbers, whole_members
 from sweeps.preparing import ResumeError
 from sweeps.publishing import _provenance
 from sweeps.records import FINISHED, FrontPoint, MemberRecord, TestMetrics
@@ -56,6 +57,7 @@ _REFERENCE = (963, 900)
 _MEMBERS = 3
 _PAST_ANY_PID = 2**22
 _CHECKPOINT = ".checkpoint.safetensors"
+_OLD = Path(__file__).parents[2] / "data" / "release-0.1.0" / "sweeps" / "digits-20261126-023154-8605"
 
 
 @cache
@@ -74,7 +76,7 @@ def _files() -> dict[str, bytes]:
         )
         dataset: Any = SimpleNamespace(name="mnist", hash=_HASH, validation=range(100))
         ledger = Ledger.create(Path(home), config, dataset, _REFERENCE)
-        study = open_study(ledger, config, _HASH)
+        study = open_study(ledger, config, _HASH, [], _MEMBERS, print)
         records = []
         for _ in range(_MEMBERS - 1):
             number, member = study.ask()
@@ -162,11 +164,18 @@ def _weights() -> tuple[Seed, ...]:
 
 def _place(folder: Path, name: str) -> Path:
     sweep = folder / "sweeps" / "mnist-1"
-    (sweep / "members").mkdir(parents=True)
     for file, data in _files().items():
+        (sweep / file).parent.mkdir(parents=True, exist_ok=True)
         (sweep / file).write_bytes(data)
     if name.startswith("members/"):
         (sweep / FRONT).unlink()  # a sweep that has not ended shows what its members come to
+    return sweep / name
+
+
+def _place_old(folder: Path, name: str) -> Path:
+    """Lay out a sweep of release 0.1.0, whose journal is read once."""
+    sweep = folder / "sweeps" / _OLD.name
+    shutil.copytree(_OLD, sweep)
     return sweep / name
 
 
@@ -259,7 +268,7 @@ def _resume(ledger: Ledger) -> None:
     refuse_changes(ledger.begun_config, config)
     said: list[str] = []
     records = whole_members(ledger, said.append)
-    mended_study(ledger, config, _HASH, records, said.append)
+    open_study(ledger, config, ledger.facts.data_hash, records, most_numbers(ledger), said.append)
     "".join(said).encode()
 
 
@@ -315,7 +324,17 @@ TARGETS = (
     _target("best-so-far", lambda: _of(BEST_SO_FAR)),
     _target("lock", lambda: _of(LOCK)),
     _target("provenance", lambda: _of(PROVENANCE)),
-    _target("journal", lambda: _of(JOURNAL), _mutate_journal),
+    _target("asked", lambda: tuple(seed for seed in _of(".json") if seed.name.startswith("asked/"))),
+    Target(
+        name="sweep-journal",
+        seeds=lambda: (Seed(JOURNAL, (_OLD / JOURNAL).read_bytes()),),
+        place=_place_old,
+        read=lambda path: _resume(Ledger(path.parent)),
+        refusals=REFUSALS,
+        mutate=_mutate_journal,
+        examples=6,
+        special=False,
+    ),
     _target("checkpoint", lambda: _of(_CHECKPOINT), mutate_safetensors),
     _target("weights", _weights, mutate_safetensors),
     Target(

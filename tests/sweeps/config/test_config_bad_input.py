@@ -153,7 +153,7 @@ VALUES = {
     "a large pack": ("resources.pack=1000000000", "or a whole number >= 1; the most is 10000000"),
     "much recovery": ("compression.finetune_epochs=1000000000", ">= 0; the most is 10000000"),
     "much calibration": ("compression.calibration=10000000000", ">= 2; the most is 1000000000"),
-    "many injected": ("search.inject=1000000000", ">= 0; the most is 10000000"),
+    "a key that is gone": ("search.inject=8", "this key is gone, since further points of a member misled"),
     "no key": ("=5", "the override '=5' has no key before the =, must be section.key=value"),
     "key of two lines": ("search.\ntrials=5", "search.\\ntrials: unknown key; did you mean search.trials?"),
     "a comment after a word": ("search.sampler=tpe # fast", "got 'tpe # fast', must be tpe, nsga2"),

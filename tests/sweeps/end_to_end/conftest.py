@@ -20,7 +20,6 @@ OVERRIDES = (
     "model.hidden={choice: [[12], [16], [12, 8]]}",
     "compression.finetune_epochs=1",
     "compression.energy.points=16",
-    "search.inject=2",
     "select.max_drop=0.05",
     "select.confidence=0.95",
 )

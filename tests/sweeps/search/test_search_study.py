@@ -1,9 +1,10 @@
-"""What every sampler promises, on a real Optuna study in a journal file."""
+"""What every sampler promises, on a real Optuna study that is shown in a journal."""
 
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -14,11 +15,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from arsvd import OperatingPoint
+from sweeps.asked import Asked
 from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
-from sweeps.config.space import DROPPED_ENERGY
 from sweeps.records import FAILED, FINISHED, MemberRecord
 from sweeps.search import Study
-from sweeps.search.study import INJECTED, KEY, Standing
+from sweeps.search.journal import Journal
+from sweeps.search.study import KEY, Standing
 
 SAMPLERS = ("tpe", "nsga2", "random", "qmc")
 OBJECTIVES = (("accuracy",), ("accuracy", "params"), ("loss", "macs", "macro_f1"))
@@ -39,12 +41,24 @@ every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
 @dataclass
 class Search:
-    """A study, and its journal read back by Optuna alone."""
+    """A study, what it keeps, and its journal read by Optuna alone."""
 
     config: SweepConfig
-    study: Study
     journal: Path
     hash: str
+    kept: list[Asked] = field(default_factory=list)
+    records: list[MemberRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.study = self.open()
+
+    def open(self) -> Study:
+        """Make the study from what was kept, and what is in `records`."""
+        self.study = Study(
+            self.config, self.hash, asked=list(self.kept), records=self.records, keep=self.kept.append
+        )
+        self.study.show_in(partial(Journal, self.journal, "sweep", note=pytest.fail))
+        return self.study
 
     @property
     def optuna(self) -> optuna.Study:
@@ -53,11 +67,7 @@ class Search:
 
     @property
     def asked(self) -> list[FrozenTrial]:
-        return [trial for trial in self.optuna.trials if INJECTED not in trial.user_attrs]
-
-    @property
-    def injected(self) -> list[FrozenTrial]:
-        return [trial for trial in self.optuna.trials if INJECTED in trial.user_attrs]
+        return self.optuna.trials
 
     def train(self, number: int, member: MemberConfig) -> MemberRecord:
         return train(self.config, number, member, member.key(self.hash))
@@ -69,6 +79,7 @@ class Search:
             record = self.train(*self.study.ask())
             self.study.tell(record)
             records.append(record)
+        self.records += records
         return records
 
 
@@ -78,13 +89,11 @@ def search(tmp_path: Path, new_config: Callable[..., SweepConfig], engine_hash: 
         config = new_config(
             "search.trials=24",
             "model.reference=[64, 32]",
-            "search.inject=8",
             "compression.basis={choice: [activation, weight]}",
             "compression.energy.points=12",
             *overrides,
         )
-        path = tmp_path / journal
-        return Search(config, Study.in_journal(path, "sweep", config, engine_hash), path, engine_hash)
+        return Search(config, tmp_path / journal, engine_hash)
 
     return open_
 
@@ -170,7 +179,7 @@ REFERENCES = {"inside the space": ("[64, 32]", TrialState.COMPLETE), "outside": 
 def test_the_first_member_is_the_reference_plain_and_at_the_middle_of_every_setting(
     search: Callable[..., Search], sampler: str, widths: str, ended: TrialState
 ) -> None:
-    run = search(f"search.sampler={sampler}", f"model.reference={widths}", "search.inject=0")
+    run = search(f"search.sampler={sampler}", f"model.reference={widths}")
     number, member = run.study.ask()
     assert (number, list(member.hidden), member.factors) == (0, json.loads(widths), 1)
     assert (member.dropout, member.lr) == (
@@ -180,20 +189,20 @@ def test_the_first_member_is_the_reference_plain_and_at_the_middle_of_every_sett
     assert member.basis == "activation"
     assert member.seed == member_seed(0, 0)
     # asked for and not on file: it is left to train, also after the driver was lost
-    again = Study.in_journal(run.journal, "sweep", run.config, run.hash)
-    assert again.catch_up([]) == Standing(1, [(0, member)])
+    assert run.open().standing == Standing(1, [(0, member)])
     record = run.train(0, member)
-    again.tell(record)
+    run.study.tell(record)
     (trial,) = run.asked
     assert trial.state == ended
-    assert again.catch_up([record]) == Standing(1, [])
-    rest = [again.ask() for _ in range(5)]
+    run.records = [record]
+    assert run.open().standing == Standing(1, [])
+    rest = [run.study.ask() for _ in range(5)]
     assert [number for number, _ in rest] == [1, 2, 3, 4, 5]
     assert all(other != member for _, other in rest)
-    # a study that is lost as a whole is made again from what is on file
-    made = Study.in_journal(run.journal.with_name("lost"), "sweep", run.config, run.hash)
-    assert made.catch_up([record]) == Standing(1, [])
-    assert made.ask()[0] == 1
+    # a member whose asking was lost is known from its record
+    run.kept.clear()
+    assert run.open().standing == Standing(1, [])
+    assert run.study.ask()[0] == 1
 
 
 @every_sampler
@@ -211,54 +220,6 @@ def test_members_are_told_at_their_asked_point(
         assert (trial.state, trial.values) == (TrialState.COMPLETE, values(record.asked, objectives))
 
 
-@pytest.mark.parametrize("objectives", OBJECTIVES, ids=lambda names: "+".join(names))
-@pytest.mark.parametrize("inject", [0, 1, 3, 100])
-def test_further_points_are_few_unbeaten_marked_and_inside_the_space(
-    search: Callable[..., Search], objectives: tuple[str, ...], inject: int
-) -> None:
-    run = search(f"search.objectives=[{', '.join(objectives)}]", f"search.inject={inject}")
-    space = Space.from_config(run.config)
-    (record, *_) = run.run(1)
-    asked = record.asked
-    assert asked is not None
-    tried = [asked, *(p for p in record.points if p.family == "energy")]
-    rows = [values(point, objectives) for point in tried]
-    unbeaten = [row for row in rows if not any(beats(other, row, objectives) for other in rows)]
-    distinct = {tuple(row) for row in unbeaten} - {tuple(values(asked, objectives))}
-    assert len(run.injected) == min(inject, len(distinct))
-    for trial in run.injected:
-        assert trial.state == TrialState.COMPLETE
-        assert tuple(trial.values) in distinct
-        assert trial.user_attrs == {INJECTED: record.number, KEY: record.key}
-        member = space.resolve(trial.params, record.config.seed)
-        # the member's own training at another threshold, and what was measured there
-        (point,) = [p for p in tried if (p.basis, p.threshold) == (member.basis, member.energy)]
-        assert trial.values == values(point, objectives)
-        assert member == replace(record.config, energy=member.energy, basis=member.basis)
-    told = [tuple(trial.values) for trial in run.injected]
-    assert len(set(told)) == len(told)
-
-
-def test_further_points_reach_from_one_end_to_the_other(search: Callable[..., Search]) -> None:
-    run = search("search.inject=2", "compression.basis=activation")
-    run.run(1)
-    everything = search("search.inject=100", "compression.basis=activation", journal="all")
-    everything.run(1)
-    ends = [everything.injected[0].values, everything.injected[-1].values]
-    assert len(everything.injected) > 3
-    assert [trial.values for trial in run.injected] == ends
-
-
-@every_sampler
-def test_further_points_are_no_members(search: Callable[..., Search], sampler: str) -> None:
-    run = search(f"search.sampler={sampler}", "search.inject=4")
-    records = run.run(5)
-    assert len(run.injected) > 5
-    assert len(run.asked) == 5
-    # their numbers are Optuna's own, and never those of members
-    assert not {trial.number for trial in run.injected} & {record.number for record in records}
-
-
 @every_sampler
 def test_a_space_in_which_nothing_is_searched(search: Callable[..., Search], sampler: str) -> None:
     run = search(f"search.sampler={sampler}", *FIXED)
@@ -268,10 +229,9 @@ def test_a_space_in_which_nothing_is_searched(search: Callable[..., Search], sam
     assert len({replace(record.config, seed=0) for record in records}) == 1
     assert [trial.state for trial in run.asked] == [TrialState.COMPLETE] * 4
     assert all(trial.params == {} for trial in run.asked)
-    assert run.injected == []  # the one threshold is the asked one
 
 
-def test_a_member_asked_for_again_is_told_again_but_its_curve_is_not(search: Callable[..., Search]) -> None:
+def test_a_member_asked_for_again_is_told_again(search: Callable[..., Search]) -> None:
     fixed_but_energy = [override for override in FIXED if "energy" not in override]
     run = search(*fixed_but_energy, "compression.energy={choice: [0.5, 0.9]}", "training.seed=0")
     first = run.train(*run.study.ask())
@@ -284,7 +244,6 @@ def test_a_member_asked_for_again_is_told_again_but_its_curve_is_not(search: Cal
     told = [trial for trial in run.asked if trial.state == TrialState.COMPLETE]
     assert [trial.number for trial in told] == [first.number, number]
     assert told[0].values == told[1].values
-    assert len(run.injected) == 1
 
 
 @every_sampler
@@ -297,13 +256,11 @@ def test_failures_are_told_and_the_search_goes_on(search: Callable[..., Search],
     run.study.tell(failed)  # a trial may be reported twice
     lost, config = run.study.ask()
     run.study.tell(MemberRecord(config.key(run.hash), lost, FAILED, "its process was killed", config))
-    before = len(run.injected)
     states = {trial.number: trial.state for trial in run.asked}
     assert states[number] == states[lost] == TrialState.FAIL
     assert len(run.asked) == 4
     run.run(3)
     assert [trial.state for trial in run.asked].count(TrialState.COMPLETE) == 5
-    assert len(run.injected) > before
 
 
 @every_sampler
@@ -319,18 +276,58 @@ def test_members_of_a_pack_are_asked_before_any_is_told(search: Callable[..., Se
 
 
 @every_sampler
-def test_a_study_that_is_opened_again_goes_on(search: Callable[..., Search], sampler: str) -> None:
-    first = search(f"search.sampler={sampler}")
-    records = first.run(3)
-    running, member = first.study.ask()
-    history = first.optuna.trials
-    again = search(f"search.sampler={sampler}")
-    assert again.optuna.trials == history
-    again.study.tell(again.train(running, member))  # asked by one process, told by the next
-    later = again.run(3)
-    assert len(again.asked) == 7
-    assert {record.key for record in later}.isdisjoint(record.key for record in records)
-    assert again.optuna.trials[: len(history) - 1] == history[:-1]
+def test_a_study_that_is_made_again_is_as_it_was_and_goes_on(
+    search: Callable[..., Search], sampler: str
+) -> None:
+    run = search(f"search.sampler={sampler}", "search.trials=24")
+    run.run(13)  # of NSGA-II, more than two generations
+    running, member = run.study.ask()
+    before = run.optuna
+    assert run.open().standing == Standing(14, [(running, member)])
+    after = run.optuna
+    assert after.directions == before.directions
+    assert after.metric_names == before.metric_names == ["accuracy", "params"]
+    for one, other in zip(before.trials, after.trials, strict=True):
+        assert (one.state, one.values, one.user_attrs) == (other.state, other.values, other.user_attrs)
+        assert one.system_attrs == other.system_attrs
+        assert one.params == pytest.approx(other.params, abs=1e-9)
+    run.study.tell(run.train(running, member))  # asked by one driver, told by the next
+    later = run.run(3)
+    assert [record.number for record in later] == [14, 15, 16]
+    assert {record.key for record in later}.isdisjoint(record.key for record in run.records[:13])
+
+
+def test_a_quasi_random_sequence_goes_on_where_it_was(search: Callable[..., Search]) -> None:
+    changes = ("search.sampler=qmc", "training.seed=0")
+    whole = [record.config for record in search(*changes, journal="whole").run(9)]
+    halves = search(*changes)
+    found = [record.config for record in halves.run(5)]
+    halves.open()
+    assert found + [record.config for record in halves.run(4)] == whole
+
+
+def test_children_of_nsga2_are_bred_from_the_generation_before(search: Callable[..., Search]) -> None:
+    run = search("search.sampler=nsga2", "search.trials=24")
+    run.run(13)
+    run.open()
+    sampler = run.study._study.sampler
+    assert isinstance(sampler, optuna.samplers.NSGAIISampler)
+    run.run(6)
+    generations = [trial.system_attrs.get(sampler._get_generation_key()) for trial in run.asked]
+    # the reference is drawn by nobody and in no generation
+    assert generations == [None, *[number // sampler.population_size for number in range(18)]]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_numbers_of_no_member_teach_nothing(search: Callable[..., Search], sampler: str) -> None:
+    """Release 0.1.0 could give numbers to further points of members."""
+    run = search(f"search.sampler={sampler}")
+    run.run(3)
+    run.records = [replace(record, number=3 * record.number) for record in run.records]
+    run.kept[:] = [replace(member, number=3 * member.number) for member in run.kept]
+    assert run.open().standing == Standing(3, [])
+    assert [trial.state.name for trial in run.asked] == ["COMPLETE", *["FAIL", "FAIL", "COMPLETE"] * 2]
+    assert run.study.ask()[0] == 7
 
 
 @every_sampler
@@ -355,20 +352,7 @@ def test_samplers_differ(search: Callable[..., Search]) -> None:
 
 def test_tpe_learns_from_what_it_is_told(search: Callable[..., Search]) -> None:
     """After a random start, members come from where accuracy is high: here learning rates near 0.005."""
-    run = search("search.sampler=tpe", "search.objectives=[accuracy]", "search.trials=40")
-    rates = [record.config.lr for record in run.run(40)]
+    run = search("search.sampler=tpe", "search.objectives=[accuracy]", "search.trials=60")
+    rates = [record.config.lr for record in run.run(60)]
     start, end = rates[:10], rates[-10:]
     assert sum(abs(rate - 0.005) for rate in end) < 0.5 * sum(abs(rate - 0.005) for rate in start)
-
-
-def test_entropy_points_are_told_in_the_weight_basis(search: Callable[..., Search]) -> None:
-    run = search("compression.rule={choice: [energy, entropy]}", "search.seed=1", "search.inject=100")
-    run.run(4)
-    space = Space.from_config(run.config)
-    rules = set()
-    for trial in run.injected:
-        member = space.resolve(trial.params, 0)
-        rules.add(member.rule)
-        assert member.rule == "energy" or member.basis == "weight"
-        assert DROPPED_ENERGY in trial.params
-    assert rules == {"energy", "entropy"}
