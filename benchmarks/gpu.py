@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from arsvd.data import DataError, Dataset, load
 from arsvd.data.dataset import Split, describe
 from arsvd.training import Hyperparameters, Pack, dense_architecture, normalized, train
-from arsvd.training.schedule import one_cycle
+from arsvd.training.schedules.one_cycle import one_cycle
 from benchmarks.environment import environment
 from benchmarks.gpu_analysis import both_ways
 

@@ -16,7 +16,7 @@ from arsvd.training.measuring import Validation
 from arsvd.training.pack import Pack
 from arsvd.training.precision import check_precision, default_precision, matrix_products
 from arsvd.training.result import TrainingResult
-from arsvd.training.schedule import SCHEDULES
+from arsvd.training.schedules import SCHEDULES
 from arsvd.training.setup import Setup
 from arsvd.training.snapshots import Snapshots
 from arsvd.training.state import MemberState
@@ -202,5 +202,4 @@ def _check(
         raise ValueError(f"the pack has {pack.members} members, hyperparameters came for {len(members)}")
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs and batch size must be at least 1, got {epochs} and {batch_size}")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"unknown schedule {schedule!r}; there are {sorted(SCHEDULES)}")
+    SCHEDULES[schedule]  # or an error that names those there are

@@ -25,10 +25,10 @@ from arsvd.options.kinds import (
 from arsvd.rules import RULES
 from arsvd.statistics import BASES
 from arsvd.training.methods import METHODS
+from arsvd.training.schedules import SCHEDULES
+from sweeps.search.objectives import OBJECTIVES
 from sweeps.search.samplers import SAMPLERS
 
-SCHEDULES = ("onecycle", "cosine")
-OBJECTIVES = ("accuracy", "macro_f1", "loss", "params", "macs")
 SECTIONS = ("dataset", "model", "training", "compression", "search", "select", "resources")
 
 _NAME = Text(r"[a-z0-9][a-z0-9-]{0,63}", "up to 64 lower-case letters, digits and hyphens")
@@ -89,7 +89,7 @@ _OWN: tuple[Option[Any], ...] = (
     ),
     Option(
         "training.schedule",
-        OneOf(SCHEDULES),
+        OneOf(SCHEDULES.names),
         "course of the learning rate",
         default="onecycle",
         absent="onecycle",
@@ -169,7 +169,7 @@ _OWN: tuple[Option[Any], ...] = (
     Option("search.seed", _SEED, "of the sampler and of the members", default=0),
     Option(
         "search.objectives",
-        DistinctNames(OBJECTIVES),
+        DistinctNames(OBJECTIVES.names),
         "what is looked for, accuracy and macro_f1 upwards, the others downwards",
         default=("accuracy", "params"),
     ),

@@ -16,9 +16,9 @@ from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
 from sweeps.config.on_record import RECORD_VERSION
 from sweeps.records import FINISHED, MemberRecord
 from sweeps.search.journal import Journal
+from sweeps.search.objectives import OBJECTIVES
 from sweeps.search.samplers import make_sampler, resumed_seed
 
-MAXIMISED = ("accuracy", "macro_f1")
 KEY, REFERENCE = "arsvd.key", "arsvd.reference"
 INSIDE, OUTSIDE = "inside", "outside"  # of the space, what the reference may be
 _INJECTED = "arsvd.injected_from"  # release 0.1.0: further points of a member, which are no members
@@ -87,7 +87,7 @@ class Study:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name="sweep",
-            directions=["maximize" if o in MAXIMISED else "minimize" for o in self._objectives],
+            directions=[OBJECTIVES[name].direction for name in self._objectives],
         )
         self._id = self._storage.get_study_id_from_name("sweep")
         self.standing = self._rebuild(asked, records)
@@ -249,4 +249,4 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
     def _values(self, point: OperatingPoint) -> list[float]:
-        return [float(getattr(point, objective)) for objective in self._objectives]
+        return [float(OBJECTIVES[name].of(point)) for name in self._objectives]

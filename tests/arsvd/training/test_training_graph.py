@@ -16,7 +16,7 @@ from arsvd.training.draws import ORDER
 from arsvd.training.graph import WARM_UP, CapturedStep, StaticStep, _side_stream
 from arsvd.training.images import Images
 from arsvd.training.precision import matrix_products
-from arsvd.training.schedule import one_cycle
+from arsvd.training.schedules.one_cycle import one_cycle
 from arsvd.training.setup import Setup
 from arsvd.training.step import StepInputs, TrainingStep
 
