@@ -12,7 +12,7 @@ from arsvd import Plan
 from arsvd.coverage import Coverage
 from arsvd.endings import load_line
 from arsvd.layers import listed
-from sweeps.ledger import Ledger, LedgerError, sweep_ids
+from sweeps.ledger import Ledger, LedgerError, NewerError, sweep_ids
 from sweeps.records import FAILED, Front, SweepFacts
 from sweeps.report.assurance import assurance
 from sweeps.report.table import baseline_table, front_table, network_table, plain
@@ -156,7 +156,7 @@ def _percent(share: float) -> str:
 
 
 def sweep_rows(home: Path | str) -> list[dict[str, Any]]:
-    """List the sweeps of a home, oldest first, one flat record each; a damaged one says so."""
+    """List the sweeps of a home, oldest first, one flat record each; one that cannot be read says why."""
     return [_sweep_row(home, sweep_id) for sweep_id in sweep_ids(home)]
 
 
@@ -166,6 +166,8 @@ def _sweep_row(home: Path | str, sweep_id: str) -> dict[str, Any]:
         facts, config = ledger.facts, ledger.config
         front, final = standing_front(ledger)
         records = ledger.members()
+    except NewerError as error:
+        return {"sweep": sweep_id, "state": "of a newer release", "cause": str(error)}
     except (LedgerError, StorageError, ValueError) as error:
         return {"sweep": sweep_id, "state": "damaged", "cause": str(error)}
     best = front.best
@@ -194,8 +196,8 @@ def print_sweeps(console: Console, rows: list[dict[str, Any]], home: Path | str)
             header, justify="right" if header in ("members", "hypervolume") else "left", no_wrap=True
         )
     for row in rows:
-        if row["state"] == "damaged":
-            table.add_row(plain(row["sweep"]), "", "", "", "", "damaged")
+        if "cause" in row:
+            table.add_row(plain(row["sweep"]), "", "", "", "", row["state"])
             continue
         failed = f" ({row['failed']} failed)" if row["failed"] else ""
         best = "" if row["best_params"] is None else f"{row['best_params']:,} at {row['best_accuracy']:.2%}"
@@ -211,7 +213,7 @@ def print_sweeps(console: Console, rows: list[dict[str, Any]], home: Path | str)
         console.width = _PIPE_WIDTH
     console.print(table)
     for row in rows:
-        if row["state"] == "damaged":
+        if "cause" in row:
             _say(console, f"{row['sweep']}: {row['cause']}")
 
 

@@ -189,6 +189,9 @@ def test_a_newer_version_is_named_as_such_and_nothing_is_set_aside(
     text = rf"{path} is a .* of version {RECORD_VERSION + 1}, written by a newer release than this one"
     with pytest.raises(NewerError, match=text) as caught:
         read(ledger)
+    listed = CliRunner().invoke(main, ["list"])
+    assert "of a newer release" in listed.output
+    assert "damaged" not in listed.output
     shown = CliRunner().invoke(main, ["show", FINISHED])
     assert str(caught.value) in shown.stderr
     assert "damaged" not in shown.stderr
