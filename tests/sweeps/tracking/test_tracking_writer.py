@@ -1,7 +1,7 @@
 import shlex
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from arsvd import OperatingPoint
+from sweeps.config import MemberConfig
 from sweeps.records import Front, MemberRecord
 from sweeps.tracking import ServerAwayError, SweepWriter, TrackingError, arsvd_home, connect
 from sweeps.tracking.runs import check_experiment
@@ -84,7 +85,7 @@ def test_a_member_is_one_nested_run(client: MlflowClient, writer: SweepWriter, m
     assert run.info.end_time - run.info.start_time >= 4_000
     assert run.data.params["hidden"] == "16-8"
     assert run.data.params["lr"] == "0.001"
-    assert len(run.data.params) == 20
+    assert len(run.data.params) == len(fields(MemberConfig))
     assert series(client, run_id, "train_loss") == [(1, 1.0), (2, 0.5), (3, 0.25)]
     assert series(client, run_id, "front_accuracy") == [(500, 0.8), (1000, 0.9)]
     assert series(client, run_id, "front_macs") == [(500, 490), (1000, 990)]
