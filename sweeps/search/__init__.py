@@ -7,13 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.search.samplers import make_sampler
     from sweeps.search.searcher import PackSearcher
     from sweeps.search.study import Study
 
-_PLACES = {"samplers": "make_sampler", "searcher": "PackSearcher", "study": "Study"}
+_PLACES = {"searcher": "PackSearcher", "study": "Study"}
 
-__all__ = ["PackSearcher", "Study", "make_sampler"]
+__all__ = ["PackSearcher", "Study"]
 
 
 def __getattr__(name: str) -> Any:

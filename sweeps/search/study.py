@@ -17,7 +17,8 @@ from sweeps.config.on_record import RECORD_VERSION
 from sweeps.records import FINISHED, MemberRecord
 from sweeps.search.journal import Journal
 from sweeps.search.objectives import OBJECTIVES
-from sweeps.search.samplers import make_sampler, resumed_seed
+from sweeps.search.samplers import SAMPLERS
+from sweeps.search.samplers.base import resumed_seed
 
 KEY, REFERENCE = "arsvd.key", "arsvd.reference"
 INSIDE, OUTSIDE = "inside", "outside"  # of the space, what the reference may be
@@ -93,9 +94,9 @@ class Study:
         self.standing = self._rebuild(asked, records)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study.sampler = make_sampler(
-                search.sampler, resumed_seed(search.sampler, search.seed, len(self._trials())), search.trials
-            )
+            sampler = SAMPLERS[search.sampler]
+            seed = resumed_seed(sampler, search.seed, len(self._trials()))
+            self._study.sampler = sampler.make(seed, search.trials)
 
     def show_in(self, make: Callable[..., Journal]) -> None:
         """Keep a journal of the study for optuna-dashboard, from now on.

@@ -1,5 +1,6 @@
 """What every sampler promises."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,3 +26,16 @@ class Sampler(ABC):
             seed: what it draws from.
             trials: how many members the sweep will train.
         """
+
+
+def resumed_seed(sampler: Sampler, seed: int, trials: int) -> int:
+    """Return the seed for a sampler that goes on in a study: begun anew, it would repeat its first draws.
+
+    Args:
+        sampler: the sampler.
+        seed: what it drew from in the beginning.
+        trials: trials that the study has.
+    """
+    if trials == 0 or sampler.goes_on:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{trials}".encode()).digest()[:4], "big")
