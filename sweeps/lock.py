@@ -182,7 +182,7 @@ def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
         Whether it is held: there are file systems without it.
     """
     guard = path.with_name(f".{path.name}")
-    lock = FileLock(guard, timeout=0, mode=0o644)
+    lock = FileLock(guard, timeout=0)
     try:
         lock.acquire()
         locked = True

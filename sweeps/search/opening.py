@@ -1,5 +1,6 @@
 """A sweep's study, made from its ledger."""
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -83,12 +84,18 @@ def _in_journal(ledger: Ledger, study: Study, limit: int, note: Callable[[str], 
         note: is told where the journal is damaged; then it is kept beside the new one.
     """
     asked: list[Asked] = []
+    content = ledger.storage.read(JOURNAL)
     try:
-        trials, notes, lost = read_trials(ledger.storage.read(JOURNAL), ledger.facts.id)
-        asked = study.recognised(trials[:limit], notes)
-        fault = f"its last {lost} lines cannot be read" if lost else None
-    except (ValueError, StudyError) as error:
+        trials, notes, lost = read_trials(content, ledger.facts.id)
+        found = study.recognised(trials[:limit], notes)
+        # what samplers noted is kept, and NaN cannot be
+        json.dumps([(member.notes, member.study_notes) for member in found], allow_nan=False)
+        asked, fault = found, f"its last {lost} lines cannot be read" if lost else None
+    except (StudyError, ValueError) as error:
         fault = str(error)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+        # a value of another type, which neither Optuna nor this module expects there
+        fault = f"{type(error).__name__}: {error}"
     if fault is not None:
         aside = ledger.locate(ledger.storage.set_aside(JOURNAL))
         note(
