@@ -1,6 +1,7 @@
 """A study goes on from what was asked for and what is on file, whatever a dead driver or damage has lost."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -296,6 +297,16 @@ DAMAGE: dict[str, tuple[Callable[[Sequence[bytes]], bytes], int | None]] = {
         0,
     ),
     "a trial is a list": (lambda lines: b"".join(lines).replace(b'"trial_id":0', b'"trial_id":[0]'), 0),
+    "attributes of a further point are a number": (
+        lambda lines: re.sub(rb'"user_attrs":\{[^}]*\}', b'"user_attrs":0.5', b"".join(lines), count=1),
+        None,
+    ),
+    "a sampler's note is no number": (
+        lambda lines: b"".join(
+            [*lines, b'{"op_code":3,"worker_id":"x","system_attr":{"a":NaN},"study_id":0}\n']
+        ),
+        None,
+    ),
     "attributes are a number": (
         lambda lines: b"".join(
             [*lines[:10], b'{"op_code":8,"worker_id":"x","user_attr":5,"trial_id":0}\n', *lines[11:]]
