@@ -4,7 +4,6 @@ Its nodes are real: raylets, object stores and workers of their own, in processe
 one. What they share is the machine, so every path is shared storage here.
 """
 
-import contextlib
 import json
 import os
 import secrets
@@ -14,16 +13,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE
 from cluster.local import LOOPBACK_ONLY
+from cluster.locking import alone
 from cluster.probe import Node, ask
 from cluster.processes import ProcessId, holding, marked, wait_until, with_descendants
 from cluster.state import STATE_FILE, ClusterError, LocalCluster, Machine, default_home, read_state
@@ -99,7 +96,7 @@ def start(
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ClusterError(f"the home {home} cannot be made a folder ({error.strerror})") from None
-    with _alone(home):
+    with alone(home / _LOCK_FILE):
         known = read_state(home)
         if known is not None:
             known.check_here(home)
@@ -172,7 +169,7 @@ def stop(home: Path | None = None) -> LocalCluster:
     """
     home = default_home() if home is None else home
     _known(home)
-    with _alone(home):
+    with alone(home / _LOCK_FILE):
         cluster = _known(home)
         if cluster.running:  # after a restart of the machine its processes' numbers are others'
             everything = with_descendants([cluster.supervisor])
@@ -211,16 +208,6 @@ def _known(home: Path) -> LocalCluster:
         raise ClusterError(f"no local cluster was started in {home}: `arsvd cluster up` starts one")
     cluster.check_here(home)
     return cluster
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Let one process at a time start or end the cluster of a home; the others wait.
-
-    The file stays: where it was removed, one process could hold the old one and another a new one.
-    """
-    with FileLock(home / _LOCK_FILE):
-        yield
 
 
 def _remove(cluster: LocalCluster, home: Path) -> None:

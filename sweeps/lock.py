@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import errno
 import json
 import os
 import secrets
@@ -12,9 +11,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from arsvd.json_fields import Bounds, read_fields, read_json
+from cluster.locking import acquire
 from cluster.processes import boot_id
 from sweeps.ledger import Ledger
 from sweeps.storage import Folder, StorageError
@@ -22,7 +22,6 @@ from sweeps.storage import Folder, StorageError
 LOCK = "sweep.lock"
 _LARGEST_PID = 2**31 - 1
 _NAMESPACE = Path("/proc/self/ns/pid")
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)  # how file systems say so
 
 
 class LockedError(ValueError):
@@ -182,18 +181,14 @@ def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
         Whether it is held: there are file systems without it.
     """
     guard = path.with_name(f".{path.name}")
-    lock = FileLock(guard, timeout=0)
     try:
-        lock.acquire()
-        locked = True
+        lock = acquire(guard, timeout=0)
     except Timeout:
         raise _locked(ledger, read_owner(ledger), certain=True) from None
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise StorageError(f"cannot write {guard}: {error.strerror}") from error
-        locked = False  # the owner's text is all there is
+        raise StorageError(f"cannot write {guard}: {error.strerror}") from error
     try:
-        yield locked
+        yield lock.is_locked  # where it is not, the owner's text is all there is
     finally:
         guard.unlink(missing_ok=True)  # who waits for it sees that, and makes it again
         lock.release()

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
+from cluster.locking import alone
 from sweeps.tracking.failures import TrackingError as TrackingError
 from sweeps.tracking.failures import one_line, tracking_errors
 from sweeps.tracking.failures import redact as redact
@@ -185,7 +184,7 @@ def _alone(uri: str) -> Iterator[None]:
     if not _is_embedded(uri):
         yield
         return
-    with FileLock(arsvd_home() / LOCK):
+    with alone(arsvd_home() / LOCK):
         yield
 
 

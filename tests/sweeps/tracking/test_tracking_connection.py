@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import http.server
 import logging
 import os
@@ -61,6 +63,14 @@ def test_first_use_creates_the_embedded_store_in_silence(
     assert client.search_experiments()[0].name == "Default"
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.name.startswith(("mlflow", "alembic"))]
+
+
+def test_the_embedded_store_is_opened_on_a_file_system_without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    assert connect().search_experiments()[0].name == "Default"
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
