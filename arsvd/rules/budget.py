@@ -1,19 +1,21 @@
 """The best allocation of a budget of parameters or multiplications over the layers."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from arsvd.rules.base import RankRule, RegisteredRule, check_multiple
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from arsvd.spectrum import Spectra, Spectrum
 
-# sizes and errors at ascending ranks, the last one the dense layer, and the corners of their lower hull
-Curve = tuple[np.ndarray, np.ndarray, list[int]]
+    # sizes and errors at ascending ranks, the last one the dense layer, and the corners of their lower hull
+    Curve = tuple[np.ndarray, np.ndarray, list[int]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Budget(RegisteredRule):
             raise ValueError(f"layer weights must not be negative, got {self.weights}")
 
     @classmethod
-    def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
+    def examples(cls, spectra: Spectra) -> Sequence[RankRule]:
         """Make budgets of parameters from the smallest model to beyond the dense one."""
         low, high = spectra.params([s.worthwhile(1) for s in spectra]), spectra.params(spectra.dense)
         return [cls(params=limit) for limit in sorted({*range(low, high, 7), high, 10 * high})]
@@ -68,7 +70,7 @@ class Budget(RegisteredRule):
     def _limit(self) -> int:
         return self.params if self.params is not None else self.macs or 0
 
-    def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
+    def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
         """Choose one rank per layer.
 
         Raises:
@@ -90,7 +92,7 @@ class Budget(RegisteredRule):
         return _as_ranks(chosen, curves, self.multiple)
 
 
-def _curves(spectra: "Spectra", weights: Sequence[float] | None, count: str, multiple: int) -> list[Curve]:
+def _curves(spectra: Spectra, weights: Sequence[float] | None, count: str, multiple: int) -> list[Curve]:
     """List each layer's sizes and weighted errors up to break-even; the last entry is the dense layer."""
     if weights is not None and len(weights) != len(spectra):
         raise ValueError(f"{len(weights)} weights were given for {len(spectra)} layers")
@@ -105,11 +107,13 @@ def _curves(spectra: "Spectra", weights: Sequence[float] | None, count: str, mul
     return curves
 
 
-def _curve(spectrum: "Spectrum", count: str, multiple: int) -> Curve:
+def _curve(spectrum: Spectrum, count: str, multiple: int) -> Curve:
     """List a layer's sizes and dropped energies, and the corners of their hull: once for all budgets.
 
     Neither the budget nor the layer's weight changes them: a weight scales the errors, and corners stay.
     """
+    import numpy as np
+
     key = "budget", count, multiple
     if key not in spectrum.memory:
         size = spectrum.params if count == "params" else spectrum.macs
@@ -168,7 +172,7 @@ def _fill(curves: list[Curve], chosen: list[int], limit: int) -> list[int]:
             here = chosen[layer]
             costs = sizes[here + 1 :] - sizes[here]
             gains = errors[here] - errors[here + 1 :]
-            fits = np.flatnonzero((costs <= spare) & (gains > 0))
+            fits = ((costs <= spare) & (gains > 0)).nonzero()[0]
             if len(fits):
                 rates = gains[fits] / costs[fits]
                 step = int(fits[rates.argmax()])
