@@ -81,10 +81,7 @@ def of_own_pages(application: Application, origins: Sequence[str]) -> Applicatio
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await send(
-                {"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]}
-            )
-            await send({"type": "http.response.body", "body": b"this page is not one of the server's own\n"})
+            await _respond(send, 403, b"this page is not one of the server's own\n")
 
     return answer
 
@@ -100,13 +97,17 @@ def without_services(application: Application) -> Application:
         if shut is None:
             await application(scope, receive, send)
             return
-        status, kind, body = 404, b"text/plain", f"{shut} switched off\n".encode()
         if scope.get("method") == "GET" and _ENDPOINTS.fullmatch(str(scope["path"])):
-            status, kind, body = 200, b"application/json", b'{"endpoints": []}'
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
-        await send({"type": "http.response.body", "body": body})
+            await _respond(send, 200, b'{"endpoints": []}', b"application/json")
+        else:
+            await _respond(send, 404, f"{shut} switched off\n".encode())
 
     return answer
+
+
+async def _respond(send: Send, status: int, body: bytes, kind: bytes = b"text/plain") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+    await send({"type": "http.response.body", "body": body})
 
 
 def shut_service(path: str) -> str | None:

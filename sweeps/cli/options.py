@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""What several commands share: options, and how results are printed as JSON."""
 
 import json
 import os

@@ -102,7 +102,8 @@ class _Checked:
     def section(self, parent: str, mapping: Mapping[Any, Any]) -> None:
         """Check the keys of one section; "" is the whole file."""
         prefix = f"{parent}." if parent else ""
-        for name in _keys_of(parent):
+        names = _keys_of(parent)
+        for name in names:
             key = prefix + name
             option = known_keys()[key]
             if option is not None:
@@ -117,7 +118,7 @@ class _Checked:
                 keys = listed(_keys_of(key), "and")
                 self._add(key, f"got {shown(mapping[name])}, must be a mapping with the keys {keys}")
         for name in mapping:
-            if name not in _keys_of(parent):
+            if name not in names:
                 key = printable(f"{prefix}{name}")[:SHOWN_CHARACTERS] or "''"
                 self.unknown.append(key)
                 self.faults.append((key, unknown_key(key)))
