@@ -8,7 +8,7 @@ import socket
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,21 +29,43 @@ _FAULTS = (
 )
 
 
-@contextmanager
-def staging(name: str, root: Path, target: Path) -> Iterator[Path]:
-    """A temporary directory beside the data, to download to; removed at the end.
+def fetch_unless_whole(
+    name: str,
+    root: Path,
+    target: Path,
+    read: Callable[[Path], object],
+    download: Callable[[Path], Sequence[Path]],
+) -> Path:
+    """Download a data set's files, unless they are there and can be read.
 
     Args:
         name: Data set, for messages.
         root: Data directory; made if it does not exist.
-        target: Where the files will lie, for messages.
+        target: Where the files lie under it.
+        read: What reads the files under a data directory, and raises `DataError` where they are not whole.
+        download: What brings the files into another data directory, and returns their paths.
 
-    Yields:
-        The directory, on the file system of `root`, so that files can be moved in one step.
+    Returns:
+        `target`.
 
     Raises:
-        DataError: Any fault of network, disk or archive inside the block, with its cause.
+        DataError: Any fault of network, disk or archive, with its cause.
     """
+    try:
+        read(root)
+    except DataError:
+        with _staging(name, root, target) as stage:
+            files = download(stage)
+            read(stage)
+            target.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                os.replace(file, target / file.name)  # each in one step, over what is there
+    return target
+
+
+@contextmanager
+def _staging(name: str, root: Path, target: Path) -> Iterator[Path]:
+    """A temporary directory beside the data, on the same file system; removed at the end."""
     timeout = socket.getdefaulttimeout()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -60,10 +82,3 @@ def staging(name: str, root: Path, target: Path) -> Iterator[Path]:
         ) from fault
     finally:
         socket.setdefaulttimeout(timeout)
-
-
-def install(files: Sequence[Path], target: Path) -> None:
-    """Move whole, checked files into `target`, each in one step, over what is there."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        os.replace(file, target / file.name)

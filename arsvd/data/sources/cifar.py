@@ -9,10 +9,11 @@ import os
 import shutil
 import tarfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arsvd.data.download import install, staging
+from arsvd.data.download import fetch_unless_whole
 from arsvd.data.errors import DataError
 from arsvd.data.roots import fetch_command
 from arsvd.data.sources.base import DataSource, Request
@@ -85,18 +86,15 @@ class Cifar(DataSource):
 
     def fetch(self, root: Path) -> Path:
         """Download the binary version, unless it is there and whole."""
-        from torchvision.datasets.utils import download_url
 
-        target = root / self.folder
-        try:
-            _read(root, self)
-        except DataError:
-            with staging(self.name, root, target) as stage:
-                download_url(self.url, stage, "archive.tar.gz", self.md5)
-                _unpack(stage / "archive.tar.gz", stage, self)
-                _read(stage, self)
-                install([stage / self.folder / name for name in self.files], target)
-        return target
+        def download(stage: Path) -> list[Path]:
+            from torchvision.datasets.utils import download_url
+
+            download_url(self.url, stage, "archive.tar.gz", self.md5)
+            _unpack(stage / "archive.tar.gz", stage, self)
+            return [stage / self.folder / name for name in self.files]
+
+        return fetch_unless_whole(self.name, root, root / self.folder, partial(_read, layout=self), download)
 
 
 CIFAR10 = Cifar(

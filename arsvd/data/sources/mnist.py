@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arsvd.data.download import install, staging
+from arsvd.data.download import fetch_unless_whole
 from arsvd.data.errors import DataError
 from arsvd.data.roots import fetch_command
 from arsvd.data.sources.base import DataSource, Request
@@ -62,17 +62,14 @@ class Mnist(DataSource):
 
     def fetch(self, root: Path) -> Path:
         """Download MNIST, unless it is there and whole."""
-        from torchvision.datasets import MNIST as PUBLISHED
 
-        target = folder(root)
-        try:
-            _read(root)
-        except DataError:
-            with staging("mnist", root, target) as stage:
-                PUBLISHED(stage, download=True)
-                _read(stage)
-                install([folder(stage) / name for name, _ in _files()], target)
-        return target
+        def download(stage: Path) -> list[Path]:
+            from torchvision.datasets import MNIST as PUBLISHED
+
+            PUBLISHED(stage, download=True)
+            return [folder(stage) / name for name, _ in _files()]
+
+        return fetch_unless_whole("mnist", root, folder(root), _read, download)
 
 
 MNIST = Mnist()
