@@ -140,12 +140,10 @@ def networks(front: Front, ends: bool = False) -> list[Network]:
         front: the front.
         ends: whether the smallest and the most accurate model of the front are listed too.
     """
-    dense = None if front.dense is None else front.dense.point.params
 
     def network(name: str, params: int, validation: float | None, entry: FrontPoint | None) -> Network:
         test = None if entry is None or entry.test is None else entry.test.accuracy
-        dense_ratio = None if dense is None else dense / params
-        return Network(name, params, front.reference_params / params, dense_ratio, validation, test)
+        return Network(name, params, front.ratio(params), front.dense_ratio(params), validation, test)
 
     trained = None if front.reference is None else front.reference.point.accuracy
     listed = [network("reference", front.reference_params, trained, front.reference)]

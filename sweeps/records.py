@@ -251,6 +251,18 @@ class Front:
     dense: FrontPoint | None = field(default=None, metadata={SINCE: "0.2.0"})
     reference: FrontPoint | None = field(default=None, metadata={SINCE: "0.2.0"})
 
+    def ratio(self, params: int) -> float:
+        """Return the reference's parameters by those of a network."""
+        return self.reference_params / params
+
+    def dense_ratio(self, params: int) -> float | None:
+        """Return the best dense member's parameters by those of a network; None where they are not known."""
+        return None if self.dense is None else self.dense.point.params / params
+
+    def mac_ratio(self, macs: int) -> float:
+        """Return the reference's multiplications by those of a network, which may have none."""
+        return self.reference_macs / max(1, macs)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the front as JSON-able values."""
         return {

@@ -104,7 +104,7 @@ def _mark_best(axes: Axes, front: Front, best: FrontPoint) -> None:
     point = best.point
     test = "" if best.test is None else f", test {best.test.accuracy:.2%}"
     axes.annotate(
-        f"best: {point.params:,} parameters, {front.reference_params / point.params:.1f}x smaller\n"
+        f"best: {point.params:,} parameters, {front.ratio(point.params):.1f}x smaller\n"
         f"validation {point.accuracy:.2%}{test}",
         xy=(point.params, 100 * point.accuracy),
         xytext=(0.38, 0.42),

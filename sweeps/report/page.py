@@ -190,7 +190,7 @@ def _mark_best(figure: go.Figure, best: FrontPoint) -> None:
 def _hover(front: Front, entry: FrontPoint) -> str:
     point = entry.point
     lines = [
-        f"<b>{point.params:,} parameters</b>, {front.reference_params / point.params:.1f}x smaller",
+        f"<b>{point.params:,} parameters</b>, {front.ratio(point.params):.1f}x smaller",
         f"{point.macs:,} MACs",
         f"validation {point.accuracy:.2%}, macro-F1 {point.macro_f1:.2%}",
     ]

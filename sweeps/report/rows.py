@@ -44,9 +44,9 @@ def rows(front: Front) -> list[Row]:
     return [
         Row(
             entry=entry,
-            ratio=front.reference_params / entry.point.params,
-            dense_ratio=None if front.dense is None else front.dense.point.params / entry.point.params,
-            mac_ratio=front.reference_macs / max(1, entry.point.macs),
+            ratio=front.ratio(entry.point.params),
+            dense_ratio=front.dense_ratio(entry.point.params),
+            mac_ratio=front.mac_ratio(entry.point.macs),
             best=entry == front.best,
             rivals={
                 name: _reached(baseline.points, entry.point.params)

@@ -329,7 +329,7 @@ def _metrics(entry: "FrontPoint", front: "Front", data: ModelData, model_id: str
     metrics = [
         metric("params", point.params),
         metric("macs", point.macs),
-        metric("ratio", front.reference_params / point.params),
+        metric("ratio", front.ratio(point.params)),
         metric("validation_accuracy", point.accuracy, "validation"),
         metric("validation_macro_f1", point.macro_f1, "validation"),
         metric("validation_loss", point.loss, "validation"),
@@ -351,7 +351,7 @@ def _metrics(entry: "FrontPoint", front: "Front", data: ModelData, model_id: str
 def _description(facts: RegisteredVersion, front: "Front") -> str:
     test = "" if facts.test_accuracy is None else f", test {facts.test_accuracy:.4f}"
     return (
-        f"{facts.params:,} parameters, {front.reference_params / facts.params:.1f} times fewer than the "
+        f"{facts.params:,} parameters, {front.ratio(facts.params):.1f} times fewer than the "
         f"reference; accuracy on validation {facts.validation_accuracy:.4f}{test}; "
         f"ranks {ranks_text(facts.ranks)}."
     )
