@@ -3,8 +3,9 @@
 A name is imported when it is first used: the command begins in this package, and its help needs no torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from arsvd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from arsvd.compression import compress
@@ -70,15 +71,11 @@ __all__ = [
 ]
 
 
+_find = lazy_names(__name__, _PLACES)
+
+
 def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            value = getattr(import_module(f"arsvd.{module}"), name)
-            globals()[name] = value
-            return value
-    if name == "__version__":
-        return _version()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _version() if name == "__version__" else _find(name)
 
 
 def __dir__() -> list[str]:

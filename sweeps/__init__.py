@@ -3,10 +3,9 @@
 `load_best` and the rest are imported when first used: trials import this package too, and need no MLflow.
 """
 
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig, load_config
@@ -55,11 +54,7 @@ def _check_company() -> None:
         raise ImportError(fault)
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(import_module(f"sweeps.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 _check_company()
+from arsvd.lazy import lazy_names  # noqa: E402 - not before it is known whose it is
+
+__getattr__ = lazy_names(__name__, _PLACES)

@@ -3,8 +3,9 @@
 A name is imported when it is first used: sweep files are checked without torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from arsvd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from arsvd.data.dataset import Dataset, Split
@@ -22,8 +23,4 @@ _PLACES = {
 __all__ = ["NAMES", "DataError", "Dataset", "Split", "data_root", "fetch", "load"]
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(import_module(f"arsvd.data.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _PLACES)

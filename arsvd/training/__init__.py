@@ -4,8 +4,9 @@ A name is imported when it is first used: who reads a sweep file asks the traini
 their options, and needs no torch for it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from arsvd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from arsvd.training.architecture import Architecture, dense_architecture, new_architecture, structure
@@ -45,10 +46,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            value = getattr(import_module(f"arsvd.training.{module}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _PLACES)

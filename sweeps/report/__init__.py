@@ -1,6 +1,8 @@
 """What a sweep found, for people: tables, files, a figure and an interactive page."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from arsvd.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sweeps.report.files import write_report
@@ -8,10 +10,5 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 
-def __getattr__(name: str) -> Any:
-    # tables are printed by commands that answer at once; matplotlib and plotly are only for the files
-    if name == "write_report":
-        from sweeps.report.files import write_report
-
-        return write_report
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# tables are printed by commands that answer at once; matplotlib and plotly are only for the files
+__getattr__ = lazy_names(__name__, {"files": ("write_report",)})

@@ -4,8 +4,9 @@ Nothing heavy is imported before it is used: MLflow alone takes more than a seco
 """
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from arsvd.lazy import lazy_names
 
 # MLflow reports its use to its makers unless told not to. A sweep sends nothing to third parties unless the
 # user says so, and MLflow reads this once, when it is imported.
@@ -50,8 +51,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(import_module(f"sweeps.tracking.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _PLACES)

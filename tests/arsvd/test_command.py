@@ -20,7 +20,8 @@ LOAD = "from sweeps import load_best"
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     site = tmp_path / "site-packages"
-    for name in ("arsvd/__init__.py", "arsvd/command.py", "arsvd/__main__.py", "sweeps/__init__.py"):
+    ours = [f"arsvd/{name}.py" for name in ("__init__", "__main__", "command", "lazy")]
+    for name in (*ours, "sweeps/__init__.py"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(SOURCE / name, site / name)
     for name in ("sweeps/cli", "sweeps/tracking", "cluster", "mlflow_server"):
