@@ -1,11 +1,16 @@
 """Sweep files: read, checked, and turned into a search space and its members."""
 
+from typing import TYPE_CHECKING
+
+from arsvd.lazy import lazy_names
 from sweeps.config.checking import parse_config
 from sweeps.config.faults import ConfigError
 from sweeps.config.loading import bundled_configs, config_to_params, dump_config, load_config
 from sweeps.config.member import MemberConfig, member_seed
 from sweeps.config.schema import SweepConfig
-from sweeps.config.space import Space
+
+if TYPE_CHECKING:
+    from sweeps.config.space import Space
 
 __all__ = [
     "ConfigError",
@@ -19,3 +24,6 @@ __all__ = [
     "member_seed",
     "parse_config",
 ]
+
+# a search space is Optuna's, which a sweep file is checked without
+__getattr__ = lazy_names(__name__, {"space": ("Space",)})
