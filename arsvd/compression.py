@@ -18,7 +18,7 @@ def factors(spectrum: Spectrum, layer: nn.Linear, rank: int) -> tuple[Tensor, Te
 
     Args:
         spectrum: the layer's spectrum.
-        layer: the layer, (out, in).
+        layer: the layer, (out, in), on any device.
         rank: r, from 1 to the full rank.
 
     Returns:
@@ -26,12 +26,14 @@ def factors(spectrum: Spectrum, layer: nn.Linear, rank: int) -> tuple[Tensor, Te
         vectors have equal norms: half precision then loses least, and fine-tuning starts balanced.
     """
     weight = layer.weight.detach().double()
-    left = spectrum.vectors[:, :rank]
-    duals = spectrum.duals[:, :rank]
+    # the spectrum may come from a GPU that the layer has left since
+    left = spectrum.vectors[:, :rank].to(weight.device)
+    duals = spectrum.duals[:, :rank].to(weight.device)
     right = duals.T @ weight
     bias = None if layer.bias is None else layer.bias.detach().double()
     if spectrum.biased_when_truncated:
-        lost = spectrum.mean - left @ (duals.T @ spectrum.mean)
+        mean = spectrum.mean.to(weight.device)
+        lost = mean - left @ (duals.T @ mean)
         bias = lost if bias is None else bias + lost
     return *balanced(left, right), bias
 

@@ -71,13 +71,14 @@ def train(
         Curves and failures.
 
     Raises:
-        ValueError: the numbers of members differ, the schedule or the precision is unknown, epochs or batch
-            size is below 1, or a member distils and there is no teacher, or one of another shape or number.
+        ValueError: the numbers of members differ, the data set is on another device, the schedule or the
+            precision is unknown, epochs or batch size is below 1, or a member distils and there is no
+            teacher, or one of another shape or number.
         StateError: a state is of another training, or they are not at one step.
     """
     device, dtype = pack.biases[0].device, pack.biases[0].dtype
     precision = precision or default_precision(device)
-    _check(pack, members, epochs, batch_size, schedule)
+    _check(pack, dataset, members, epochs, batch_size, schedule)
     check_precision(precision, device)
     with _current(device):
         images = Images(dataset.train.images, dataset.train.labels, dataset.mean, dataset.std, dtype)
@@ -193,6 +194,7 @@ def _gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
 
 def _check(
     pack: Pack,
+    dataset: Dataset,
     members: Sequence[Hyperparameters],
     epochs: int,
     batch_size: int,
@@ -202,4 +204,9 @@ def _check(
         raise ValueError(f"the pack has {pack.members} members, hyperparameters came for {len(members)}")
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs and batch size must be at least 1, got {epochs} and {batch_size}")
+    places = dataset.train.images.device, pack.biases[0].device
+    if places[0] != places[1]:
+        raise ValueError(
+            f"the data set is on {places[0]}, the pack on {places[1]}; `dataset.to(device)` moves it"
+        )
     SCHEDULES[schedule]  # or an error that names those there are

@@ -171,7 +171,7 @@ class Measurement:
             seconds=member.seconds,
         )
         models = measured.fitted | member.recovered
-        fitted = {(point.family, point.ranks): small for point, small in models.items()}
+        fitted = {(point.family, point.ranks): small.cpu() for point, small in models.items()}
         return record, MemberWeights(member.model.cpu(), measured.spectra, fitted)
 
     def _find(

@@ -49,9 +49,10 @@ class MemberWeights:
     """What a member's file holds.
 
     Attributes:
-        dense: the trained model.
+        dense: the trained model, on the CPU.
         spectra: basis to spectra.
-        fitted: family and ranks to the models whose weights no spectrum gives: refitted and recovered ones.
+        fitted: family and ranks to the models whose weights no spectrum gives: refitted and recovered ones,
+            on the CPU.
     """
 
     dense: MLP

@@ -56,6 +56,13 @@ class Decorated(nn.Sequential):
         return super().forward(x)
 
 
+def data_parallel() -> nn.Module:
+    """A wrapper without devices, as on a machine that has none: a GPU would take the model."""
+    wrapper = nn.DataParallel(chain()).cpu()
+    wrapper.device_ids = []
+    return wrapper
+
+
 WRAPPED: dict[str, Callable[[], nn.Module]] = {
     "compiled": lambda: compiled(chain()),
     "compiled in place": lambda: compiled_in_place(""),
@@ -63,8 +70,8 @@ WRAPPED: dict[str, Callable[[], nn.Module]] = {
     "parts compiled in place": lambda: compiled_in_place("0", "2", "3"),
     "compiled forward": with_compiled_forward,
     "decorated class": lambda: Decorated(*chain()),
-    "data parallel": lambda: nn.DataParallel(chain()),
-    "compiled data parallel": lambda: compiled(nn.DataParallel(chain())),
+    "data parallel": data_parallel,
+    "compiled data parallel": lambda: compiled(data_parallel()),
 }
 
 

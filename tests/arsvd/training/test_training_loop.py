@@ -391,6 +391,12 @@ def test_bad_arguments(digits: Dataset, change: dict[str, object], message: str)
     assert all(torch.equal(a, b) for a, b in zip(pack.parameters, before, strict=True))
 
 
+def test_data_on_another_device_are_refused(digits: Dataset) -> None:
+    pack = Pack.from_seeds([dense_architecture([64, 8, 10])], [0])
+    with pytest.raises(ValueError, match=r"the data set is on meta, the pack on cpu"):
+        train(pack, digits.to("meta"), [Hyperparameters(lr=1e-3)], epochs=1, batch_size=64)
+
+
 class TestPackLogits:
     @pytest.mark.parametrize("mirrored", [False, True])
     def test_equal_those_of_the_models(self, digits: Dataset, mirrored: bool) -> None:

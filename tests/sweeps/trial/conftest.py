@@ -22,9 +22,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
-def workbench(digits: Dataset) -> Workbench:
-    return Workbench(digits, torch.device("cpu"))
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=NO_CUDA)])
+def workbench(request: pytest.FixtureRequest, digits: Dataset) -> Workbench:
+    return Workbench(digits, torch.device(request.param))
 
 
 @pytest.fixture(scope="session")

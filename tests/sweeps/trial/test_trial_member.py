@@ -1,5 +1,6 @@
 """From a configuration to a record: trained, measured, recovered; failures named and kept apart."""
 
+import copy
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ import torch
 from arsvd import evaluate, plan
 from arsvd.data import Dataset
 from arsvd.data.dataset import Split, describe
+from arsvd.training import loop as training_loop
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.records import FAILED, FINISHED, MemberRecord
 from sweeps.trial import measurement as measurement_module
@@ -121,7 +123,8 @@ def test_recovered_points_never_change_the_dense_model(
     assert plain.dense == record.dense
     assert plain.points == tuple(point for point in record.points if point.family != RECOVERED)
     assert record.dense is not None
-    assert evaluate(weights.dense, *workbench.validation).accuracy == record.dense.accuracy
+    reached = evaluate(copy.deepcopy(weights.dense).to(workbench.device), *workbench.validation)
+    assert reached.accuracy == record.dense.accuracy
 
 
 def test_without_fine_tuning_there_are_no_recovered_points(trained: Trained) -> None:
@@ -145,9 +148,14 @@ def test_fine_tuning_recovers_accuracy(run: Run, new_member: Member) -> None:
     assert sum(gains) > 0
 
 
-def test_the_same_seed_gives_the_same_member(run: Run, new_member: Member, trained: Trained) -> None:
-    record, weights = trained[1]
-    ((again, same), (other, _)) = run(record.config, replace(record.config, seed=99))
+def test_the_same_seed_gives_the_same_member(
+    run: Run, new_member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # with tf32 the order of summation is seen long before the last digits
+    monkeypatch.setattr(training_loop, "default_precision", lambda device: "float32")
+    config = new_member(hidden=[16, 16], energy=0.5, basis="weight", dropout=0.2, seed=2)
+    ((_, weights),) = run(config)
+    ((again, same), (other, _)) = run(config, replace(config, seed=99))
     assert weights is not None
     assert same is not None
     for name, tensor in same.dense.state_dict().items():
@@ -254,6 +262,7 @@ def test_a_member_whose_measurement_fails_does_not_stop_its_pack(
         return real(model, config, *rest)
 
     monkeypatch.setattr(measurement_module, "factorise", broken)
+    monkeypatch.setattr(member_module, "group_size", lambda device: 1)
     outcomes = run(*(new_member(seed=seed) for seed in range(3)))
     assert [record.status for record, _ in outcomes] == [FINISHED, FAILED, FINISHED]
     failed = outcomes[1][0]
@@ -340,7 +349,8 @@ def test_members_that_see_mirrored_images_know_them(run: Run, new_member: Member
 def test_calibration_uses_training_images_only_and_always_the_same(workbench: Workbench) -> None:
     chosen = workbench.calibration(100)
     assert chosen.shape == (100, workbench.dataset.features)
-    assert torch.equal(chosen, Workbench(workbench.dataset, torch.device("cpu")).calibration(100))
+    again = Workbench(workbench.dataset.to(torch.device("cpu")), torch.device("cpu")).calibration(100)
+    torch.testing.assert_close(chosen.cpu(), again, rtol=0, atol=1e-6)
     training = {tuple(row) for row in workbench.dataset.train.images.flatten(1).tolist()}
     mean, std = workbench.dataset.mean[0], workbench.dataset.std[0]
     pixels = ((chosen * std + mean) * 255).round().int()

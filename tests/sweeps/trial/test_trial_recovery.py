@@ -30,11 +30,11 @@ def pair(workbench: Workbench, analysis: Analysis, new_member: Callable[..., Mem
     ]
     dataset = workbench.dataset
     widths = [[dataset.features, *config.hidden, 10] for config in configs]
-    pack = Pack.from_seeds([dense_architecture(w) for w in widths], [0, 1])
+    pack = Pack.from_seeds([dense_architecture(w) for w in widths], [0, 1], workbench.device)
     train(pack, dataset, [Hyperparameters(lr=1e-2, seed=s) for s in (0, 1)], epochs=4, batch_size=64)
     members = []
     for position, config in enumerate(configs):
-        model = pack.model(position, merge=True)
+        model = pack.model(position, merge=True).to(workbench.device)
         found = factorise(model, config, analysis, workbench)
         measured = alone(measuring(model, found, config, analysis, workbench))
         members.append(Trained(model, with_models(model, measured, config, analysis, workbench), config))

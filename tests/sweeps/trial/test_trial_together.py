@@ -209,5 +209,8 @@ def test_what_cannot_be_measured_together_is_measured_one_by_one(
         found = run(*members, at=full_analysis)
     assert caplog.messages == ["members are measured one by one: CUDA out of memory"] * 2
     for (record, _), (expected, _) in zip(found, one_by_one, strict=True):
-        assert record.points == expected.points
-        assert record.baselines == expected.baselines
+        # on a GPU the other members were measured together
+        assert_points(record.points, expected.points, 360)
+        assert record.baselines.keys() == expected.baselines.keys()
+        for name, points in record.baselines.items():
+            assert_points(points, expected.baselines[name], 360)

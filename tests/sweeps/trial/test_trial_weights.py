@@ -1,5 +1,6 @@
 """Every operating point of a member can be rebuilt from its file as it was measured."""
 
+import copy
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_every_point_is_rebuilt_as_it_was_measured(
     for record, weights in members:
         assert record.asked is not None
         for point in (record.asked, *record.points):
-            model = weights.build(point)
+            model = copy.deepcopy(weights.build(point)).to(workbench.device)
             assert stored_numbers(model) == point.params, point
             reached = evaluate(model, inputs, labels)
             # one image may lie so near a boundary that float32 factors decide it otherwise
@@ -99,7 +100,7 @@ def test_baselines_are_rebuilt_too(loaded: Trained, workbench: Workbench) -> Non
     rebuilt = 0
     for points in record.baselines.values():
         for point in pareto(points):
-            model = weights.build(point)
+            model = copy.deepcopy(weights.build(point)).to(workbench.device)
             assert stored_numbers(model) == point.params
             reached = evaluate(model, inputs, labels).accuracy
             assert abs(reached - point.accuracy) * len(labels) < 1.5
@@ -114,7 +115,7 @@ def test_a_rebuilt_model_maps_images_to_logits_once_it_is_whole(
     record, weights = loaded[0]
     point = pareto(record.points)[0]
     model = arsvd.whole(weights.build(point), workbench.dataset.mean, workbench.dataset.std)
-    reached = evaluate(model, split.images.float() / 255, split.labels)
+    reached = evaluate(model, split.images.cpu().float() / 255, split.labels.cpu())
     assert abs(reached.accuracy - point.accuracy) * len(split) < 1.5
 
 
