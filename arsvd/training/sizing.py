@@ -17,9 +17,9 @@ That was before steps on a CPU became faster. Since then, on another processor (
 batch 256, it is 1.8 for 784-32-10, 1.6 for 784-64-32-10, 1.3 for 784-128-64-10, 1.0 for 784-256-128-10 (1.1
 against a pack of 4) and 0.9 for 784-512-256-10.
 
-On CUDA nothing is measured yet. A captured step is some 80 kernels of at least 2 µs each, and its update
-moves 28 bytes a parameter at 3 to 5 TB/s: at 64 million parameters in all the work is several times the
-overhead.
+On CUDA (one H200, torch 2.11, 784-512-256-10, batch 256, tf32) a member and step take 133 µs in a pack of 1,
+29 of 8, 15 of 32, 12 of 128, 11 of 256 and of 512: at 64 million parameters in all, 119 such members, the
+work is several times the overhead.
 """
 
 import itertools

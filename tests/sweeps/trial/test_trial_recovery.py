@@ -69,7 +69,7 @@ def test_a_member_that_nothing_beats_is_fine_tuned_at_every_size(
         assert 1 <= len(found) <= member.config.finetune_points
         for point, model in found.items():
             assert point.family == RECOVERED
-            metrics = evaluate(model, *workbench.validation)
+            metrics = evaluate(model.to(workbench.device), *workbench.validation)
             assert (point.accuracy, point.loss) == (metrics.accuracy, pytest.approx(metrics.loss))
             assert point.params == sum(p.numel() for p in model.parameters())
 
