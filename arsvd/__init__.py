@@ -10,34 +10,34 @@ from arsvd.lazy import lazy_names
 if TYPE_CHECKING:
     from arsvd.compression import compress
     from arsvd.dominance import hypervolume, non_dominated
-    from arsvd.evaluation import OperatingPoint, evaluate
-    from arsvd.foreign import read_model, write_model
+    from arsvd.evaluation.evaluator import OperatingPoint, evaluate
+    from arsvd.files.foreign import read_model, write_model
+    from arsvd.files.serialization import load, save
+    from arsvd.formats.low_rank import LowRankLinear
     from arsvd.fronts import front, pareto
     from arsvd.layers import linear_layers
-    from arsvd.lowrank import LowRankLinear
     from arsvd.mlp import MLP
     from arsvd.planning import Plan, plan
     from arsvd.preprocessing import Normalize, whole
     from arsvd.rules import Budget, Energy, Entropy, Fixed, RankRule, Ranks
-    from arsvd.serialization import load, save
-    from arsvd.spectrum import Spectra, Spectrum, spectra
+    from arsvd.statistics.spectrum import Spectra, Spectrum, spectra
 
     __version__: str
 
 _PLACES = {
     "compression": ("compress",),
     "dominance": ("hypervolume", "non_dominated"),
-    "evaluation": ("OperatingPoint", "evaluate"),
-    "foreign": ("read_model", "write_model"),
+    "evaluation.evaluator": ("OperatingPoint", "evaluate"),
+    "files.foreign": ("read_model", "write_model"),
     "fronts": ("front", "pareto"),
     "layers": ("linear_layers",),
-    "lowrank": ("LowRankLinear",),
+    "formats.low_rank": ("LowRankLinear",),
     "mlp": ("MLP",),
     "planning": ("Plan", "plan"),
     "preprocessing": ("Normalize", "whole"),
     "rules": ("Budget", "Energy", "Entropy", "Fixed", "RankRule", "Ranks"),
-    "serialization": ("load", "save"),
-    "spectrum": ("Spectra", "Spectrum", "spectra"),
+    "files.serialization": ("load", "save"),
+    "statistics.spectrum": ("Spectra", "Spectrum", "spectra"),
 }
 
 __all__ = [

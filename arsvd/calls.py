@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from arsvd.lowrank import LowRankLinear
+from arsvd.formats.low_rank import LowRankLinear
 
 # Attributes of every module: its hooks with their flags. Which ones there are depends on torch's release.
 _HOOKS = tuple(name for name in vars(nn.Module()) if "hook" in name)
@@ -18,7 +18,7 @@ _REGISTERED = ("_parameters", "_buffers", "_modules")
 _CALL = ("__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward")
 _SET_ON_INSTANCES = frozenset(("forward", *_CALL))
 _OWN = frozenset(vars(nn.Linear(1, 1))) | {"_compiled_call_impl"}
-_RESERVED = frozenset(dir(LowRankLinear(1, 1, 1))) | {"truncation"}  # that of `arsvd.truncation`
+_RESERVED = frozenset(dir(LowRankLinear(1, 1, 1))) | {"truncation"}  # that of `arsvd.evaluation.truncation`
 # what a hook names that reads or changes the numbers of its layer, which factors would hide from it
 _NUMBERS = frozenset(
     ["weight", "bias", "_parameters", "parameters", "named_parameters", "state_dict", "setattr", "__dict__"]

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from arsvd.calls import carry
 from arsvd.copying import ExampleError, check_copy, copied, own_example
+from arsvd.formats.low_rank import LowRankLinear
 from arsvd.layers import linear_layers, replace_layer
-from arsvd.lowrank import LowRankLinear
 from arsvd.modes import unwrapped
 from arsvd.planning import Plan
-from arsvd.spectrum import Spectra, Spectrum
+from arsvd.statistics.spectrum import Spectra, Spectrum
 
 
 def factors(spectrum: Spectrum, layer: nn.Linear, rank: int) -> tuple[Tensor, Tensor, Tensor | None]:

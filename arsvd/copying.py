@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from arsvd.batches import EXAMPLE_ROWS
 from arsvd.calls import callables, global_forward_hooks, reached
-from arsvd.exported import InputShape
+from arsvd.files.exported import InputShape
 from arsvd.modes import evaluation_mode
 
 # Name to a layer of the model and to what takes its place in the copy.

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from arsvd.calls import layer_input
 from arsvd.modes import evaluation_mode
-from arsvd.stacking import dense_chain
+from arsvd.statistics.stacking import dense_chain
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def counted_macs(
 
 
 def chain_macs(layers: Mapping[str, nn.Linear], chain: Mapping[str, nn.Linear]) -> tuple[float, float]:
-    """Count as `counted_macs` does for a model that `arsvd.stacking.dense_chain` knows."""
+    """Count as `counted_macs` does for a model that `arsvd.statistics.stacking.dense_chain` knows."""
     own, overall = (sum(layer.weight.numel() for layer in each.values()) for each in (layers, chain))
     return float(own), float(overall)
 

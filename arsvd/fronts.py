@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from arsvd.dominance import hypervolume, non_dominated
-from arsvd.evaluation import Evaluator, OperatingPoint
+from arsvd.evaluation.evaluator import Evaluator, OperatingPoint
 from arsvd.planning import plan, rounded
 from arsvd.rules import Budget, Energy, Fixed, RankRule, Ranks
-from arsvd.spectrum import Spectra
 from arsvd.statistics import BASES
+from arsvd.statistics.spectrum import Spectra
 
 LARGEST_RATIO = 100.0
 

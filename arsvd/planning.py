@@ -8,7 +8,7 @@ from arsvd.coverage import Coverage
 from arsvd.json_fields import SINCE, Count, Size, read_fields
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
-from arsvd.spectrum import Spectra, Spectrum
+from arsvd.statistics.spectrum import Spectra, Spectrum
 
 PLAN_VERSION = 1
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from arsvd.batches import EXAMPLE_ROWS, check_labelled
 from arsvd.calls import layer_input
 from arsvd.compression import balanced, compress
+from arsvd.formats.low_rank import LowRankLinear
 from arsvd.layers import linear_layers
-from arsvd.lowrank import LowRankLinear
 from arsvd.modes import evaluation_mode, unwrapped
 from arsvd.planning import Plan
-from arsvd.spectrum import Spectra, Spectrum
+from arsvd.statistics.spectrum import Spectra, Spectrum
 
 RIDGE = 1e-3
 

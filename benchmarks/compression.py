@@ -26,7 +26,7 @@ from arsvd import Energy, OperatingPoint, non_dominated, pareto, plan, spectra
 from arsvd.candidates import CANDIDATES
 from arsvd.candidates.refit import FAMILY as REFIT
 from arsvd.data import Dataset, load
-from arsvd.evaluation import Evaluator, evaluate
+from arsvd.evaluation.evaluator import Evaluator, evaluate
 from arsvd.fronts import budget_grid, thresholds
 from arsvd.training import normalized
 from benchmarks.compression_baselines import GRID, Inputs, Measured, kept, rule_rows, small_dense
@@ -34,7 +34,7 @@ from benchmarks.compression_recipes import RECIPES, Recipe
 from benchmarks.compression_summary import figures
 from benchmarks.compression_table import markdown
 from benchmarks.environment import environment
-from sweeps.fronts import reference_size
+from sweeps.ledger.fronts import reference_size
 from sweeps.trial.member import Outcome, Task, run_members
 from sweeps.trial.weights import RECOVERED, MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench

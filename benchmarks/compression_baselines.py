@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from arsvd import Energy, Entropy, RankRule, Spectra, pareto, plan
-from arsvd.evaluation import Evaluator, Metrics, evaluate
+from arsvd.evaluation.evaluator import Evaluator, Metrics, evaluate
 from arsvd.fronts import fixed_grid, thresholds
 from arsvd.statistics import BASES
 from arsvd.training import Hyperparameters, Pack, dense_architecture, train
 from benchmarks.compression_recipes import Recipe
-from sweeps.fronts import reference_size
+from sweeps.ledger.fronts import reference_size
 from sweeps.trial.weights import MemberWeights
 from sweeps.trial.workbench import Workbench
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 import arsvd
 from arsvd import MLP, Plan, Ranks, Spectra
-from arsvd.evaluation import Evaluator, OperatingPoint
+from arsvd.evaluation.batched import measure_together
+from arsvd.evaluation.evaluator import Evaluator, OperatingPoint
 from arsvd.fronts import budget_grid, energy_grid
-from arsvd.pack_evaluation import measure_together
-from arsvd.pack_spectra import pack_spectra
+from arsvd.statistics.pack_spectra import pack_spectra
 from benchmarks.operations import Operations
 
 Points = list[list[OperatingPoint]]

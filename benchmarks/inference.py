@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import arsvd
-from arsvd.lowrank import LowRankLinear
+from arsvd.formats.low_rank import LowRankLinear
 from arsvd.modes import torch_threads
 from benchmarks.reporting import arguments, print_table, report
 

@@ -38,8 +38,8 @@ from typing import Any
 from arsvd.data import data_root
 from arsvd.fronts import front_hypervolume
 from benchmarks.reporting import arguments, lacks_mnist, print_table, report
-from sweeps.fronts import reference_size
-from sweeps.ledger import Ledger, sweep_ids
+from sweeps.ledger.fronts import reference_size
+from sweeps.ledger.ledger import Ledger, sweep_ids
 
 REFERENCE = reference_size([784, 512, 256, 10])[0]
 

@@ -157,15 +157,15 @@ def run(size: Size, data_dir: Path | None, home: Path, began: float) -> dict[str
         clock[name] = time.time() - began - sum(clock.values())
 
     from sweeps.config import load_config
-    from sweeps.preparing import prepare
+    from sweeps.run.preparing import prepare
 
     config = load_config(size.config, size.changes)
     prepared = prepare(config, home, data_dir)
     lap("data and MLflow store, with their imports")
 
-    from sweeps.runner import run_sweep
+    from sweeps.run.runner import run_sweep
+    from sweeps.run.session import Session
     from sweeps.search import PackSearcher, Study
-    from sweeps.session import Session
     from sweeps.tracking import SweepWriter
 
     lap("other imports")

@@ -68,8 +68,8 @@ SIZES = {
 
 def measure_asks(config: SweepConfig, folder: Path, size: Size, data_hash: str) -> list[dict[str, Any]]:
     """Time asks and tells at each size, with all nodes' members running."""
-    from sweeps.asked import write_asked
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.asked import write_asked
+    from sweeps.ledger.ledger import Ledger
     from sweeps.search import Study
     from sweeps.search.journal import Journal
 
@@ -154,9 +154,9 @@ def fill(study: Any, members: int) -> float:
 
 def measure_filing(config: SweepConfig, home: Path, size: Size) -> list[dict[str, Any]]:
     """Time what a filed member costs the driver, and measure its memory, at each size."""
-    from sweeps.ledger import Ledger
-    from sweeps.progress import Quiet
-    from sweeps.session import Session
+    from sweeps.ledger.ledger import Ledger
+    from sweeps.run.progress import Quiet
+    from sweeps.run.session import Session
 
     dataset = load("digits", validation=0.2)
     ledger = Ledger.create(home, config, dataset, REFERENCE)
@@ -190,7 +190,7 @@ def measure_filing(config: SweepConfig, home: Path, size: Size) -> list[dict[str
 
 
 def _read(texts: Sequence[str], member: Callable[[int], Any], number: int, data_hash: str) -> Any:
-    from sweeps.records import MemberRecord
+    from sweeps.ledger.records import MemberRecord
 
     record = MemberRecord.from_dict(json.loads(texts[number % len(texts)]))
     config = member(number)

@@ -4,7 +4,7 @@ import random
 
 from arsvd import OperatingPoint
 from sweeps.config import MemberConfig
-from sweeps.records import FINISHED, MemberRecord
+from sweeps.ledger.records import FINISHED, MemberRecord
 
 POINTS = 380  # what a member of the bundled MNIST sweep has
 BASELINE_POINTS = 48

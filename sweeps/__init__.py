@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig, load_config
-    from sweeps.preparing import prepare
-    from sweeps.runner import SweepOutcome, run_sweep
+    from sweeps.run.preparing import prepare
+    from sweeps.run.runner import SweepOutcome, run_sweep
     from sweeps.tracking import NoModelError, TrackingError, find_best, load_best
 
 _PLACES = {
     "config": ("SweepConfig", "load_config"),
-    "preparing": ("prepare",),
-    "runner": ("SweepOutcome", "run_sweep"),
+    "run.preparing": ("prepare",),
+    "run.runner": ("SweepOutcome", "run_sweep"),
     "tracking": ("NoModelError", "TrackingError", "find_best", "load_best"),
 }
 

@@ -9,8 +9,8 @@ from arsvd.statistics import best_basis
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from arsvd.evaluation import Evaluator, OperatingPoint
-    from arsvd.lockstep import Steps
+    from arsvd.evaluation.evaluator import Evaluator, OperatingPoint
+    from arsvd.evaluation.lockstep import Steps
     from arsvd.planning import Plan
 
 
@@ -66,7 +66,7 @@ class Candidates:
     def steps(
         self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
     ) -> "Steps[list[OperatingPoint]]":
-        """Find points in steps, each of which says what it is about to measure; see `arsvd.lockstep`.
+        """Find points in steps that say what they are about to measure; see `arsvd.evaluation.lockstep`.
 
         Args:
             context: the model.

@@ -6,7 +6,7 @@ from arsvd.candidates.base import Candidates, Context
 
 if TYPE_CHECKING:
     from arsvd.planning import Plan
-    from arsvd.spectrum import Spectra
+    from arsvd.statistics.spectrum import Spectra
 
 POINTS = 48
 

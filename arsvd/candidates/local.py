@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from arsvd.candidates.base import Candidates, Context
 
 if TYPE_CHECKING:
-    from arsvd.evaluation import Evaluator, OperatingPoint
-    from arsvd.lockstep import Steps
+    from arsvd.evaluation.evaluator import Evaluator, OperatingPoint
+    from arsvd.evaluation.lockstep import Steps
     from arsvd.planning import Plan
 
 FAMILY = "local"
@@ -47,7 +47,7 @@ def local_search(
     Returns:
         The points found, without those given.
     """
-    from arsvd.lockstep import alone
+    from arsvd.evaluation.lockstep import alone
 
     return alone(local_steps(evaluator, points, limit, floor))
 

@@ -8,7 +8,7 @@ from arsvd.candidates.base import Candidates, Context
 if TYPE_CHECKING:
     from torch import nn
 
-    from arsvd.evaluation import OperatingPoint
+    from arsvd.evaluation.evaluator import OperatingPoint
 
 FAMILY = "refit"
 POINTS = 10
@@ -25,7 +25,7 @@ class Refit(Candidates):
     ) -> "dict[OperatingPoint, nn.Module]":
         """Refit at budgets evenly in log."""
         from arsvd.candidates.sizes import spread_plans
-        from arsvd.evaluation import evaluate, operating_point
+        from arsvd.evaluation.evaluator import evaluate, operating_point
         from arsvd.fronts import pareto
         from arsvd.refit import refit
 

@@ -8,8 +8,8 @@ from arsvd.candidates.budget import budgets
 from arsvd.rules.base import smallest_rank
 
 if TYPE_CHECKING:
-    from arsvd.evaluation import Evaluator, OperatingPoint
-    from arsvd.lockstep import Steps
+    from arsvd.evaluation.evaluator import Evaluator, OperatingPoint
+    from arsvd.evaluation.lockstep import Steps
 
 KEPT = (0.8, 0.9, 0.95)
 
@@ -43,7 +43,7 @@ def sensitivity(evaluator: "Evaluator") -> tuple[float, ...]:
     Returns:
         (layers,) positive weights that sum to the number of layers; ones where no layer matters.
     """
-    from arsvd.lockstep import alone
+    from arsvd.evaluation.lockstep import alone
 
     return alone(sensitivity_steps(evaluator))
 

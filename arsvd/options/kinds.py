@@ -18,7 +18,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 # What is beyond these fits no memory, whatever the machine. What fits this one is known when the sizes of the
-# data are: see `sweeps.resources` and `arsvd.data`.
+# data are: see `sweeps.run.resources` and `arsvd.data`.
 MOST_COUNT, MOST_PIXELS, MOST_WIDTH, MOST_LAYERS, MOST_FACTORS = 10_000_000, 10_000, 1_000_000, 100, 100
 SEED_LIMIT = 2**32 - 1  # NumPy's legacy generator, which Optuna's samplers use, takes no larger seed
 

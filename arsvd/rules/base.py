@@ -10,7 +10,7 @@ from arsvd.statistics import BASES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from arsvd.spectrum import Spectra
+    from arsvd.statistics.spectrum import Spectra
 
 # The thresholds of the contract's examples: a rule asks for more and more, and in the end for everything.
 EXAMPLES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 0.999999, 1.0)

@@ -12,7 +12,7 @@ from arsvd.rules.base import RankRule, RegisteredRule, check_multiple
 if TYPE_CHECKING:
     import numpy as np
 
-    from arsvd.spectrum import Spectra, Spectrum
+    from arsvd.statistics.spectrum import Spectra, Spectrum
 
     # sizes and errors at ascending ranks, the last one the dense layer, and the corners of their lower hull
     Curve = tuple[np.ndarray, np.ndarray, list[int]]

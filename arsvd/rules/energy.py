@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from arsvd.rules.base import ThresholdRule, smallest_rank
 
 if TYPE_CHECKING:
-    from arsvd.spectrum import Spectra
+    from arsvd.statistics.spectrum import Spectra
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from arsvd.rules.base import EXAMPLES, RankRule, RegisteredRule, check_threshold
 
 if TYPE_CHECKING:
-    from arsvd.spectrum import Spectra
+    from arsvd.statistics.spectrum import Spectra
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Loss(Basis):
         self, model: "nn.Module", layers: "dict[str, nn.Linear]", batches: "Sequence[Tensor]"
     ) -> "dict[str, Tensor]":
         """Measure the Fisher information."""
-        from arsvd.curvature import output_fisher
+        from arsvd.statistics.curvature import output_fisher
 
         return output_fisher(model, layers, batches)
 

@@ -8,8 +8,8 @@ from arsvd.compression import compress
 from arsvd.layers import linear_layers
 from arsvd.planning import plan
 from arsvd.rules.given import Ranks
-from arsvd.spectrum import Spectra, spectra
 from arsvd.statistics import BASES
+from arsvd.statistics.spectrum import Spectra, spectra
 from arsvd.testing.networks import inputs, network
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from arsvd.candidates.base import Candidates, Context
 from arsvd.compression import compress
-from arsvd.evaluation import Evaluator, OperatingPoint, evaluate
-from arsvd.lockstep import alone
+from arsvd.evaluation.evaluator import Evaluator, OperatingPoint, evaluate
+from arsvd.evaluation.lockstep import alone
 from arsvd.planning import plan
 from arsvd.rules.given import Ranks
 from arsvd.statistics import BASES

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from arsvd.layers import linear_layers
 from arsvd.mlp import MLP
-from arsvd.spectrum import Spectra, spectra
+from arsvd.statistics.spectrum import Spectra, spectra
 
 FEATURES = 12
 

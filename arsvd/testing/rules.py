@@ -9,8 +9,8 @@ import torch
 from arsvd.compression import compress
 from arsvd.planning import Plan, plan
 from arsvd.rules.base import RankRule, RegisteredRule
-from arsvd.spectrum import Spectra
 from arsvd.statistics import BASES
+from arsvd.statistics.spectrum import Spectra
 from arsvd.testing.networks import factorised, inputs, network
 
 Rule = type[RegisteredRule]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from arsvd.lowrank import LowRankLinear
+from arsvd.formats.low_rank import LowRankLinear
 from arsvd.mlp import MLP
 from arsvd.training.architecture import Architecture, structure
 

@@ -34,7 +34,7 @@ def best(
     dataset: str, max_drop: float | None, max_params: int | None, export: Path | None, as_json: bool
 ) -> None:
     """Say which registered model of a data set is the best, and save it."""
-    from arsvd.endings import check_output
+    from arsvd.files.endings import check_output
     from sweeps.report.console import print_version
     from sweeps.tracking import find_best
 
@@ -55,8 +55,8 @@ def best(
 def _export(version: "RegisteredVersion", path: Path) -> None:
     import torch
 
-    from arsvd.endings import EXPORTED, ending
-    from sweeps.compressing import written
+    from arsvd.files.endings import EXPORTED, ending
+    from sweeps.foreign.compressing import written
     from sweeps.tracking import connect
     from sweeps.tracking.registry import input_shape, load_version
 
@@ -140,9 +140,9 @@ def compress(
     checkpoint that has one, in a file of torch.save or safetensors. Its content says what it is, not its
     ending. Give one target.
     """
-    from sweeps.compressing import Data, Target, compress_file
+    from sweeps.foreign.compressing import Data, Target, compress_file
+    from sweeps.ledger.storage import StorageError
     from sweeps.report.console import print_plan
-    from sweeps.storage import StorageError
 
     try:
         target = Target(energy, max_params, max_macs, max_drop, confidence)

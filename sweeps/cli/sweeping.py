@@ -12,9 +12,9 @@ from sweeps.cli.errors import leave, reports_errors
 from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE, echo_json
 
 if TYPE_CHECKING:
-    from sweeps.preparing import Prepared
-    from sweeps.progress import Progress
-    from sweeps.runner import SweepStoppedError
+    from sweeps.run.preparing import Prepared
+    from sweeps.run.progress import Progress
+    from sweeps.run.runner import SweepStoppedError
 
 
 _ADDRESS = click.option(
@@ -49,7 +49,7 @@ def sweep(
     checked = load_config(config, overrides)
     progress = _progress(quiet or as_json)
     _configure(address)
-    from sweeps.preparing import prepare
+    from sweeps.run.preparing import prepare
     from sweeps.tracking.connection import sweeps_home
     from sweeps.tracking.unused import no_unused_store
 
@@ -81,19 +81,19 @@ def resume(
     changes search.trials, which extends the sweep, resources.* or select.*; other keys stand.
     """
     progress = _progress(quiet or as_json)
-    from sweeps.ledger import Ledger
+    from sweeps.ledger.ledger import Ledger
     from sweeps.tracking.connection import sweeps_home
 
     ledger = Ledger.open(sweeps_home(), sweep_id)
     _configure(address)
-    from sweeps.resuming import prepare_resume
+    from sweeps.run.resuming import prepare_resume
 
     _run(prepare_resume(ledger, overrides, data_dir, force), progress, address, as_json)
 
 
 def _progress(quiet: bool) -> "Progress":
     """Say something before what takes seconds to load."""
-    from sweeps.progress import STARTING, make_progress
+    from sweeps.run.progress import STARTING, make_progress
 
     progress = make_progress(quiet)
     progress.note(STARTING)
@@ -110,10 +110,10 @@ def _configure(address: str | None) -> None:
 def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_json: bool) -> None:
     from cluster.attach import ray_session
     from cluster.shared import check_shared_storage
-    from sweeps.interruption import watch_signals
-    from sweeps.publishing import check_published
     from sweeps.report.console import outcome_json, print_outcome
-    from sweeps.runner import ClusterLostError, SweepStoppedError, run_sweep
+    from sweeps.run.interruption import watch_signals
+    from sweeps.run.runner import ClusterLostError, SweepStoppedError, run_sweep
+    from sweeps.tracking.publishing import check_published
 
     with contextlib.ExitStack() as stack:
         interruption = stack.enter_context(watch_signals())
@@ -197,10 +197,10 @@ def show(sweep_id: str, as_json: bool) -> None:
 
     SWEEP is an id from `arsvd list`, or a beginning of one.
     """
-    from sweeps.ledger import Ledger, NewerError
+    from sweeps.ledger.ledger import Ledger, NewerError
+    from sweeps.ledger.standing import find_damage, standing_front
     from sweeps.report.console import outcome_json, print_front
-    from sweeps.resuming import resume_line
-    from sweeps.standing import find_damage, standing_front
+    from sweeps.run.resuming import resume_line
     from sweeps.tracking.connection import sweeps_home
 
     ledger = Ledger.open(sweeps_home(), sweep_id)

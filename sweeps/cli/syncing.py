@@ -26,11 +26,11 @@ def sync(sweep_id: str, to: str | None, data_dir: Path | None, force: bool, as_j
     SWEEP is an id from `arsvd list`, or a beginning of one. It can be repeated; nothing is there twice. The
     data set is needed where models are missing. Exit status 1 where something could not be given.
     """
-    from sweeps.ledger import Ledger
-    from sweeps.publishing import check_published
-    from sweeps.syncing import sync_sweep
+    from sweeps.ledger.ledger import Ledger
+    from sweeps.run.syncing import sync_sweep
     from sweeps.tracking import redact
     from sweeps.tracking.connection import sweeps_home
+    from sweeps.tracking.publishing import check_published
 
     ledger = Ledger.open(sweeps_home(), sweep_id)
     done = sync_sweep(

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from arsvd.opening import open_file
+from arsvd.files.opening import open_file
 from arsvd.options import Option
 from arsvd.options.faults import SHOWN_CHARACTERS, did_you_mean, listed, printable, shown
 from arsvd.options.forms import Choice, EnergyRange, IntRange, LogUniform, Uniform

@@ -26,8 +26,8 @@ from arsvd.rules import RULES
 from arsvd.statistics import BASES
 from arsvd.training.methods import METHODS
 from arsvd.training.schedules import SCHEDULES
-from sweeps.search.objectives import OBJECTIVES
-from sweeps.search.samplers import SAMPLERS
+from sweeps.objectives import OBJECTIVES
+from sweeps.samplers import SAMPLERS
 
 SECTIONS = ("dataset", "model", "training", "compression", "search", "select", "resources")
 

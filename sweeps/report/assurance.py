@@ -2,8 +2,8 @@
 
 import math
 
-from arsvd.confidence import drop_bound
-from sweeps.records import Front, FrontPoint
+from arsvd.evaluation.confidence import drop_bound
+from sweeps.ledger.records import Front, FrontPoint
 
 _DOUBTFUL = 2.0  # standard errors of a difference that chance does not explain
 

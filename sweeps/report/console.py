@@ -10,14 +10,14 @@ from rich.text import Text
 
 from arsvd import Plan
 from arsvd.coverage import Coverage
-from arsvd.endings import load_line
+from arsvd.files.endings import load_line
 from arsvd.layers import listed
-from sweeps.ledger import Ledger, LedgerError, NewerError, sweep_ids
-from sweeps.records import FAILED, Front, SweepFacts
+from sweeps.ledger.ledger import Ledger, LedgerError, NewerError, sweep_ids
+from sweeps.ledger.records import FAILED, Front, SweepFacts
+from sweeps.ledger.standing import standing_front
+from sweeps.ledger.storage import StorageError
 from sweeps.report.assurance import assurance
 from sweeps.report.table import baseline_table, front_table, network_table, plain
-from sweeps.standing import standing_front
-from sweeps.storage import StorageError
 from sweeps.tracking.descriptions import mlflow_lines
 from sweeps.tracking.links import LOCAL_SERVER, address
 

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from arsvd.latency import BATCHES
-from sweeps.records import Front, FrontPoint
+from arsvd.evaluation.latency import BATCHES
+from sweeps.ledger.records import Front, FrontPoint
+from sweeps.ledger.storage import Folder
 from sweeps.report.numbers import shown
 from sweeps.report.rows import OWN_FRONT, title
-from sweeps.storage import Folder
 from sweeps.tracking.versions import ranks_text
 
 # of each batch, by the field of Latency

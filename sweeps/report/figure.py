@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
-from sweeps.records import Front, FrontPoint
+from sweeps.ledger.records import Front, FrontPoint
 from sweeps.report.rows import OWN_FRONT, title
 from sweeps.report.scale import BASELINE_COLOURS, OWN_COLOUR, Window, standard_error, window
 

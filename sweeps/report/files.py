@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 from sweeps.report.export import write_baselines_csv, write_front_csv
 from sweeps.report.figure import write_figure
 from sweeps.report.page import write_page

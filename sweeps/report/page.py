@@ -8,8 +8,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 import plotly.io
 
-from sweeps.fronts import lead, networks
-from sweeps.records import Front, FrontPoint
+from sweeps.ledger.fronts import lead, networks
+from sweeps.ledger.records import Front, FrontPoint
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
 from sweeps.report.scale import BASELINE_COLOURS, OWN_COLOUR, standard_error, window
 from sweeps.tracking.descriptions import load_lines

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arsvd.dominance import staircase_value
-from sweeps.records import Front, FrontPoint
+from sweeps.ledger.records import Front, FrontPoint
 from sweeps.tracking.versions import ranks_text
 
 OWN_FRONT = "sweep"

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 
 OWN_COLOUR = "#1b5fa7"
 BASELINE_COLOURS = ("#d1731f", "#7d7d7d", "#6a9a3a", "#9a5ea1")

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from arsvd.options.faults import printable
-from sweeps.fronts import lead, networks
-from sweeps.records import Front
+from sweeps.ledger.fronts import lead, networks
+from sweeps.ledger.records import Front
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
 from sweeps.report.scale import standard_error
 

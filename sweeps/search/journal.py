@@ -13,7 +13,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.storage import Folder
+from sweeps.ledger.storage import Folder
 
 _LOCK_SUFFIX = ".lock"
 

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from sweeps.asked import Asked, has_asked, import_asked, read_asked, write_asked
 from sweeps.config import SweepConfig
-from sweeps.ledger import JOURNAL, Ledger
-from sweeps.records import MemberRecord
+from sweeps.ledger.asked import Asked, has_asked, import_asked, read_asked, write_asked
+from sweeps.ledger.ledger import JOURNAL, Ledger
+from sweeps.ledger.records import MemberRecord
+from sweeps.ledger.storage import Folder
 from sweeps.search.journal import Journal, read_trials
 from sweeps.search.study import Study, StudyError
-from sweeps.storage import Folder
 from sweeps.tracking.failures import redact
 
 STUDY_VARIABLE = "ARSVD_STUDY"

@@ -6,7 +6,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from sweeps.config import MemberConfig
-from sweeps.records import FAILED, MemberRecord
+from sweeps.ledger.records import FAILED, MemberRecord
 from sweeps.search.driver_only import DriverOnly
 from sweeps.search.study import Study
 

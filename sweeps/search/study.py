@@ -11,14 +11,14 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from arsvd import OperatingPoint
-from sweeps.asked import Asked
 from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
 from sweeps.config.on_record import RECORD_VERSION
-from sweeps.records import FINISHED, MemberRecord
+from sweeps.ledger.asked import Asked
+from sweeps.ledger.records import FINISHED, MemberRecord
+from sweeps.objectives import OBJECTIVES
+from sweeps.samplers import SAMPLERS
+from sweeps.samplers.base import resumed_seed
 from sweeps.search.journal import Journal
-from sweeps.search.objectives import OBJECTIVES
-from sweeps.search.samplers import SAMPLERS
-from sweeps.search.samplers.base import resumed_seed
 
 KEY, REFERENCE = "arsvd.key", "arsvd.reference"
 INSIDE, OUTSIDE = "inside", "outside"  # of the space, what the reference may be

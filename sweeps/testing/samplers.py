@@ -6,8 +6,8 @@ from typing import Any
 
 import optuna
 
-from sweeps.search.samplers import Sampler
-from sweeps.search.samplers.base import resumed_seed
+from sweeps.samplers import Sampler
+from sweeps.samplers.base import resumed_seed
 
 LOW, HIGH, FACTORS, KINDS = 1e-4, 1e-1, (1, 2, 3), ("a", "b")
 _TRIALS = 12

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
-from arsvd.evaluation import OperatingPoint
+from arsvd.evaluation.evaluator import OperatingPoint
 from arsvd.fronts import pareto
 
 if TYPE_CHECKING:
-    from sweeps.records import Front, FrontPoint, MemberRecord
+    from sweeps.ledger.records import Front, FrontPoint, MemberRecord
 
 _DIGEST_CHARACTERS = 36  # MLflow's limit for a data set's digest
 

@@ -9,9 +9,9 @@ from sweeps.tracking.failures import redact
 from sweeps.tracking.versions import ranks_text
 
 if TYPE_CHECKING:
-    from arsvd.evaluation import OperatingPoint
+    from arsvd.evaluation.evaluator import OperatingPoint
     from sweeps.config import MemberConfig
-    from sweeps.records import MemberRecord
+    from sweeps.ledger.records import MemberRecord
 
 _POINTS = 6  # of a member's front that its note lists
 _CAUSE_CHARACTERS = 2000

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
 
     from sweeps.config import MemberConfig
-    from sweeps.records import Front, FrontPoint
+    from sweeps.ledger.records import Front, FrontPoint
 
 _LOGGED_IMAGES = 8  # that a model is logged with
 

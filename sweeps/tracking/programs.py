@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 import arsvd
-from arsvd.exported import program_bytes
+from arsvd.files.exported import program_bytes
 from sweeps.tracking.versions import PROGRAM_PATH, WEIGHTS_PATH
 
 # torch.export takes a batch of 1 for a constant, and writes a model that accepts no other batch. 3 is none of

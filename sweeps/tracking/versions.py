@@ -9,7 +9,7 @@ from arsvd.json_fields import read_json
 from arsvd.names import plain
 
 if TYPE_CHECKING:
-    from sweeps.records import FrontPoint
+    from sweeps.ledger.records import FrontPoint
 
 # Accuracies are counts divided by counts, and 0.985 - 0.005 is not 0.98 in binary. A model exactly at the
 # limit qualifies; one sample of a billion is smaller than any data set can tell.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from sweeps.records import Front, FrontPoint, MemberRecord
+    from sweeps.ledger.records import Front, FrontPoint, MemberRecord
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 _COLLISIONS = 5  # tries, where other sweeps do the same at the same time

@@ -6,12 +6,12 @@ from functools import partial
 
 from arsvd import MLP, Energy, OperatingPoint, Plan, RankRule, Ranks, Spectra, plan, spectra
 from arsvd.candidates import CANDIDATES, Context
-from arsvd.evaluation import Evaluator, RankTuple
+from arsvd.evaluation.evaluator import Evaluator, RankTuple
+from arsvd.evaluation.lockstep import Steps
 from arsvd.fronts import fixed_grid, thresholds
-from arsvd.lockstep import Steps
-from arsvd.pack_spectra import pack_spectra
 from arsvd.rules import RULES
 from arsvd.statistics import BASES
+from arsvd.statistics.pack_spectra import pack_spectra
 from sweeps.config import MemberConfig
 from sweeps.trial.workbench import Analysis, Workbench
 

@@ -5,7 +5,7 @@ import traceback
 import torch
 
 from sweeps.config import MemberConfig
-from sweeps.records import FAILED, MemberRecord
+from sweeps.ledger.records import FAILED, MemberRecord
 
 
 def check_device(device: torch.device) -> None:

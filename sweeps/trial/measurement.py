@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 
 from arsvd import MLP, OperatingPoint, Spectra
-from arsvd.lockstep import together
-from sweeps.best_so_far import BestSoFar
+from arsvd.evaluation.lockstep import together
 from sweeps.config import MemberConfig
-from sweeps.records import FINISHED, MemberRecord
+from sweeps.ledger.best_so_far import BestSoFar
+from sweeps.ledger.records import FINISHED, MemberRecord
 from sweeps.trial.analysis import Measured, factorise, factorise_together, measuring, with_models
 from sweeps.trial.failures import cause_of, check_device, failed_record
 from sweeps.trial.recovery import Trained, recover

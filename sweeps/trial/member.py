@@ -18,8 +18,8 @@ from arsvd.training import (
     new_architecture,
     train,
 )
-from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
+from sweeps.ledger.best_so_far import BestSoFar
 from sweeps.trial.checkpoint import Checkpoints
 from sweeps.trial.failures import cause_of, check_device, failed_record
 from sweeps.trial.measurement import Measurement, Member, Outcome, group_size

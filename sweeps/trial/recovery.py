@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from arsvd import MLP, OperatingPoint, Plan, compress, evaluate, pareto
 from arsvd.candidates.refit import ROWS
 from arsvd.candidates.sizes import spread_plans
-from arsvd.evaluation import operating_point
+from arsvd.evaluation.evaluator import operating_point
 from arsvd.refit import refit
 from arsvd.training import Hyperparameters, Pack, architecture_of, pack_logits, structure, train
-from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
+from sweeps.ledger.best_so_far import BestSoFar
+from sweeps.ledger.records import RECOVERED
 from sweeps.trial.analysis import Measured
 from sweeps.trial.settings import FLIP, method_settings
-from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
 
 BATCH_SIZE = 256

@@ -8,12 +8,12 @@ import torch
 from ray import tune
 
 from arsvd.data import Dataset
-from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
-from sweeps.epochs import EpochReport
-from sweeps.ledger import Ledger
-from sweeps.records import FINISHED
+from sweeps.ledger.best_so_far import BestSoFar
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.records import FINISHED
 from sweeps.trial.checkpoint import Checkpoints
+from sweeps.trial.epochs import EpochReport
 from sweeps.trial.member import Task, run_members
 from sweeps.trial.weights import save_member
 from sweeps.trial.workbench import Analysis, Workbench

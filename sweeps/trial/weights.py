@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from arsvd import MLP, OperatingPoint, Ranks, Spectra, Spectrum, compress, plan
 from arsvd.candidates import CANDIDATES
-from arsvd.evaluation import RankTuple
+from arsvd.evaluation.evaluator import RankTuple
+from arsvd.files.serialization import read_tensors, write_tensors
+from arsvd.formats.low_rank import LowRankLinear
 from arsvd.json_fields import Count, Size, read_fields
-from arsvd.lowrank import LowRankLinear
-from arsvd.serialization import read_tensors, write_tensors
 from arsvd.training import Architecture, architecture_of
+from sweeps.ledger.records import RECOVERED
 
 KIND = "arsvd member"
 _Layer = tuple[str, Count, Count, bool]
-RECOVERED = "recovered"
 # families whose weights are kept, since no spectrum gives them
 FITTED = (RECOVERED, *(name for name, family in CANDIDATES.items() if family.keeps_weights))
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import arsvd
-from arsvd.evaluation import Evaluator
-from arsvd.pack_spectra import pack_spectra
+from arsvd.evaluation.evaluator import Evaluator
 from arsvd.refit import refit
+from arsvd.statistics.pack_spectra import pack_spectra
 
 X = torch.randn(40, 12, generator=torch.Generator().manual_seed(3))
 Y = torch.randint(0, 4, (40,), generator=torch.Generator().manual_seed(4))

@@ -16,11 +16,11 @@ from torch.nn.utils import parametrizations, prune
 
 import arsvd
 from arsvd import Plan, Ranks, Spectra
-from arsvd.evaluation import Evaluator
-from arsvd.pack_evaluation import measure_together
-from arsvd.pack_spectra import pack_spectra
+from arsvd.evaluation.batched import measure_together
+from arsvd.evaluation.evaluator import Evaluator
 from arsvd.refit import refit
-from arsvd.stacking import dense_chain
+from arsvd.statistics.pack_spectra import pack_spectra
+from arsvd.statistics.stacking import dense_chain
 
 X = torch.randn(40, 12, generator=torch.Generator().manual_seed(3))
 Y = torch.randint(0, 4, (40,), generator=torch.Generator().manual_seed(4))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd.coverage import Coverage
-from arsvd.pack_spectra import pack_spectra
+from arsvd.statistics.pack_spectra import pack_spectra
 
 ROWS = 6
 

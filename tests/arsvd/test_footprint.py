@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd import footprint
-from arsvd.confidence import answers
-from arsvd.evaluation import Evaluator
+from arsvd.evaluation.confidence import answers
+from arsvd.evaluation.evaluator import Evaluator
 from arsvd.footprint import rows_at_once
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd import Budget, Energy, Fixed, OperatingPoint, Ranks, Spectra, hypervolume
-from arsvd.evaluation import Evaluator
+from arsvd.evaluation.evaluator import Evaluator
 from arsvd.fronts import budget_grid, energy_grid, fixed_grid, front_hypervolume, thresholds
 
 RankTuple = tuple[int | None, ...]

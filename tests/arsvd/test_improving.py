@@ -8,7 +8,7 @@ import arsvd
 from arsvd import Budget, Energy, Ranks
 from arsvd.candidates.local import local_search
 from arsvd.candidates.sensitivity import sensitivity
-from arsvd.evaluation import Evaluator, evaluate
+from arsvd.evaluation.evaluator import Evaluator, evaluate
 from arsvd.fronts import budget_grid
 from arsvd.refit import refit
 

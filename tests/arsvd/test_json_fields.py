@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from arsvd import OperatingPoint, Plan
+from arsvd.evaluation.latency import Latency
 from arsvd.json_fields import SINCE, Count, Share, Size, read_fields, read_json
-from arsvd.latency import Latency
 from arsvd.planning import LayerPlan
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd.modes import unwrapped
-from arsvd.pack_spectra import pack_spectra
 from arsvd.refit import refit
-from arsvd.stacking import dense_chain
+from arsvd.statistics.pack_spectra import pack_spectra
+from arsvd.statistics.stacking import dense_chain
 
 X = torch.randn(40, 12, generator=torch.Generator().manual_seed(3))
 Y = torch.randint(0, 4, (40,), generator=torch.Generator().manual_seed(4))

@@ -58,7 +58,7 @@ def test_a_sweep_is_refused_before_its_data_are_read(tmp_path: Path, monkeypatch
     monkeypatch.setenv("ARSVD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("TMPDIR", "/tmp/" + 100 * "x")
-    monkeypatch.setattr("sweeps.preparing.load_dataset", pytest.fail)
+    monkeypatch.setattr("sweeps.run.preparing.load_dataset", pytest.fail)
     said = CliRunner().invoke(main, ["sweep", "digits"])
     assert (said.exit_code, said.stdout) == (2, "")
     assert "set RAY_TMPDIR to a shorter folder, such as /tmp" in said.stderr

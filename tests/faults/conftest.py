@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.asked import Asked, read_asked
-from sweeps.ledger import Ledger, sweep_ids
+from sweeps.ledger.asked import Asked, read_asked
+from sweeps.ledger.ledger import Ledger, sweep_ids
 
 WAIT_SECONDS = 300.0  # for a machine that others load; what is waited for ends the wait
 SMALL = (

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from arsvd.training import MemberState, StateError
-from sweeps.asked import read_asked
-from sweeps.ledger import Ledger, sweep_ids
-from sweeps.records import FINISHED
+from sweeps.ledger.asked import read_asked
+from sweeps.ledger.ledger import Ledger, sweep_ids
+from sweeps.ledger.records import FINISHED
 from sweeps.trial.weights import load_member
 
 MEMBERS, PACK, EPOCHS = 3, 2, 60

@@ -12,8 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweeps.ledger import Ledger, sweep_ids
-from sweeps.records import FAILED, FINISHED, MemberRecord
+from sweeps.ledger.ledger import Ledger, sweep_ids
+from sweeps.ledger.records import FAILED, FINISHED, MemberRecord
 
 MEMBERS = 12
 DIVERGING = 1e30  # learning rate

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.lock import LOCK
+from sweeps.ledger.lock import LOCK
 
 pytestmark = pytest.mark.slow
 

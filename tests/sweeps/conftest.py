@@ -11,7 +11,7 @@ import pytest
 from arsvd import OperatingPoint
 from arsvd.data import Dataset, load
 from sweeps.config import MemberConfig, SweepConfig, load_config
-from sweeps.records import FINISHED, MemberRecord
+from sweeps.ledger.records import FINISHED, MemberRecord
 
 ENGINE_DATA_HASH = "5eed" * 16
 

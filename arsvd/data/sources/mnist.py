@@ -11,7 +11,7 @@ from arsvd.data.download import fetch_unless_whole
 from arsvd.data.errors import DataError
 from arsvd.data.roots import fetch_command
 from arsvd.data.sources.base import DataSource, Request
-from arsvd.opening import open_file
+from arsvd.files.opening import open_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from sweeps.tracking.registry import registered_versions
 from sweeps.tracking.versions import choose, most_accurate, smallest
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.ledger import sweep_ids
+from sweeps.ledger.ledger import sweep_ids
 
 pytestmark = pytest.mark.slow
 

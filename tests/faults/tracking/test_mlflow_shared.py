@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.ledger import Ledger, sweep_ids
+from sweeps.ledger.ledger import Ledger, sweep_ids
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,9 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 import arsvd
-from arsvd.exported import read_exported
-from arsvd.serialization import read_metadata, read_tensors
-from sweeps.arrays import read_inputs, read_labelled
+from arsvd.files.exported import read_exported
+from arsvd.files.serialization import read_metadata, read_tensors
+from sweeps.foreign.arrays import read_inputs, read_labelled
 from tests.fuzz.contract import Seed, Target
 from tests.fuzz.mutation.containers import mutate_npy, mutate_safetensors, mutate_zip
 

@@ -20,27 +20,27 @@ from rich.console import Console
 
 import arsvd
 from arsvd import OperatingPoint
-from arsvd.latency import Latency
+from arsvd.evaluation.latency import Latency
 from arsvd.training import MemberState, StateError
 from arsvd.training.state import _digest as state_digest
-from sweeps.best_so_far import BestSoFar
 from sweeps.cli.errors import _STATUSES
 from sweeps.config import ConfigError, config_to_params, load_config
-from sweeps.fronts import GrowingFront, sweep_front
-from sweeps.ledger import BEST_SO_FAR, FRONT, JOURNAL, PROVENANCE, Ledger, LedgerError
-from sweeps.lock import LOCK, LockedError, Owner, hold, read_owner
-from sweeps.mending import most_numbers, whole_members
-from sweeps.preparing import ResumeError
-from sweeps.publishing import _provenance
-from sweeps.records import FINISHED, FrontPoint, MemberRecord, TestMetrics
+from sweeps.ledger.best_so_far import BestSoFar
+from sweeps.ledger.fronts import GrowingFront, sweep_front
+from sweeps.ledger.ledger import BEST_SO_FAR, FRONT, JOURNAL, PROVENANCE, Ledger, LedgerError
+from sweeps.ledger.lock import LOCK, LockedError, Owner, hold, read_owner
+from sweeps.ledger.records import FINISHED, FrontPoint, MemberRecord, TestMetrics
+from sweeps.ledger.standing import find_damage, standing_front
+from sweeps.ledger.storage import StorageError
 from sweeps.report.console import outcome_json, print_front, print_sweeps, sweep_rows
-from sweeps.resuming import refuse_changes
+from sweeps.run.mending import most_numbers, whole_members
+from sweeps.run.preparing import ResumeError
+from sweeps.run.resuming import refuse_changes
+from sweeps.run.syncing import _readable
 from sweeps.search.opening import open_study
 from sweeps.search.study import StudyError
-from sweeps.standing import find_damage, standing_front
-from sweeps.storage import StorageError
-from sweeps.syncing import _readable
 from sweeps.tracking.entities import front_values, member_metrics, member_params, progress_values
+from sweeps.tracking.publishing import _provenance
 from sweeps.trial.checkpoint import Checkpoints
 from sweeps.trial.weights import MemberWeights, load_member, save_member
 from tests.fuzz.contract import Mutator, Seed, Target

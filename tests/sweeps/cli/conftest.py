@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sweeps.cli import main
-from sweeps.progress import STARTING
+from sweeps.run.progress import STARTING
 from sweeps.tracking import connect
 
 

@@ -13,8 +13,8 @@ import arsvd
 from arsvd.data import Dataset
 from sweeps.cli import main
 from sweeps.config import SweepConfig
-from sweeps.ledger import Ledger
-from sweeps.records import MemberRecord
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.records import MemberRecord
 from sweeps.trial.weights import MemberWeights, save_member
 
 Refused = Callable[..., str]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.ledger import Ledger, sweep_ids
-from sweeps.records import Front
+from sweeps.ledger.ledger import Ledger, sweep_ids
+from sweeps.ledger.records import Front
 
 MEMBERS = 6
 EPOCHS = 4

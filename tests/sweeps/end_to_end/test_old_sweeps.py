@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sweeps import load_best
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 

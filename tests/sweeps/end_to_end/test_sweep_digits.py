@@ -17,11 +17,11 @@ from arsvd import evaluate
 from arsvd.data import Dataset
 from sweeps.cli import main
 from sweeps.config.on_record import RECORD_VERSION
-from sweeps.finish import Models
-from sweeps.fronts import sweep_front
-from sweeps.records import FINISHED, Front
+from sweeps.ledger.fronts import sweep_front
+from sweeps.ledger.records import FINISHED, Front
+from sweeps.ledger.storage import file_sha256
 from sweeps.report.numbers import shown
-from sweeps.storage import file_sha256
+from sweeps.run.finish import Models
 
 ALIASES = ("best", "smallest", "most-accurate")
 

@@ -19,7 +19,7 @@ import arsvd
 from arsvd import evaluate
 from arsvd.data import Dataset
 from sweeps import load_best
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 
 ALIASES = ("best", "smallest", "most-accurate")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.asked import read_asked
-from sweeps.ledger import Ledger, sweep_ids
+from sweeps.ledger.asked import read_asked
+from sweeps.ledger.ledger import Ledger, sweep_ids
 
 OVERRIDES = (
     "model.hidden=[16]",

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from arsvd import OperatingPoint
-from arsvd.latency import Latency
-from sweeps.records import Baseline, Front, FrontPoint, TestMetrics
+from arsvd.evaluation.latency import Latency
+from sweeps.ledger.records import Baseline, Front, FrontPoint, TestMetrics
 
 
 def entry(params: int, accuracy: float, test: float | None = None, **changes: object) -> FrontPoint:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sweeps.records import Front, FrontPoint
+from sweeps.ledger.records import Front, FrontPoint
 from sweeps.report.assurance import assurance
 
 

@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 from sweeps.report import write_report
 from sweeps.report.export import COLUMNS, write_front_json
 from sweeps.report.figure import write_figure

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from sweeps.records import Front, FrontPoint
+from sweeps.ledger.records import Front, FrontPoint
 from sweeps.report.rows import rows
 from sweeps.report.table import baseline_table, front_table, front_text, network_table
 

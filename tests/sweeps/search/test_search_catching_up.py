@@ -14,11 +14,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from arsvd.data import Dataset
-from sweeps.asked import read_asked
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.ledger import Ledger, NewerError, sweep_ids
-from sweeps.mending import most_numbers
-from sweeps.records import FAILED, MemberRecord
+from sweeps.ledger.asked import read_asked
+from sweeps.ledger.ledger import Ledger, NewerError, sweep_ids
+from sweeps.ledger.records import FAILED, MemberRecord
+from sweeps.run.mending import most_numbers
 from sweeps.search import Study
 from sweeps.search.opening import STUDY_VARIABLE, open_study, refuse_databases
 from sweeps.search.study import KEY, Standing, StudyError

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import arsvd
-from sweeps.search.objectives import OBJECTIVES
+from sweeps.objectives import OBJECTIVES
 
 POINT = arsvd.OperatingPoint((2, None), 100, 90, 0.75, 0.7, 0.4, "energy", "loss", 0.9)
 

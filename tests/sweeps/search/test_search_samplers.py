@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from arsvd.registry import UnknownMethodError
-from sweeps.search.samplers import SAMPLERS
+from sweeps.samplers import SAMPLERS
 from sweeps.testing.samplers import CHECKS
 
 

@@ -9,11 +9,11 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from sweeps.asked import Asked
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.records import FAILED, MemberRecord
+from sweeps.ledger.asked import Asked
+from sweeps.ledger.records import FAILED, MemberRecord
+from sweeps.ledger.storage import StorageError
 from sweeps.search import PackSearcher, Study
-from sweeps.storage import StorageError
 
 
 class Bench:

@@ -15,9 +15,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from arsvd import OperatingPoint
-from sweeps.asked import Asked
 from sweeps.config import MemberConfig, Space, SweepConfig, member_seed
-from sweeps.records import FAILED, FINISHED, MemberRecord
+from sweeps.ledger.asked import Asked
+from sweeps.ledger.records import FAILED, FINISHED, MemberRecord
 from sweeps.search import Study
 from sweeps.search.journal import Journal
 from sweeps.search.study import KEY, Standing

@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from torch import nn
 
 import arsvd
-from arsvd.latency import Latency
+from arsvd.evaluation.latency import Latency
 from sweeps.config import MemberConfig
-from sweeps.records import Baseline, Front, FrontPoint, MemberRecord, TestMetrics
+from sweeps.ledger.records import Baseline, Front, FrontPoint, MemberRecord, TestMetrics
 from sweeps.tracking import ModelData, connect
 
 DATA_HASH = "0123456789abcdef" * 4

@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 from torch import nn
 
 import arsvd
-from arsvd.serialization import read_metadata
+from arsvd.files.serialization import read_metadata
 from sweeps.cli import main
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 from sweeps.tracking import ModelData, SweepWriter, log_front
 
 LOADERS: dict[str, Callable[[Path], nn.Module]] = {

@@ -6,7 +6,7 @@ from dataclasses import replace
 from mlflow import MlflowClient
 
 from mlflow_server.pages import SINGLE_METRICS
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 from sweeps.tracking import SweepWriter
 from sweeps.tracking.entities import front_values, member_metrics, progress_values
 from sweeps.tracking.members import member_note

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from torch import nn
 
 import arsvd
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 from sweeps.tracking import (
     ModelData,
     NoModelError,

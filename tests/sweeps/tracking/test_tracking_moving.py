@@ -12,7 +12,7 @@ import pytest
 
 from mlflow_server import ConfigError
 from mlflow_server.sqlite import sqlite_address, sqlite_file
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 from sweeps.tracking import ModelData, SweepWriter, connect, find_best, load_best, log_front, set_aliases
 
 ODD = "a?b %20#é&c=d"

@@ -9,7 +9,7 @@ import torch
 from mlflow import MlflowClient
 from torch import nn
 
-from sweeps.records import Front
+from sweeps.ledger.records import Front
 from sweeps.tracking import (
     ModelData,
     SweepWriter,

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from arsvd import OperatingPoint
 from sweeps.config import MemberConfig
-from sweeps.records import Front, MemberRecord
+from sweeps.ledger.records import Front, MemberRecord
 from sweeps.tracking import ServerAwayError, SweepWriter, TrackingError, arsvd_home, connect
 from sweeps.tracking.runs import check_experiment
 

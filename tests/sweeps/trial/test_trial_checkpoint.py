@@ -10,8 +10,8 @@ import torch
 from arsvd.data import Dataset
 from arsvd.training import MemberState
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.ledger import Ledger
-from sweeps.records import FINISHED
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.records import FINISHED
 from sweeps.trial.checkpoint import Checkpoints
 from sweeps.trial.member import Outcome, Task, run_members
 from sweeps.trial.trainable import PackTrainable

@@ -9,7 +9,7 @@ import torch
 from arsvd.data import Dataset
 from arsvd.training import Pack, TrainingResult, dense_architecture
 from sweeps.config import MemberConfig
-from sweeps.records import FAILED
+from sweeps.ledger.records import FAILED
 from sweeps.trial import measurement as measurement_module
 from sweeps.trial import member as member_module
 from sweeps.trial.measurement import Measurement

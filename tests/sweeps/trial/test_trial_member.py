@@ -16,12 +16,12 @@ from arsvd.data import Dataset
 from arsvd.data.dataset import Split, describe
 from arsvd.training import loop as training_loop
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.records import FAILED, FINISHED, MemberRecord
+from sweeps.ledger.records import FAILED, FINISHED, RECOVERED, MemberRecord
 from sweeps.trial import measurement as measurement_module
 from sweeps.trial import member as member_module
 from sweeps.trial.analysis import make_rule
 from sweeps.trial.member import Outcome, Task, compatible, run_members
-from sweeps.trial.weights import FITTED, RECOVERED, MemberWeights
+from sweeps.trial.weights import FITTED, MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench
 
 Member = Callable[..., MemberConfig]

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from arsvd import MLP, OperatingPoint, Plan, evaluate
-from arsvd.lockstep import alone
+from arsvd.evaluation.lockstep import alone
 from arsvd.training import Hyperparameters, Pack, dense_architecture, train
-from sweeps.best_so_far import BestSoFar
 from sweeps.config import MemberConfig
+from sweeps.ledger.best_so_far import BestSoFar
+from sweeps.ledger.records import RECOVERED
 from sweeps.trial import recovery
 from sweeps.trial.analysis import factorise, measuring, with_models
 from sweeps.trial.recovery import Trained, recover
-from sweeps.trial.weights import RECOVERED
 from sweeps.trial.workbench import Analysis, Workbench
 
 Recovered = list[dict[OperatingPoint, MLP]]

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from arsvd import OperatingPoint, lockstep
-from arsvd.evaluation import Evaluator
+from arsvd import OperatingPoint
+from arsvd.evaluation import lockstep
+from arsvd.evaluation.evaluator import Evaluator
 from sweeps.config import MemberConfig
-from sweeps.records import FAILED, FINISHED, MemberRecord
+from sweeps.ledger.records import FAILED, FINISHED, MemberRecord
 from sweeps.trial import measurement as measurement_module
 from sweeps.trial import member as member_module
 from sweeps.trial import recovery

@@ -9,9 +9,9 @@ import torch
 
 from arsvd.data import Dataset, load
 from sweeps.config import MemberConfig, SweepConfig
-from sweeps.ledger import Ledger
-from sweeps.records import FAILED, FINISHED
-from sweeps.storage import file_sha256
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.records import FAILED, FINISHED
+from sweeps.ledger.storage import file_sha256
 from sweeps.trial.trainable import PackTrainable
 from sweeps.trial.weights import load_member, model_ranks
 from sweeps.trial.workbench import Analysis

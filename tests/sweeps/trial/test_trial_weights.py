@@ -11,10 +11,10 @@ import torch
 import arsvd
 from arsvd import OperatingPoint, evaluate
 from arsvd.candidates.refit import FAMILY as REFIT
+from arsvd.files.serialization import read_tensors, write_tensors
 from arsvd.fronts import pareto
-from arsvd.serialization import read_tensors, write_tensors
-from sweeps.records import MemberRecord
-from sweeps.trial.weights import RECOVERED, MemberWeights, load_member, save_member
+from sweeps.ledger.records import RECOVERED, MemberRecord
+from sweeps.trial.weights import MemberWeights, load_member, save_member
 from sweeps.trial.workbench import Workbench
 
 Trained = list[tuple[MemberRecord, MemberWeights]]

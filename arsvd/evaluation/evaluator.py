@@ -1,0 +1,308 @@
+"""Measure a model at many rank tuples without building a model for each.
+
+The spectra are nested: rank r of a layer uses the first r columns of one matrix U and the first r rows of
+one matrix U^T W. A model that is a chain of modules (`nn.Sequential`, at any depth of nesting) is walked as
+a tree: rank tuples with equal first ranks share the activations up to the first layer in which they differ,
+and the ranks tried below one node share one product with U^T W.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arsvd.batches import EXAMPLE_ROWS, check_labelled, check_logits, feeding
+from arsvd.calls import called_plainly
+from arsvd.copying import Pairs, check_copy, copied, doubts
+from arsvd.evaluation.scoring import Metrics as Metrics
+from arsvd.evaluation.scoring import check_labels, read, scores
+from arsvd.evaluation.scoring import measure as measure
+from arsvd.evaluation.truncation import Truncated
+from arsvd.footprint import rows_at_once
+from arsvd.json_fields import Count, Share, Size, read_fields
+from arsvd.layers import linear_layers, replace_layer
+from arsvd.modes import evaluation_mode, unwrapped
+from arsvd.planning import Plan
+from arsvd.statistics.spectrum import Spectra
+
+RankTuple = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A trained model at one rank per layer.
+
+    Attributes:
+        ranks: one per layer; None where a layer stays dense.
+        params: numbers stored.
+        macs: multiplications of one input row in the linear layers.
+        accuracy: on validation, in [0, 1].
+        macro_f1: on validation, in [0, 1].
+        loss: mean cross-entropy on validation, in nats.
+        family: the rule or step that gave the ranks: "dense", "energy", "budget", "recovered", …
+        basis: "weight" or "activation"; None for the dense model.
+        threshold: the rule's number; None where it has none.
+    """
+
+    ranks: RankTuple
+    params: Count
+    macs: Size
+    accuracy: Share
+    macro_f1: float
+    loss: float
+    family: str
+    basis: str | None
+    threshold: float | None
+
+    def named(self, family: str) -> "OperatingPoint":
+        """Return the point under another family's name."""
+        return replace(self, family=family)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the point as JSON-able values."""
+        return {**asdict(self), "ranks": list(self.ranks)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "OperatingPoint":
+        """Rebuild a point from `to_dict`.
+
+        Raises:
+            ValueError: a field is missing, unknown or not what such a point has.
+        """
+        return read_fields(cls, values, "not a whole operating point")
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 4096) -> Metrics:
+    """Measure a model as it is, in evaluation mode, and uncompiled.
+
+    Args:
+        model: maps (rows, …) to (rows, classes).
+        inputs: (rows, …).
+        labels: (rows,), whole numbers.
+        batch_size: the most rows that a forward pass takes; fewer where it computes much for each.
+
+    Raises:
+        ValueError: the model does not take the inputs or gives no logits, or the labels are not one class a
+            row.
+    """
+    check_labelled(inputs, labels)
+    found = []
+    with unwrapped(model) as plain, evaluation_mode(plain):
+        for batch in inputs.split(rows_at_once(plain, inputs, batch_size)):
+            with feeding(batch, "inputs"):
+                found.append(plain(batch))
+            check_logits(found[-1])
+    return measure(torch.cat(found), labels)
+
+
+class Evaluator:
+    """Measures one model at many rank tuples, each at most once.
+
+    Args:
+        model: the model that the spectra come from; it is not changed, and must not be while it is measured.
+        spectra: its spectra.
+        inputs: (rows, …), what the model takes.
+        labels: (rows,), whole numbers.
+        batch_size: the most rows walked at a time; fewer where the model computes much for each.
+
+    Raises:
+        ValueError: the inputs or the labels are not one tensor each.
+    """
+
+    def __init__(
+        self, model: nn.Module, spectra: Spectra, inputs: Tensor, labels: Tensor, batch_size: int = 8192
+    ) -> None:
+        check_labelled(inputs, labels)
+        self.model, self.spectra = model, spectra
+        self.inputs, self.labels, self.batch_size = inputs, labels, batch_size
+        self._known: dict[RankTuple, Metrics] = {}
+
+    @cached_property
+    def _stages(self) -> list["_Stage"]:
+        # when first walked: an evaluator that is told what was measured elsewhere needs no factors of its own
+        with unwrapped(self.model) as plain:
+            small = copied(plain).eval()
+            gone = list(linear_layers(small, [spectrum.name for spectrum in self.spectra]).values())
+            stages, pairs = _stages(plain, small, self.spectra)
+            root = stages[-1].root
+            # of a chain that holds nothing else it is known that walking it does what calling it does
+            if len(stages) == 1 or doubts(plain, root, gone) is not None:
+                walk = None if len(stages) == 1 else partial(_dense_outputs, stages)
+                check_copy(plain, root, pairs, gone, self.inputs[:EXAMPLE_ROWS], walk)
+            return stages
+
+    @cached_property
+    def _rows(self) -> int:
+        with unwrapped(self.model) as plain:
+            return rows_at_once(plain, self.inputs, self.batch_size)
+
+    @property
+    def evaluated(self) -> int:
+        """How many distinct rank tuples were measured so far."""
+        return len(self._known)
+
+    def missing(self, ranks: Iterable[RankTuple]) -> list[RankTuple]:
+        """Return the distinct rank tuples among these that were not measured yet."""
+        return [key for key in dict.fromkeys(ranks) if key not in self._known]
+
+    def remember(self, measured: Mapping[RankTuple, Metrics]) -> None:
+        """Take what was measured elsewhere, on this evaluator's inputs and labels."""
+        self._known.update(measured)
+
+    def check_labels(self, classes: int) -> None:
+        """Refuse labels outside 0 … classes - 1, at the first measurement only: it waits for the device.
+
+        Raises:
+            ValueError: there are no rows or a label is not a class.
+        """
+        if not self._known:
+            check_labels(self.labels, len(self.inputs), classes)
+
+    @torch.no_grad()
+    def metrics(
+        self, ranks: Iterable[RankTuple], progress: Callable[[int, int], None] | None = None
+    ) -> dict[RankTuple, Metrics]:
+        """Measure rank tuples, those measured before from memory.
+
+        Args:
+            ranks: one rank per layer each; None where a layer stays dense.
+            progress: is told the passes done and the passes in all, a pass being one tuple on one batch.
+
+        Raises:
+            ValueError: there are no rows, a label is not a class, the model does not take the inputs or gives
+                no logits, or what would be measured is not what the model does.
+        """
+        wanted = list(dict.fromkeys(ranks))
+        parts: dict[RankTuple, list[Tensor]] = {key: [] for key in self.missing(wanted)}
+        if parts:
+            batches = self.inputs.split(self._rows)
+            done = 0
+            for batch in batches:
+                with feeding(batch, "validation inputs"):
+                    for key, logits in _walk(self._stages, 0, batch, list(parts)):
+                        parts[key].append(logits)
+                        done += 1
+                        if progress is not None:
+                            progress(done, len(batches) * len(parts))
+            for pieces in parts.values():
+                check_logits(pieces[0])
+            whole = [torch.cat(pieces) for pieces in parts.values()]
+            self.check_labels(whole[0].shape[1])
+            scored = torch.stack([scores(logits, self.labels) for logits in whole])
+            self.remember(dict(zip(parts, read(scored, len(self.labels)), strict=True)))
+        return {key: self._known[key] for key in wanted}
+
+    def points(
+        self, plans: Sequence[Plan], progress: Callable[[int, int], None] | None = None
+    ) -> list[OperatingPoint]:
+        """Measure plans; of plans with equal ranks the first one names the point.
+
+        Args:
+            plans: what to measure.
+            progress: is told how far it is; see `metrics`.
+
+        Returns:
+            One operating point a distinct rank tuple, in the order of the plans.
+        """
+        distinct: dict[RankTuple, Plan] = {}
+        for plan in plans:
+            distinct.setdefault(plan.ranks, plan)
+        measured = self.metrics(distinct, progress)
+        return [operating_point(plan, measured[ranks]) for ranks, plan in distinct.items()]
+
+
+def operating_point(plan: Plan, metrics: Metrics) -> OperatingPoint:
+    """Join a plan and what was measured there."""
+    dense = all(rank is None for rank in plan.ranks)
+    return OperatingPoint(
+        ranks=plan.ranks,
+        params=plan.params,
+        macs=plan.macs,
+        accuracy=metrics.accuracy,
+        macro_f1=metrics.macro_f1,
+        loss=metrics.loss,
+        family="dense" if dense else plan.family,
+        basis=None if dense else plan.basis,
+        threshold=None if dense else plan.threshold,
+    )
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A piece of a chain: fixed modules, then the layer whose rank varies (all of them in other models).
+
+    Attributes:
+        before: the fixed modules; all of the model where it is no chain.
+        varying: the layer after them, or all layers where the model is no chain.
+        last: whether this is the last stage, which ends in no layer.
+        root: the whole copy.
+    """
+
+    before: nn.Module
+    varying: tuple[Truncated, ...]
+    last: bool
+    root: nn.Module
+
+
+def _stages(model: nn.Module, small: nn.Module, spectra: Spectra) -> tuple[list[_Stage], Pairs]:
+    """Cut a model's copy into stages: one per varying layer where it is a chain, otherwise one for all."""
+    names = [spectrum.name for spectrum in spectra]
+    originals, layers = linear_layers(model, names), linear_layers(small, names)
+    holder = nn.Sequential(small)  # so that a model that is one linear layer has a parent as well
+    pairs = {}
+    for spectrum in spectra:
+        truncated = Truncated(layers[spectrum.name], spectrum)
+        replace_layer(holder, layers[spectrum.name], truncated)
+        pairs[spectrum.name] = originals[spectrum.name], truncated
+    root = holder[0]
+    varying = [truncated for _, truncated in pairs.values()]
+    chain = _flatten(root)
+    walked = [module for module in chain if isinstance(module, Truncated)]
+    if walked != varying or not all(map(called_plainly, walked)):
+        return [_Stage(root, tuple(varying), last=True, root=root)], pairs
+    stages, before = [], nn.Sequential()
+    for module in chain:
+        if isinstance(module, Truncated):
+            stages.append(_Stage(before, (module,), last=False, root=root))
+            before = nn.Sequential()
+        else:
+            before.append(module)
+    return [*stages, _Stage(before, (), last=True, root=root)], pairs
+
+
+def _flatten(module: nn.Module) -> list[nn.Module]:
+    # a subclass with a forward of its own is not a chain, whatever it inherits; nor is one with hooks
+    if (
+        isinstance(module, nn.Sequential)
+        and type(module).forward is nn.Sequential.forward
+        and called_plainly(module)
+    ):
+        return [leaf for child in module for leaf in _flatten(child)]
+    return [module]
+
+
+def _dense_outputs(stages: list[_Stage], x: Tensor) -> Tensor:
+    ((_, outputs),) = _walk(stages, 0, x, [(None,) * (len(stages) - 1)])
+    return outputs
+
+
+def _walk(
+    stages: list[_Stage], depth: int, x: Tensor, wanted: list[RankTuple]
+) -> Iterable[tuple[RankTuple, Tensor]]:
+    """Yield the logits of every wanted rank tuple; all of them agree in the ranks before `depth`."""
+    stage = stages[depth]
+    if stage.last:
+        for ranks in wanted:
+            for layer, rank in zip(stage.varying, ranks, strict=bool(stage.varying)):
+                layer.rank = rank
+            yield ranks, stage.before(x)
+        return
+    groups: dict[int | None, list[RankTuple]] = {}
+    for ranks in wanted:
+        groups.setdefault(ranks[depth], []).append(ranks)
+    for rank, outputs in stage.varying[0].outputs(stage.before(x), list(groups)):
+        yield from _walk(stages, depth + 1, outputs, groups[rank])

@@ -1,0 +1,1 @@
+"""Models in files: safetensors, state dicts, and programs of torch.export."""

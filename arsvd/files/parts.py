@@ -1,0 +1,168 @@
+"""The parts that a saved model may be made of: described in JSON, and built from such a description."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from arsvd.calls import has_extras
+from arsvd.formats.low_rank import LowRankLinear
+from arsvd.mlp import MLP
+from arsvd.preprocessing import Normalize
+
+# Files come from strangers too. Models of this library nest a few levels and have some ten parts a level.
+_DEEPEST, _MOST_PARTS = 50, 10_000
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A part without parts of its own.
+
+    Attributes:
+        module: its class.
+        options: name to type of what it is built with.
+        build: makes it of its options; its class when None.
+    """
+
+    module: type[nn.Module]
+    options: dict[str, type]
+    build: Callable[..., nn.Module] | None = None
+
+
+def _normalize(channels: int) -> Normalize:
+    return Normalize([0.0] * channels, [1.0] * channels)
+
+
+# The closed registry of what a file may name. Whatever else a model is made of needs `into=`.
+_LEAVES: dict[str, Leaf] = {
+    "linear": Leaf(nn.Linear, {"in_features": int, "out_features": int, "bias": bool}),
+    "low_rank_linear": Leaf(
+        LowRankLinear, {"in_features": int, "rank": int, "out_features": int, "bias": bool}
+    ),
+    "normalize": Leaf(Normalize, {"channels": int}, _normalize),
+    "flatten": Leaf(nn.Flatten, {"start_dim": int, "end_dim": int}),
+    "dropout": Leaf(nn.Dropout, {"p": float}),
+    "relu": Leaf(nn.ReLU, {}),
+    "gelu": Leaf(nn.GELU, {"approximate": str}),
+    "tanh": Leaf(nn.Tanh, {}),
+    "sigmoid": Leaf(nn.Sigmoid, {}),
+    "identity": Leaf(nn.Identity, {}),
+}
+_CHAINS: dict[str, type[nn.Sequential]] = {"sequential": nn.Sequential, "mlp": MLP}
+_VALUES: dict[str, Callable[[Any], object]] = {
+    "bias": lambda module: module.bias is not None,
+    "channels": lambda module: len(module.mean),
+}
+
+
+def describe(module: nn.Module) -> dict[str, Any] | None:
+    """Describe a module in JSON, or return None where a part is not in the registry or has hooks."""
+    if has_extras(module):
+        return None
+    for kind, chain in _CHAINS.items():
+        if type(module) is chain:
+            parts = [[name, describe(child)] for name, child in module._modules.items() if child is not None]
+            return None if any(part is None for _, part in parts) else {"kind": kind, "parts": parts}
+    for kind, leaf in _LEAVES.items():
+        if type(module) is leaf.module:
+            values = {o: _VALUES[o](module) if o in _VALUES else getattr(module, o) for o in leaf.options}
+            return {"kind": kind, **values}
+    return None
+
+
+def build(description: Any, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> nn.Module:
+    """Build a module and give it its tensors, without any memory beyond theirs.
+
+    Args:
+        description: what `describe` returned, or what a file has in its place.
+        tensors: name to values, one each for the parameters and buffers of the module; their dtypes stay.
+        path: the file, for messages.
+
+    Raises:
+        ValueError: the description is none, or tells of other tensors than there are.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            raise ValueError(f"{path} does not fit the model: {name} holds {tensor.dtype}, no weights")
+    widest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    try:
+        # on the meta device sizes cost nothing, whatever the file says that they are
+        with torch.device("meta"):
+            model = _built(description, _Limits(widest, iter(range(_MOST_PARTS))), 0)
+        # copies, one a tensor whatever its names: in the file it may begin at any byte, which changes sums
+        copies = {id(tensor): tensor.clone() for tensor in tensors.values()}
+        model.load_state_dict({name: copies[id(tensor)] for name, tensor in tensors.items()}, assign=True)
+    except (
+        RuntimeError,
+        KeyError,
+        TypeError,
+        OverflowError,
+    ) as error:  # of torch, on names, sizes and misfits
+        raise ValueError(f"{path} does not fit the model: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be rebuilt: {error}") from error
+    return model
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What a description may ask for: sizes up to the widest tensor's, and so many parts."""
+
+    widest: int
+    parts: Iterator[int]
+
+
+def _built(description: Any, limits: _Limits, depth: int) -> nn.Module:
+    if not isinstance(description, dict):
+        raise ValueError(f"the file has a {type(description).__name__} where it describes a part")
+    if depth > _DEEPEST or next(limits.parts, None) is None:
+        raise ValueError(
+            f"the file has more than {_MOST_PARTS:,} parts, or more than {_DEEPEST} levels of them"
+        )
+    options = {key: value for key, value in description.items() if key != "kind"}
+    kind = description.get("kind")
+    if isinstance(kind, str) and kind in _CHAINS:
+        return _chain(_CHAINS[kind], options, limits, depth)
+    if isinstance(kind, str) and kind in _LEAVES:
+        leaf = _LEAVES[kind]
+        _check_options(kind, leaf, options, limits.widest)
+        return (leaf.build or leaf.module)(**options)
+    raise ValueError(f"the file names a part {kind!r:.80}; known are {sorted([*_CHAINS, *_LEAVES])}")
+
+
+def _chain(kind: type[nn.Sequential], options: dict[str, Any], limits: _Limits, depth: int) -> nn.Sequential:
+    listed = options.get("parts")
+    if not isinstance(listed, list) or not all(isinstance(part, list) and len(part) == 2 for part in listed):
+        raise ValueError("the file has a chain without a list of named parts")
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, part in listed:
+        if not isinstance(name, str) or name in parts:
+            raise ValueError(f"the file names two parts alike, or one by no text: {name!r:.80}")
+        parts[name] = _built(part, limits, depth + 1)
+    chain = kind.__new__(kind)
+    nn.Sequential.__init__(chain, parts)  # MLP's own constructor would draw dense layers
+    return chain
+
+
+def _check_options(kind: str, leaf: Leaf, options: dict[str, Any], widest: int) -> None:
+    if set(options) != set(leaf.options):
+        raise ValueError(f"a part {kind!r} is described by {sorted(leaf.options)}, not by {sorted(options)}")
+    for option, wanted in leaf.options.items():
+        value = options[option]
+        # a whole number may stand for a fraction, but truth for no number
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise ValueError(f"a part {kind!r} has {option} = {value!r:.80}, which is no {wanted.__name__}")
+    sizes = [
+        value for option, value in options.items() if type(value) is int and leaf.module is not nn.Flatten
+    ]
+    if sizes and not 0 <= min(sizes) <= max(sizes) <= max(widest, 1):
+        raise ValueError(f"a part {kind!r} is described as larger than every tensor of the file: {options}")
+    if kind == "dropout" and not 0.0 <= options["p"] <= 1.0:
+        raise ValueError(f"a part 'dropout' has p = {options['p']}")
+    if kind == "gelu" and options["approximate"] not in ("none", "tanh"):
+        raise ValueError(f"a part 'gelu' has approximate = {options['approximate']!r:.80}")

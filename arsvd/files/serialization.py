@@ -1,0 +1,300 @@
+"""Save and load compressed models: one safetensors file with versioned JSON in its header, no pickle."""
+
+import itertools
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from arsvd.calls import carry, obstacle
+from arsvd.files.endings import SAFETENSORS, check_output
+from arsvd.files.parts import build, describe
+from arsvd.files.recognition import recognise
+from arsvd.formats.low_rank import LowRankLinear
+from arsvd.layers import replace_layer
+from arsvd.modes import unwrapped
+
+FORMAT_VERSION = 1
+HEADER = "arsvd"
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What the header of a model's file says, after it was checked.
+
+    Attributes:
+        architecture: the description of the model; None where only its own code can build it.
+        low_rank: name of a low-rank layer to its inputs, rank and outputs.
+        aliases: name of a tensor to that of the equal one in the file.
+    """
+
+    architecture: Any
+    low_rank: dict[str, tuple[int, int, int]]
+    aliases: dict[str, str]
+
+    @classmethod
+    def checked(
+        cls, header: dict[str, Any], tensors: dict[str, Tensor], path: str | os.PathLike[str]
+    ) -> "ModelHeader":
+        """Check a header against the tensors of its file.
+
+        Raises:
+            ValueError: it is not that of a model, or tells of other tensors than there are.
+        """
+        if lacking := [key for key in ("architecture", "low_rank") if key not in header]:
+            raise ValueError(f"{path} is not a model that arsvd.save wrote: its header has no {lacking[0]!r}")
+        low_rank, aliases = header["low_rank"], header.get("aliases", {})
+        if not isinstance(low_rank, dict) or not isinstance(aliases, dict):
+            raise ValueError(f"{path} is damaged: its header lists no layers")
+        for alias, original in aliases.items():
+            if not isinstance(original, str) or original not in tensors or alias in tensors:
+                raise ValueError(f"{path} is damaged: its header has {alias!r} stand for {original!r:.80}")
+        shapes = {}
+        for name, sizes in low_rank.items():
+            names = [f"{name}.{factor}" if name else factor for factor in ("right", "left")]
+            right, left = (tensors.get(aliases.get(factor, factor)) for factor in names)
+            if right is None or left is None or right.ndim != 2 or sizes != [*right.shape[::-1], len(left)]:
+                raise ValueError(
+                    f"{path} is damaged: the low-rank layer {name!r} of its header, {sizes!r:.80}, is not "
+                    f"the one of its tensors"
+                )
+            shapes[name] = right.shape[1], right.shape[0], len(left)
+        return cls(header["architecture"], shapes, aliases)
+
+
+def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
+    """Write a model to one file, by atomic replace.
+
+    Args:
+        model: any module. One made of the parts that this library knows (linear and low-rank layers, the
+            common activations, `nn.Sequential`, `MLP`, `Normalize`) is rebuilt by `load(path)` alone;
+            another needs `load(path, into=...)`.
+        path: the file, ending in `.safetensors`.
+        metadata: JSON-able values to keep with it, such as where the model comes from.
+
+    Raises:
+        ValueError: the file's name has another ending, or no file can be written there.
+        TypeError: the metadata is not JSON-able.
+    """
+    check_output(path, (SAFETENSORS,))
+    with unwrapped(model) as plain:
+        state, architecture, low_rank = plain.state_dict(), describe(plain), _low_rank_layers(plain)
+    tensors: dict[str, Tensor] = {}
+    first: dict[tuple[object, ...], str] = {}
+    aliases: dict[str, str] = {}
+    for name, tensor in state.items():
+        # with strides: a square weight and its transposed view begin at one address
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and place in first:
+            aliases[name] = first[place]  # a module registered twice is stored once
+        else:
+            first[place] = name
+            tensors[name] = tensor.detach().cpu().contiguous().clone()
+    header = {
+        "version": FORMAT_VERSION,
+        "architecture": architecture,
+        "low_rank": {n: [m.in_features, m.rank, m.out_features] for n, m in low_rank.items()},
+        "dtypes": sorted({str(t.dtype) for t in tensors.values()}),
+        "aliases": aliases,
+        "metadata": metadata or {},
+    }
+    write_tensors(path, tensors, header)
+
+
+def load(
+    path: str | os.PathLike[str], into: nn.Module | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """Read a model that `save` wrote.
+
+    Args:
+        path: the file.
+        into: a model with the original, dense architecture, for models made of parts that this library
+            does not know. It is changed: its compressed layers are replaced, with the hooks that they have,
+            and its weights are loaded.
+        device: where the model goes.
+
+    Returns:
+        The model in evaluation mode; of a compiled one the model inside.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, is not one of this library's, is of a later version, or does not
+            fit `into`.
+    """
+    header, tensors = read_tensors(path)
+    described = ModelHeader.checked(header, tensors, path)
+    for alias, original in described.aliases.items():
+        tensors[alias] = tensors[original]
+    if into is not None:
+        with unwrapped(into) as model:
+            _make_low_rank(model, described.low_rank, tensors, path)
+            _fill(model, tensors, path)
+    elif described.architecture is None:
+        raise ValueError(
+            f"{path} holds a model made of parts that only its own code can build: "
+            f"pass into=<the original model> to load the weights and ranks into it"
+        )
+    else:
+        model = build(described.architecture, tensors, path)
+    for alias, original in described.aliases.items():
+        _tie(model, alias, original)
+    return model.to(device).eval()
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Load tensors into a model of the user's; the file's dtypes win, tensor by tensor."""
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_meta:
+            raise ValueError(
+                f"{path} cannot be loaded into a model on the meta device, which holds no numbers: {name}"
+            )
+        if name in tensors:
+            if tensor.is_floating_point() != tensors[name].is_floating_point():
+                raise ValueError(
+                    f"{path} does not fit the model: {name} is {tensors[name].dtype} in the file and "
+                    f"{tensor.dtype} in the model"
+                )
+            tensor.data = tensor.data.to(tensors[name].dtype)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the model: {error}") from error
+
+
+def rebuildable(model: nn.Module) -> bool:
+    """Whether `load` rebuilds such a model from its file alone, without `into`."""
+    return describe(model) is not None
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what `save` was given as metadata, without the weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or not one of this library's.
+    """
+    with _open(path) as file:
+        metadata = _header(path, file.metadata()).get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} is damaged: its metadata is a {type(metadata).__name__}")
+    return metadata
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors and a JSON header to one safetensors file, by atomic replace."""
+    text = json.dumps(header, allow_nan=False)
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={HEADER: text})
+        except SafetensorError as error:  # it names the system's error by its number alone
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from error
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a file to write that takes the place of `path` at the end, or vanishes after an error."""
+    target = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide the file from other users of a cluster
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what `write_tensors` wrote: the header and the tensors, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, is not one of this library's, or is of a later version.
+    """
+    with _open(path) as file:
+        header = _header(path, file.metadata())
+        try:
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        except Exception as error:  # torch raises several kinds on what it has no dtype for
+            raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _open(path: str | os.PathLike[str]) -> Any:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    kind = recognise(path)
+    if kind is not None and kind.reader != SAFETENSORS:
+        advice = "" if kind.reader is None else ": read it with arsvd.read_model"
+        raise ValueError(f"{path} is not a whole safetensors file: it is {kind.words}{advice}")
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> dict[str, Any]:
+    if not metadata or HEADER not in metadata:
+        raise ValueError(
+            f"{path} is a safetensors file that this library did not write: its header is missing"
+        )
+    try:
+        header: Any = json.loads(metadata[HEADER])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: its header is not JSON that can be read: {error}") from error
+    version = header.get("version") if isinstance(header, dict) else None
+    if version != FORMAT_VERSION:
+        shown = version if isinstance(version, int | None) else type(version).__name__
+        raise ValueError(f"{path} is of format {shown}; this release reads format {FORMAT_VERSION}")
+    found: dict[str, Any] = header
+    return found
+
+
+def _low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, LowRankLinear)}
+
+
+def _tie(model: nn.Module, alias: str, original: str) -> None:
+    """Make one parameter of two that were one when the model was saved."""
+    (path, name), (source, key) = alias.rpartition(".")[::2], original.rpartition(".")[::2]
+    parameters, others = model.get_submodule(path)._parameters, model.get_submodule(source)._parameters
+    if name in parameters and key in others:
+        parameters[name] = others[key]
+
+
+def _make_low_rank(
+    model: nn.Module,
+    shapes: dict[str, tuple[int, int, int]],
+    tensors: dict[str, Tensor],
+    path: str | os.PathLike[str],
+) -> None:
+    modules = dict(model.named_modules())
+    for name, (in_features, rank, out_features) in shapes.items():
+        old = modules.get(name)
+        if not isinstance(old, nn.Linear) or (old.in_features, old.out_features) != (
+            in_features,
+            out_features,
+        ):
+            raise ValueError(
+                f"{path} has a low-rank layer {name!r} of {in_features} -> {out_features}, "
+                f"the model has {old}"
+            )
+        if (reason := obstacle(old)) is not None:
+            raise ValueError(f"layer {name!r} of the model cannot become the file's low-rank one: {reason}")
+        new = LowRankLinear(in_features, rank, out_features, f"{name}.bias" in tensors)
+        carry(old, new)
+        replace_layer(model, old, new)

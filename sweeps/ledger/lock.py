@@ -1,0 +1,216 @@
+"""A sweep is run by one process at a time: a lock in its directory, with owner and time."""
+
+import contextlib
+import datetime
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+from filelock import Timeout
+
+from arsvd.json_fields import Bounds, read_fields, read_json
+from cluster.locking import acquire
+from cluster.processes import boot_id
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.storage import Folder, StorageError
+
+LOCK = "sweep.lock"
+_LARGEST_PID = 2**31 - 1
+_NAMESPACE = Path("/proc/self/ns/pid")
+
+
+class LockedError(ValueError):
+    """Another process runs the sweep; the message says which, and since when."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock.
+
+    Attributes:
+        host: the machine's name.
+        pid: the process's number there.
+        started: when that process began, as the system counts it: numbers are used again, starts are not.
+        since: ISO 8601 time in UTC at which the lock was taken.
+        token: tells two takings apart.
+        boot: the machine's start that the process belongs to; "" where nothing tells, as in a lock of an
+            earlier version.
+        namespace: in which the process's number counts: containers have their own, also where they have the
+            machine's name. "" where nothing tells.
+    """
+
+    host: str
+    pid: Annotated[int, Bounds(1, _LARGEST_PID)]
+    started: str
+    since: str
+    token: str
+    boot: str = ""
+    namespace: str = ""
+
+    @classmethod
+    def this_process(cls) -> "Owner":
+        """Describe this process, now."""
+        now = datetime.datetime.now(datetime.UTC)
+        pid = os.getpid()
+        return cls(
+            socket.gethostname(),
+            pid,
+            _started(pid),
+            f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            secrets.token_hex(8),
+            boot_id(),
+            _namespace(),
+        )
+
+    @property
+    def on_this_host(self) -> bool:
+        """Whether its machine has the name of this one."""
+        return self.host == socket.gethostname()
+
+    @property
+    def here(self) -> bool:
+        """Whether it is a process of this machine whose number means the same here."""
+        return self.on_this_host and not _differ(self.namespace, _namespace())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may still run, as far as can be seen from here."""
+        if self.on_this_host and _differ(self.boot, boot_id()):
+            return False  # the machine has started anew since
+        if not self.here:
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # it is there, and somebody else's
+        return _started(self.pid) == self.started
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+@contextlib.contextmanager
+def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
+    """Keep every other process from running the sweep.
+
+    A lock that a process of this machine left when it died is taken over. Whether a process of another
+    machine or in another container is alive cannot be seen from here, so its lock stands until somebody says
+    otherwise.
+
+    On a folder a file is locked with `flock` too, which goes with its process, in whatever container of this
+    machine that was; the owner's name is for people, and for file systems without locks. In a bucket there is
+    only the name: two that begin within the same second may both miss the other until one reads its own lock
+    back.
+
+    Args:
+        ledger: the sweep's directory.
+        force: take the lock of another machine or container.
+
+    Raises:
+        LockedError: the sweep is being run.
+        StorageError: the lock cannot be written.
+    """
+    owner = Owner.this_process()
+    with contextlib.ExitStack() as stack:
+        locked = isinstance(ledger.storage, Folder) and stack.enter_context(
+            _file_lock(ledger, ledger.storage.path / LOCK)
+        )
+        _refuse(ledger, force, locked)
+        ledger.storage.write(LOCK, json.dumps(asdict(owner)).encode())
+        found = read_owner(ledger)
+        if found is None or found.token != owner.token:
+            raise _locked(ledger, found)
+        ledger.storage.drop_drafts()
+        try:
+            yield
+        finally:
+            still = read_owner(ledger)
+            if still is not None and still.token == owner.token:
+                ledger.storage.remove(LOCK)
+
+
+def read_owner(ledger: Ledger) -> Owner | None:
+    """Return who holds a sweep's lock, None where nobody does or it cannot be read."""
+    try:
+        values = read_json(ledger.storage.read(LOCK))
+        known = {field.name for field in fields(Owner)}
+        # a later version may note more
+        ours = (
+            {name: values[name] for name in known & values.keys()} if isinstance(values, Mapping) else values
+        )
+        return read_fields(Owner, ours, "not a whole lock", defaults=True)
+    except (FileNotFoundError, ValueError):
+        return None  # a lock is written whole: what cannot be read is no lock
+
+
+def _refuse(ledger: Ledger, force: bool, locked: bool) -> None:
+    owner = read_owner(ledger)
+    if owner is None or not owner.alive:
+        return
+    if owner.here:
+        raise _locked(ledger, owner)
+    if locked and owner.on_this_host:
+        return  # of another container: its `flock` went with it
+    if not force:
+        raise _locked(ledger, owner)
+
+
+def _locked(ledger: Ledger, owner: Owner | None, certain: bool = False) -> LockedError:
+    """Make the error; where the owner is certain to be alive, it does not speak of --force."""
+    name = ledger.facts.id
+    if owner is None:
+        return LockedError(f"sweep {name} is being run by another process; wait for its end")
+    remedy = "wait for its end, or stop it"
+    if not owner.here and not certain:
+        remedy = "if that process is gone, which cannot be seen from here, add --force"
+    return LockedError(f"sweep {name} is being run by {owner}; {remedy}")
+
+
+@contextlib.contextmanager
+def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
+    """Hold `flock` on a file beside the lock; the lock itself is replaced, which would lose it.
+
+    Yields:
+        Whether it is held: there are file systems without it.
+    """
+    guard = path.with_name(f".{path.name}")
+    try:
+        lock = acquire(guard, timeout=0)
+    except Timeout:
+        raise _locked(ledger, read_owner(ledger), certain=True) from None
+    except OSError as error:
+        raise StorageError(f"cannot write {guard}: {error.strerror}") from error
+    try:
+        yield lock.is_locked  # where it is not, the owner's text is all there is
+    finally:
+        guard.unlink(missing_ok=True)  # who waits for it sees that, and makes it again
+        lock.release()
+
+
+def _started(pid: int) -> str:
+    """Return when a process began; "" where the system does not tell."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[19]
+
+
+def _namespace() -> str:
+    """Return which processes this one can see by their numbers; "" where the system does not tell."""
+    try:
+        return os.readlink(_NAMESPACE)
+    except OSError:
+        return ""
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether two facts are known and not the same."""
+    return bool(one and other) and one != other

@@ -1,0 +1,6 @@
+"""What a model takes."""
+
+from sweeps.objectives.base import Objective
+
+PARAMS = Objective(lambda point: float(point.params), maximised=False)
+MACS = Objective(lambda point: float(point.macs), maximised=False)

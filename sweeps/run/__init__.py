@@ -1,0 +1,1 @@
+"""A sweep from its file to its end: prepared, run by Ray Tune, interrupted, resumed, finished."""

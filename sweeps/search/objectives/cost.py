@@ -1,6 +1,0 @@
-"""What a model takes."""
-
-from sweeps.search.objectives.base import Objective
-
-PARAMS = Objective(lambda point: float(point.params), maximised=False)
-MACS = Objective(lambda point: float(point.macs), maximised=False)
