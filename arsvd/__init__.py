@@ -1,4 +1,4 @@
-"""Compress the linear layers of neural networks by adaptive-rank SVD.
+"""Compress the linear layers and convolutions of neural networks by adaptive-rank SVD.
 
 A name is imported when it is first used: the command begins in this package, and its help needs no torch.
 """
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from arsvd.evaluation.evaluator import OperatingPoint, evaluate
     from arsvd.files.foreign import read_model, write_model
     from arsvd.files.serialization import load, save
-    from arsvd.formats.low_rank import LowRankLinear
     from arsvd.fronts import front, pareto
-    from arsvd.layers import linear_layers
     from arsvd.mlp import MLP
     from arsvd.planning import Plan, plan
     from arsvd.preprocessing import Normalize, whole
     from arsvd.rules import Budget, Energy, Entropy, Fixed, RankRule, Ranks
-    from arsvd.statistics.spectrum import Spectra, Spectrum, spectra
+    from arsvd.sites.finding import find_sites
+    from arsvd.sites.linear import LowRankLinear
+    from arsvd.statistics.factorise import spectra
+    from arsvd.statistics.spectrum import Spectra, Spectrum
 
     __version__: str
 
@@ -30,14 +31,15 @@ _PLACES = {
     "evaluation.evaluator": ("OperatingPoint", "evaluate"),
     "files.foreign": ("read_model", "write_model"),
     "fronts": ("front", "pareto"),
-    "layers": ("linear_layers",),
-    "formats.low_rank": ("LowRankLinear",),
     "mlp": ("MLP",),
     "planning": ("Plan", "plan"),
     "preprocessing": ("Normalize", "whole"),
     "rules": ("Budget", "Energy", "Entropy", "Fixed", "RankRule", "Ranks"),
     "files.serialization": ("load", "save"),
-    "statistics.spectrum": ("Spectra", "Spectrum", "spectra"),
+    "sites.finding": ("find_sites",),
+    "sites.linear": ("LowRankLinear",),
+    "statistics.factorise": ("spectra",),
+    "statistics.spectrum": ("Spectra", "Spectrum"),
 }
 
 __all__ = [
@@ -56,9 +58,9 @@ __all__ = [
     "Spectrum",
     "compress",
     "evaluate",
+    "find_sites",
     "front",
     "hypervolume",
-    "linear_layers",
     "load",
     "non_dominated",
     "pareto",

@@ -4,12 +4,13 @@ import weakref
 from collections.abc import Iterator
 from functools import partial
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from arsvd.formats.low_rank import LowRankLinear
+if TYPE_CHECKING:
+    from arsvd.sites.base import Site
 
 # Attributes of every module: its hooks with their flags. Which ones there are depends on torch's release.
 _HOOKS = tuple(name for name in vars(nn.Module()) if "hook" in name)
@@ -17,8 +18,6 @@ _CALLABLE_HOOKS = tuple(name for name in _HOOKS if name.endswith("_hooks"))
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 _CALL = ("__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward")
 _SET_ON_INSTANCES = frozenset(("forward", *_CALL))
-_OWN = frozenset(vars(nn.Linear(1, 1))) | {"_compiled_call_impl"}
-_RESERVED = frozenset(dir(LowRankLinear(1, 1, 1))) | {"truncation"}  # that of `arsvd.evaluation.truncation`
 # what a hook names that reads or changes the numbers of its layer, which factors would hide from it
 _NUMBERS = frozenset(
     ["weight", "bias", "_parameters", "parameters", "named_parameters", "state_dict", "setattr", "__dict__"]
@@ -57,43 +56,50 @@ def _call_is_replaced(module: nn.Module) -> bool:
 
 
 def layer_input(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
-    """Return what a linear layer was called with, by position or by keyword."""
+    """Return what a layer was called with, by position or by keyword."""
     found: Tensor = arguments[0] if arguments else keywords["input"]
     return found
 
 
-def obstacle(layer: nn.Linear) -> str | None:
-    """Say what of a layer's instance a layer of two factors cannot take over; None where it can take all."""
+def obstacle(layer: nn.Module, site: "type[Site]") -> str | None:
+    """Say what of a layer's instance its replacement cannot take over; None where it can take all.
+
+    Args:
+        layer: the layer.
+        site: kind of site that it is.
+    """
     # by its file: a patch that wraps the original takes over its name and module
-    code = getattr(nn.Linear.forward, "__code__", None)
-    if code is None or code.co_filename != nn.Linear.__init__.__code__.co_filename:
-        return "nn.Linear.forward is replaced in this process"
-    further = [name for name in vars(layer) if name not in _OWN]
-    if replaced := [name for name in further if hasattr(nn.Linear, name)]:
+    kind = site.kind()
+    code = getattr(kind.forward, "__code__", None)
+    if code is None or code.co_filename != kind.__init__.__code__.co_filename:
+        return f"nn.{kind.__name__}.forward is replaced in this process"
+    further = [name for name in vars(layer) if name not in site.own_names()]
+    if replaced := [name for name in further if hasattr(kind, name)]:
         return f"its {', '.join(replaced)} is set on the instance"
-    if taken := [name for name in further if name in _RESERVED]:
+    if taken := [name for name in further if name in site.taken_names()]:
         return f"its attribute {', '.join(taken)} has a name that a low-rank layer uses itself"
-    for kind in _CALLABLE_HOOKS:
-        for hook in getattr(layer, kind).values():
+    for hooks in _CALLABLE_HOOKS:
+        for hook in getattr(layer, hooks).values():
             if not _NUMBERS.isdisjoint(_words(hook)):
                 return f"its hook {_name(hook)} reads or changes its weight or bias"
     return None
 
 
-def carry(old: nn.Module, new: nn.Module) -> None:
+def carry(site: "Site", new: nn.Module) -> None:
     """Move a layer's hooks, in their order and with their flags, and its further attributes to another one.
 
     Args:
-        old: the layer that goes away; `obstacle` has found nothing.
+        site: site whose layer goes away; `obstacle` has found nothing.
         new: the layer that takes its place.
     """
+    old = site.layer
     for name, value in vars(old).items():
         if name in _HOOKS:  # taken off: the same dictionary in both would be changed in both
             vars(new)[name], vars(old)[name] = value, None if value is None else type(value)()
             for hook in value.values() if isinstance(value, dict) else ():
                 if isinstance(hook, torch_module._WrappedHook) and hook.with_module:
                     hook.module = weakref.ref(new)
-        elif name not in _OWN:
+        elif name not in site.own_names():
             vars(new)[name] = value
 
 

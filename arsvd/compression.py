@@ -1,48 +1,19 @@
-"""Replace the linear layers of a model by their factors."""
+"""Replace the layers of a model by smaller ones."""
+
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arsvd.calls import carry
 from arsvd.copying import ExampleError, check_copy, copied, own_example
-from arsvd.formats.low_rank import LowRankLinear
-from arsvd.layers import linear_layers, replace_layer
+from arsvd.formats import FORMATS
+from arsvd.layers import replace_layer
 from arsvd.modes import unwrapped
 from arsvd.planning import Plan
-from arsvd.statistics.spectrum import Spectra, Spectrum
-
-
-def factors(spectrum: Spectrum, layer: nn.Linear, rank: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Truncate one layer: W_r = L_r D_r^T W and b_r = b + (I - L_r D_r^T) mean(Wx), often with D = L = U.
-
-    Args:
-        spectrum: the layer's spectrum.
-        layer: the layer, (out, in), on any device.
-        rank: r, from 1 to the full rank.
-
-    Returns:
-        left (out, r), right (r, in) and the bias (out,) or None, all float64. Each component's two
-        vectors have equal norms: half precision then loses least, and fine-tuning starts balanced.
-    """
-    weight = layer.weight.detach().double()
-    # the spectrum may come from a GPU that the layer has left since
-    left = spectrum.vectors[:, :rank].to(weight.device)
-    duals = spectrum.duals[:, :rank].to(weight.device)
-    right = duals.T @ weight
-    bias = None if layer.bias is None else layer.bias.detach().double()
-    if spectrum.biased_when_truncated:
-        mean = spectrum.mean.to(weight.device)
-        lost = mean - left @ (duals.T @ mean)
-        bias = lost if bias is None else bias + lost
-    return *balanced(left, right), bias
-
-
-def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Share the norm of each row of `right` (r, in) evenly with the column of `left` (out, r)."""
-    norms = right.norm(dim=1)
-    scale = torch.where(norms > 0, norms, 1.0).sqrt()
-    return left * scale, right / scale[:, None]
+from arsvd.sites import Site
+from arsvd.sites.finding import find_sites
+from arsvd.statistics.spectrum import Spectra
 
 
 def compress(model: nn.Module, spectra: Spectra, plan: Plan, example: Tensor | None = None) -> nn.Module:
@@ -59,27 +30,30 @@ def compress(model: nn.Module, spectra: Spectra, plan: Plan, example: Tensor | N
         example: inputs (rows, …) to check the copy with; by default some that the spectra were made with.
 
     Returns:
-        A new module of the same kind, in which each planned layer is a `LowRankLinear`; with a model that
-        is itself one linear layer, that layer. It is neither compiled nor wrapped for data parallelism.
+        A new module of the same kind, in which each planned layer is one of the plan's format, such as a
+        `LowRankLinear`; with a model that is itself one layer, that layer. It is neither compiled nor wrapped
+        for data parallelism.
 
     Raises:
         ValueError: the spectra or the plan belong to another model, the model cannot be copied, or its copy
             would not do what it does.
     """
     with torch.inference_mode(False), unwrapped(model) as plain:
-        layers = _checked_layers(plain, spectra, plan)
+        sites = _checked_sites(plain, spectra, plan)
         small = copied(plain)
-        dense = linear_layers(small, list(layers))
-        new: dict[str, LowRankLinear] = {}
-        for spectrum, rank in zip(spectra, plan.ranks, strict=True):
-            if rank is not None:
-                new[spectrum.name] = low_rank(spectrum, dense[spectrum.name], rank)
-                small = _with(small, dense[spectrum.name], new[spectrum.name])
+        dense = find_sites(small, list(sites))
+        new: dict[str, nn.Module] = {}
+        for spectrum, size in zip(spectra, plan.ranks, strict=True):
+            if size is not None:
+                site = dense[spectrum.name]
+                new[spectrum.name] = in_place(site, FORMATS[spectrum.format].layer(site, spectrum, size))
+                small = _with(small, site.layer, new[spectrum.name])
+        kinds = {name: type(layer) for name, layer in new.items()}
         for name, layer in new.items():
-            _begin_standing_in(layer, dense[name])
+            layer.__class__ = _stand_in(kinds[name], dense[name].layer)
         try:
-            pairs = {name: (layers[name], layer) for name, layer in new.items()}
-            gone = [dense[name] for name in new]
+            pairs = {name: (sites[name].layer, layer) for name, layer in new.items()}
+            gone = [dense[name].layer for name in new]
             kept = own_example(plain) if spectra.example is None else spectra.example
             try:
                 check_copy(plain, small, pairs, gone, kept if example is None else example)
@@ -88,8 +62,8 @@ def compress(model: nn.Module, spectra: Spectra, plan: Plan, example: Tensor | N
                     raise
                 check_copy(plain, small, pairs, gone, None)  # the model has another dtype or device since
         finally:
-            for layer in new.values():
-                _end_standing_in(layer)
+            for name, layer in new.items():
+                layer.__class__ = kinds[name]
     return small
 
 
@@ -100,69 +74,35 @@ def _with(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
     return model
 
 
-class _StandIn(LowRankLinear):
-    """A low-rank layer that computes what the dense one did, for as long as the copy is checked."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, *self._dense())
-
-    @property
-    def weight(self) -> Tensor:
-        return self._dense()[0]
-
-    @property
-    def bias(self) -> Tensor | None:  # type: ignore[override]
-        return self._dense()[1]
-
-    def _dense(self) -> tuple[Tensor, Tensor | None]:
-        found: tuple[Tensor, Tensor | None] = vars(self)["_stands_for"]
-        return found
+def in_place(site: Site, layer: nn.Module) -> nn.Module:
+    """Give a layer what makes it a full replacement of a site's: its hooks, mode, further attributes."""
+    layer.requires_grad_(bool(site.layer.weight.requires_grad))
+    carry(site, layer)
+    return layer.train(site.layer.training)
 
 
-def _begin_standing_in(layer: LowRankLinear, dense: nn.Linear) -> None:
-    vars(layer)["_stands_for"] = dense.weight, dense.bias
-    layer.__class__ = _StandIn
+def _stand_in(kind: type[nn.Module], dense: nn.Module) -> type[nn.Module]:
+    """Make a layer's class one that computes what the dense layer did, for as long as the copy is checked."""
+
+    def forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
+        return type(dense).forward(dense, *arguments, **keywords)
+
+    def read(name: str) -> property:
+        return property(lambda self: getattr(dense, name))
+
+    # what code reads in place of a call
+    return type("_StandIn", (kind,), {"forward": forward, "weight": read("weight"), "bias": read("bias")})
 
 
-def _end_standing_in(layer: LowRankLinear) -> None:
-    layer.__class__ = LowRankLinear
-    vars(layer).pop("_stands_for", None)
-
-
-def low_rank(spectrum: Spectrum, layer: nn.Linear, rank: int) -> LowRankLinear:
-    """Build the low-rank layer that takes a layer's place, in its dtype and mode, on its device."""
-    return as_layer(layer, *factors(spectrum, layer, rank))
-
-
-def as_layer(layer: nn.Linear, left: Tensor, right: Tensor, bias: Tensor | None) -> LowRankLinear:
-    """Put factors (out, r) and (r, in) into a layer like the given one: its dtype, mode, device and hooks."""
-    new = LowRankLinear(
-        layer.in_features,
-        len(right),
-        layer.out_features,
-        bias is not None,
-        layer.weight.device,
-        layer.weight.dtype,
-    )
-    with torch.no_grad():
-        new.left.copy_(left)
-        new.right.copy_(right)
-        if bias is not None and new.bias is not None:
-            new.bias.copy_(bias)
-    new.requires_grad_(layer.weight.requires_grad)
-    carry(layer, new)
-    return new.train(layer.training)
-
-
-def _checked_layers(model: nn.Module, spectra: Spectra, plan: Plan) -> dict[str, nn.Linear]:
-    """Return the layers that spectra and a plan are of, by name, and see that all three belong together."""
-    layers = linear_layers(model, [spectrum.name for spectrum in spectra])
+def _checked_sites(model: nn.Module, spectra: Spectra, plan: Plan) -> dict[str, Site]:
+    """Return the sites that spectra and a plan are of, by name, and see that all three belong together."""
+    sites = find_sites(model, [spectrum.name for spectrum in spectra])
     for spectrum in spectra:
-        shape = tuple(layers[spectrum.name].weight.shape)
-        if shape != (spectrum.out_features, spectrum.in_features):
+        site = sites[spectrum.name]
+        shape, wanted = (site.out_features, site.in_features), (spectrum.out_features, spectrum.in_features)
+        if (site.name, shape, site.groups) != (spectrum.site, wanted, spectrum.groups):
             raise ValueError(
-                f"the spectrum of layer {spectrum.name!r} is of shape "
-                f"{(spectrum.out_features, spectrum.in_features)}, the layer is {shape}"
+                f"the spectrum of layer {spectrum.name!r} is of shape {wanted}, the layer is {shape}"
             )
     if [(p.name, p.out_features, p.in_features) for p in plan.layers] != [
         (s.name, s.out_features, s.in_features) for s in spectra
@@ -175,4 +115,4 @@ def _checked_layers(model: nn.Module, spectra: Spectra, plan: Plan) -> dict[str,
         raise ValueError(
             f"the plan is in the {plan.basis} basis, the spectra are in the {spectra.basis} basis"
         )
-    return layers
+    return sites

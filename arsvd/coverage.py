@@ -1,8 +1,8 @@
-"""How much of a model its factorised layers are: numbers and multiplications."""
+"""How much of a model its sites are: numbers and multiplications."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from arsvd.calls import layer_input
 from arsvd.modes import evaluation_mode
+from arsvd.sites.base import Site
 from arsvd.statistics.stacking import dense_chain
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a model the layers of its spectra are, as the model stands.
+    """How much of a model its sites are, as the model stands.
 
     Attributes:
-        params: numbers stored by these layers.
+        params: numbers stored by the sites.
         model_params: numbers stored by the whole model.
-        macs: multiplications in these layers for one input row of the model, at all positions that the row
+        macs: multiplications in the sites for one input row of the model, at all positions that the row
             has; None where the model could not be run.
         model_macs: multiplications in the whole model for one input row; None where it could not be run.
-        skipped: the linear layers that stay dense whatever a plan says, each with the reason.
+        skipped: layers that stay dense whatever a plan says, each with the reason.
     """
 
     params: int
@@ -47,30 +47,46 @@ class Coverage:
         return self.macs / self.model_macs
 
 
-def counted_macs(
-    model: nn.Module, layers: Mapping[str, nn.Linear], example: Tensor | None
-) -> tuple[float, float] | None:
+@dataclass(frozen=True)
+class Counted:
+    """Multiplications of one input row.
+
+    Attributes:
+        own: multiplications in the sites.
+        overall: multiplications in the whole model.
+        positions: name to the rows of a site's matrix that one input row has.
+    """
+
+    own: float
+    overall: float
+    positions: Mapping[str, float] = field(default_factory=dict)
+
+
+def counted_macs(model: nn.Module, sites: Mapping[str, Site], example: Tensor | None) -> Counted | None:
     """Count the multiplications of matrix products, convolutions and attention for one input row.
 
     Args:
-        model: it is run once, in evaluation mode, if its structure does not tell.
-        layers: name to layer.
+        model: the model; it is run once, in evaluation mode, if its structure does not tell.
+        sites: name to site.
         example: inputs (rows, …); None where there are none.
 
     Returns:
-        Multiplications in the layers and in the whole model; None where the model could not be run.
+        The multiplications; None where the model could not be run.
     """
     if (chain := dense_chain(model)) is not None:
-        return chain_macs(layers, chain)  # known without running it, and the models of sweeps are such
+        # known without running it, and the models of sweeps are such
+        return chain_macs({name: site.layer for name, site in sites.items()}, chain)
     if example is None or len(example) == 0:
         return None
-    inside = 0
+    outputs = dict.fromkeys(sites, 0)
 
-    def count(layer: nn.Linear, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        nonlocal inside
-        inside += layer_input(arguments, keywords).numel() * layer.out_features
+    def watch(name: str, site: Site) -> torch.utils.hooks.RemovableHandle:
+        def count(_: nn.Module, __: object, y: Tensor) -> None:
+            outputs[name] += y.numel()
 
-    handles = [layer.register_forward_pre_hook(count, with_kwargs=True) for layer in layers.values()]
+        return site.layer.register_forward_hook(count, prepend=True)
+
+    handles = [watch(name, site) for name, site in sites.items()]
     try:
         with _fused_kernels_off(model), evaluation_mode(model), torch.no_grad(), _Operations() as operations:
             model(example)
@@ -79,14 +95,17 @@ def counted_macs(
     finally:
         for handle in handles:
             handle.remove()
-    # not below the layers' own: an operation that the counter does not know counts as none
-    return inside / len(example), max(inside, operations.flops / 2) / len(example)
+    rows = len(example)
+    inside = sum(outputs[name] * site.in_features for name, site in sites.items())
+    positions = {name: outputs[name] / site.out_features / rows for name, site in sites.items()}
+    # not below the sites' own: an operation that the counter does not know counts as none
+    return Counted(inside / rows, max(inside, operations.flops / 2) / rows, positions)
 
 
-def chain_macs(layers: Mapping[str, nn.Linear], chain: Mapping[str, nn.Linear]) -> tuple[float, float]:
+def chain_macs(layers: Mapping[str, nn.Module], chain: Mapping[str, nn.Linear]) -> Counted:
     """Count as `counted_macs` does for a model that `arsvd.statistics.stacking.dense_chain` knows."""
-    own, overall = (sum(layer.weight.numel() for layer in each.values()) for each in (layers, chain))
-    return float(own), float(overall)
+    own = sum(chain[name].weight.numel() for name in layers)
+    return Counted(float(own), float(sum(layer.weight.numel() for layer in chain.values())))
 
 
 class _Operations(TorchDispatchMode):

@@ -49,16 +49,16 @@ def budget_grid(
     spectra: Spectra, points: int = 48, weights: tuple[float, ...] | None = None, multiple: int = 1
 ) -> list[RankRule]:
     """Make parameter budgets from the smallest model that ranks allow to the dense one, evenly in log."""
-    smallest = spectra.params([rounded(s, 1, multiple) for s in spectra])
-    sizes = np.geomspace(smallest, max(smallest, spectra.params(spectra.dense)), points)
+    smallest = spectra.cost([rounded(s, 1, multiple) for s in spectra]).numbers
+    sizes = np.geomspace(smallest, max(smallest, spectra.cost(spectra.dense).numbers), points)
     family = "budget" if weights is None else "sensitivity"
     return [Budget(params=math.ceil(size), weights=weights, family=family) for size in sizes]
 
 
 def pareto(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
     """Keep the points that no other one beats in both accuracy and parameters, by ascending size."""
-    listed = sorted(points, key=lambda point: (point.params, -point.accuracy))
-    keep = non_dominated([(point.params, -point.accuracy) for point in listed])
+    listed = sorted(points, key=lambda point: (point.cost.numbers, -point.accuracy))
+    keep = non_dominated([(point.cost.numbers, -point.accuracy) for point in listed])
     return tuple(point for point, kept in zip(listed, keep, strict=True) if kept)
 
 

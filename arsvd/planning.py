@@ -1,10 +1,12 @@
-"""A plan: one rank per layer, and what it costs."""
+"""A plan: one choice of format and size per site, and what it costs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from arsvd.cost import NUMBER_BITS, Cost
 from arsvd.coverage import Coverage
+from arsvd.formats import DENSE, LOW_RANK
 from arsvd.json_fields import SINCE, Count, Size, read_fields
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
@@ -13,18 +15,43 @@ from arsvd.statistics.spectrum import Spectra, Spectrum
 PLAN_VERSION = 1
 
 
-@dataclass(frozen=True)
-class LayerPlan:
-    """What becomes of one layer.
+class Choice(NamedTuple):
+    """How one site is kept.
 
     Attributes:
-        name: the layer's path in its model.
-        out_features: rows of its weight.
-        in_features: columns of its weight.
-        rank: the inner dimension; None where the layer stays dense.
-        kept_energy: the share of its energy that the rank keeps, in [0, 1].
+        format: name of the format.
+        size: size in that format, such as a rank; 0 where the format has no sizes.
+    """
+
+    format: str
+    size: int
+
+    @property
+    def text(self) -> str:
+        """What tables show: the size, with its format where that is no low rank."""
+        if self.format == DENSE:
+            return DENSE
+        return str(self.size) if self.format == LOW_RANK else f"{self.format} {self.size}"
+
+
+DENSE_CHOICE = Choice(DENSE, 0)
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What becomes of one site.
+
+    Attributes:
+        name: path of the site's layer in its model.
+        out_features: outputs of the site.
+        in_features: columns of its matrix.
+        rank: the size chosen, in its format; None where the layer stays dense.
+        kept_energy: the share of its energy that the size keeps, in [0, 1].
         params: numbers stored.
-        macs: multiplications an input row.
+        macs: multiplications for one input row of the model.
+        format: name of the format of the size.
+        site: name of the kind of site.
+        bits: bits stored; 32 a number in plans of before they were counted.
     """
 
     name: str
@@ -34,23 +61,39 @@ class LayerPlan:
     kept_energy: float
     params: int
     macs: int
+    format: str = field(default=LOW_RANK, metadata={SINCE: "0.3.0"})
+    site: str = field(default="linear", metadata={SINCE: "0.3.0"})
+    bits: int | None = field(default=None, metadata={SINCE: "0.3.0"})
+
+    @property
+    def choice(self) -> Choice:
+        """The format and the size in it."""
+        return DENSE_CHOICE if self.rank is None else Choice(self.format, self.rank)
+
+    @property
+    def cost(self) -> Cost:
+        """What the site costs."""
+        return stored_cost(self.params, self.bits, self.macs)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One rank per layer of a model.
+    """One choice per site of a model.
 
     Attributes:
-        basis: the basis of the spectra that it was made from.
-        family: the rule that chose the ranks.
+        basis: basis of the spectra that it was made from.
+        family: name of the rule that chose the sizes.
         threshold: the rule's number; None where it has none.
-        layers: one entry a layer.
+        layers: one entry a site.
         params: numbers stored by the whole compressed model.
-        macs: multiplications of one input row in the planned layers.
+        macs: multiplications of one input row in the planned sites.
         dense_params: numbers stored by the whole model as it is.
-        dense_macs: multiplications of one input row in the planned layers as they are.
-        coverage: how much of the model the planned layers are, and which others stay dense; None in plans
+        dense_macs: multiplications of one input row in the planned sites as they are.
+        coverage: share of the model that the planned sites are, and the layers that stay dense; None in plans
             of before it was kept.
+        bits: bits stored by the whole compressed model, its buffers among them; 32 a number in plans of
+            before they were counted.
+        dense_bits: bits stored by the whole model as it is.
     """
 
     basis: str
@@ -62,16 +105,33 @@ class Plan:
     dense_params: Count
     dense_macs: Size
     coverage: Coverage | None = field(default=None, metadata={SINCE: "0.2.0"})
+    bits: int | None = field(default=None, metadata={SINCE: "0.3.0"})
+    dense_bits: int | None = field(default=None, metadata={SINCE: "0.3.0"})
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
-        """One rank per layer; None where a layer stays dense."""
+        """One size per site; None where a layer stays dense."""
         return tuple(layer.rank for layer in self.layers)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """One choice of format and size per site."""
+        return tuple(layer.choice for layer in self.layers)
+
+    @property
+    def cost(self) -> Cost:
+        """What the compressed model costs."""
+        return stored_cost(self.params, self.bits, self.macs)
+
+    @property
+    def dense_cost(self) -> Cost:
+        """What the model as it is costs."""
+        return stored_cost(self.dense_params, self.dense_bits, self.dense_macs)
 
     @property
     def ratio(self) -> float:
         """How many times fewer numbers the compressed model stores."""
-        return self.dense_params / self.params
+        return self.dense_cost.numbers / self.cost.numbers
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-able values."""
@@ -91,6 +151,11 @@ class Plan:
         return read_fields(cls, fields, "these values are not a plan")
 
 
+def stored_cost(numbers: int, bits: int | None, macs: int) -> Cost:
+    """Return a cost as records have it: 32 bits a number where none are on record."""
+    return Cost(numbers, NUMBER_BITS * numbers if bits is None else bits, macs)
+
+
 def rounded(spectrum: Spectrum, rank: int | None, multiple: int) -> int | None:
     """Round a rank to a multiple, and apply the break-even guard.
 
@@ -106,7 +171,7 @@ def rounded(spectrum: Spectrum, rank: int | None, multiple: int) -> int | None:
         return None
     above = -(-rank // multiple) * multiple
     for candidate in (above, above - multiple):
-        if 1 <= candidate <= spectrum.full_rank and spectrum.worthwhile(candidate) is not None:
+        if 1 <= candidate <= spectrum.largest and spectrum.worthwhile(candidate) is not None:
             return candidate
     return None
 
@@ -137,18 +202,34 @@ def plan(spectra: Spectra, rule: RankRule, multiple: int = 1) -> Plan:
     guarded = [
         rounded(spectrum, rank, multiple) for spectrum, rank in zip(spectra, rule.ranks(spectra), strict=True)
     ]
-    layers = tuple(
-        LayerPlan(s.name, s.out_features, s.in_features, rank, s.kept(rank), s.params(rank), s.macs(rank))
-        for s, rank in zip(spectra, guarded, strict=True)
-    )
+    layers = tuple(_layer_plan(s, rank) for s, rank in zip(spectra, guarded, strict=True))
+    cost, dense = spectra.cost(guarded), spectra.cost(spectra.dense)
     return Plan(
         basis=spectra.basis,
         family=rule.family,
         threshold=rule.threshold,
         layers=layers,
-        params=spectra.params(guarded),
-        macs=spectra.macs(guarded),
-        dense_params=spectra.params(spectra.dense),
-        dense_macs=spectra.macs(spectra.dense),
+        params=cost.numbers,
+        macs=cost.macs,
+        dense_params=dense.numbers,
+        dense_macs=dense.macs,
         coverage=spectra.coverage,
+        bits=cost.bits,
+        dense_bits=dense.bits,
+    )
+
+
+def _layer_plan(spectrum: Spectrum, rank: int | None) -> LayerPlan:
+    cost = spectrum.cost(rank)
+    return LayerPlan(
+        name=spectrum.name,
+        out_features=spectrum.out_features,
+        in_features=spectrum.in_features,
+        rank=rank,
+        kept_energy=spectrum.kept(rank),
+        params=cost.numbers,
+        macs=cost.macs,
+        format=spectrum.format,
+        site=spectrum.site,
+        bits=cost.bits,
     )

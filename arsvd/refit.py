@@ -1,6 +1,6 @@
 """Fit the layers of a compressed model to the dense one, from what the compressed layers below give them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from arsvd.batches import EXAMPLE_ROWS, check_labelled
 from arsvd.calls import layer_input
-from arsvd.compression import balanced, compress
-from arsvd.formats.low_rank import LowRankLinear
-from arsvd.layers import linear_layers
+from arsvd.compression import compress
+from arsvd.formats import LOW_RANK
+from arsvd.formats.factors import balanced, times
 from arsvd.modes import evaluation_mode, unwrapped
 from arsvd.planning import Plan
+from arsvd.sites import Site
+from arsvd.sites.finding import find_sites, site_of
 from arsvd.statistics.spectrum import Spectra, Spectrum
 
 RIDGE = 1e-3
@@ -55,45 +57,47 @@ def refit(
     fitted = dict(small.named_modules())
     changed = False
     with unwrapped(model) as plain, evaluation_mode(small), evaluation_mode(plain):
-        targets = linear_layers(plain, [spectrum.name for spectrum in spectra])
+        targets = find_sites(plain, [spectrum.name for spectrum in spectra])
         for spectrum, rank in zip(spectra, plan.ranks, strict=True):
             layer, target = fitted[spectrum.name], targets[spectrum.name]
-            if changed:
-                _fill(layer, spectrum, *_regress(small, layer, plain, target, batches))
+            if changed and (rank is None or spectrum.format == LOW_RANK):
+                _fill(layer, target, spectrum, *_regress(small, layer, plain, target, batches))
             changed = changed or rank is not None
     return small
 
 
 def _regress(
-    small: nn.Module, layer: nn.Module, model: nn.Module, target: nn.Linear, batches: list[Tensor]
+    small: nn.Module, layer: nn.Module, model: nn.Module, target: Site, batches: list[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Solve for the weight (out, in) that maps compressed inputs to dense outputs; with both means."""
-    n, m = target.in_features, target.out_features
-    device = target.weight.device
-    gram = torch.zeros(n, n, dtype=torch.float64, device=device)
-    cross = torch.zeros(n, m, dtype=torch.float64, device=device)
-    sum_x = torch.zeros(n, dtype=torch.float64, device=device)
-    sum_z = torch.zeros(m, dtype=torch.float64, device=device)
+    """Solve for the matrix that maps compressed inputs to dense outputs; with the means of both."""
+    matrix = target.matrix.double()
+    *groups, m, n = matrix.shape
+    gram, cross = matrix.new_zeros(*groups, n, n), matrix.new_zeros(*groups, n, m)
+    sum_x, sum_z = matrix.new_zeros(*groups, n), matrix.new_zeros(*groups, m)
+    add = torch.Tensor.baddbmm_ if groups else torch.Tensor.addmm_
     rows = 0
-    inputs, outputs = _watched(small, layer, batches, "in"), _watched(model, target, batches, "out")
+    inputs = _watched(small, layer, batches, "in", target.rows)
+    outputs = _watched(model, target.layer, batches, "out", target.outputs)
     for x, z in zip(inputs, outputs, strict=True):
-        gram.addmm_(x.T, x)
-        cross.addmm_(x.T, z)
-        sum_x += x.sum(0)
-        sum_z += z.sum(0)
-        rows += len(x)
+        add(gram, x.mT, x)
+        add(cross, x.mT, z)
+        sum_x += x.sum(-2)
+        sum_z += z.sum(-2)
+        rows += x.shape[-2]
     mean_x, mean_z = sum_x / rows, sum_z / rows
-    gram = gram / rows - torch.outer(mean_x, mean_x)
-    cross = cross / rows - torch.outer(mean_x, mean_z)
+    gram = gram / rows - mean_x[..., :, None] * mean_x[..., None, :]
+    cross = cross / rows - mean_x[..., :, None] * mean_z[..., None, :]
     # the ridge in units of the mean input variance; inputs that are constant keep their trained weights
-    level = RIDGE * float(gram.diagonal().mean()) or 1.0
-    gram.diagonal().add_(level)
-    weight = torch.linalg.solve(gram, cross + level * target.weight.double().T).T
+    level = RIDGE * float(gram.diagonal(dim1=-2, dim2=-1).mean()) or 1.0
+    gram.diagonal(dim1=-2, dim2=-1).add_(level)
+    weight = torch.linalg.solve(gram, cross + level * matrix.mT).mT
     return weight, (mean_x, mean_z)
 
 
-def _watched(model: nn.Module, layer: nn.Module, batches: list[Tensor], side: str) -> Iterator[Tensor]:
-    """Yield a layer's inputs or outputs (rows, features) in float64, a batch at a time."""
+def _watched(
+    model: nn.Module, layer: nn.Module, batches: list[Tensor], side: str, view: Callable[[Tensor], Tensor]
+) -> Iterator[Tensor]:
+    """Yield a layer's inputs or outputs (…, rows, features) in float64, a batch at a time."""
     seen: list[Tensor] = []
 
     def record(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Tensor) -> None:
@@ -106,23 +110,27 @@ def _watched(model: nn.Module, layer: nn.Module, batches: list[Tensor], side: st
         for batch in batches:
             seen.clear()
             model(batch)
-            yield torch.cat([part.reshape(-1, part.shape[-1]) for part in seen]).double()
+            yield torch.cat([view(part) for part in seen], dim=-2).double()
     finally:
         handle.remove()
 
 
-def _fill(layer: nn.Module, spectrum: Spectrum, weight: Tensor, means: tuple[Tensor, Tensor]) -> None:
-    """Put a fitted weight (out, in) into a layer, dense or of two factors, with the bias that fits it."""
+def _fill(
+    layer: nn.Module, target: Site, spectrum: Spectrum, matrix: Tensor, means: tuple[Tensor, Tensor]
+) -> None:
+    """Put a fitted matrix into a layer, dense or of two factors, with the bias that fits it."""
     mean_x, mean_z = means
-    if isinstance(layer, LowRankLinear):
-        left = spectrum.vectors[:, : layer.rank]
-        right = spectrum.duals[:, : layer.rank].T @ weight
-        if layer.bias is not None:
-            layer.bias.copy_(mean_z - left @ (right @ mean_x))
+    own = site_of(layer)
+    if own is None:
+        parameters = dict(layer.named_parameters())
+        rank = parameters["left"].shape[1]
+        left = target.grouped(spectrum.vectors[:, :rank])
+        right = target.grouped(spectrum.duals[:, :rank]).mT @ matrix
+        if (bias := parameters.get("bias")) is not None:
+            bias.copy_((mean_z - times(left, times(right, mean_x))).flatten())
         left, right = balanced(left, right)
-        layer.left.copy_(left)
-        layer.right.copy_(right)
-    elif isinstance(layer, nn.Linear) and layer.bias is not None:
+        parameters["left"].copy_(left.reshape(parameters["left"].shape))
+        parameters["right"].copy_(right.reshape(parameters["right"].shape))
+    elif own.bias is not None:
         # a dense layer must not grow: without a bias it stays as it was trained
-        layer.weight.copy_(weight)
-        layer.bias.copy_(mean_z - weight @ mean_x)
+        own.with_matrix(matrix, (mean_z - times(matrix, mean_x)).flatten())

@@ -11,7 +11,7 @@ from arsvd import MLP, Plan, Ranks, Spectra
 from arsvd.evaluation.batched import measure_together
 from arsvd.evaluation.evaluator import Evaluator, OperatingPoint
 from arsvd.fronts import budget_grid, energy_grid
-from arsvd.statistics.pack_spectra import pack_spectra
+from arsvd.statistics.pack import pack_spectra
 from benchmarks.operations import Operations
 
 Points = list[list[OperatingPoint]]

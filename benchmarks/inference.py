@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import arsvd
-from arsvd.formats.low_rank import LowRankLinear
 from arsvd.modes import torch_threads
+from arsvd.sites.linear import LowRankLinear
 from benchmarks.reporting import arguments, print_table, report
 
 WIDTHS = (784, 512, 256, 10)

@@ -69,7 +69,7 @@ def local_steps(
         plans: dict[tuple[int | None, ...], Plan] = {}
         for point in front:
             explored.add(point.ranks)
-            for ranks in _neighbours(point.ranks, [s.full_rank for s in spectra]):
+            for ranks in _neighbours(point.ranks, [s.largest for s in spectra]):
                 neighbour = plan(spectra, Ranks(ranks, FAMILY))
                 if neighbour.ranks not in known:
                     plans.setdefault(neighbour.ranks, neighbour)

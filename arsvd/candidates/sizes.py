@@ -26,8 +26,9 @@ def spread_plans(
         Plans with distinct ranks that compress at least one layer, by ascending size.
     """
     floor = dense.accuracy - max_drop / 2
-    smallest = spectra.params([s.worthwhile(1) for s in spectra])
-    high = max(smallest, min((p.params for p in front if p.accuracy >= floor), default=dense.params))
+    smallest = spectra.cost([s.worthwhile(1) for s in spectra]).numbers
+    level = (p.cost.numbers for p in front if p.accuracy >= floor)
+    high = max(smallest, min(level, default=dense.cost.numbers))
     low = max(smallest, high / SPAN)
     budgets = [Budget(params=math.ceil(size)) for size in np.geomspace(low, high, count)]
     plans = {chosen.ranks: chosen for chosen in (plan(spectra, budget) for budget in budgets)}

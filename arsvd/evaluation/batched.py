@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from arsvd.compression import balanced
 from arsvd.evaluation.evaluator import Evaluator, RankTuple
 from arsvd.evaluation.scoring import read, scores
 from arsvd.evaluation.tree import Chunk, Index, chunked, whole_tiles
+from arsvd.formats import LOW_RANK
+from arsvd.formats.factors import balanced
 from arsvd.statistics.stacking import dense_chain, kind_of, stacked, stacked_layers
 
 # Most elements of the outputs of one layer, all nodes together: 128 MiB in float32, a few of which live at a
@@ -60,6 +61,8 @@ def _kind(evaluator: Evaluator) -> object:
     layers = dense_chain(evaluator.model)
     if layers is None or list(layers) != [spectrum.name for spectrum in evaluator.spectra]:
         return None
+    if any(spectrum.format != LOW_RANK for spectrum in evaluator.spectra):
+        return None
     return (kind_of(layers), id(evaluator.inputs), id(evaluator.labels), evaluator.batch_size)
 
 
@@ -97,7 +100,7 @@ def _groups(members: Sequence[Member]) -> list[Sequence[Member]]:
     for evaluator, ranks in members:
         layers = evaluator.spectra.layers
         weights = sum(s.out_features * (s.in_features + s.out_features) for s in layers)
-        costs.append(max(weights, rows * whole_tiles((key[0] for key in ranks), layers[0].full_rank)))
+        costs.append(max(weights, rows * whole_tiles((key[0] for key in ranks), layers[0].largest)))
     size = max(1, OUTPUT_ELEMENTS // max(costs))
     return [members[start : start + size] for start in range(0, len(members), size)]
 
@@ -106,7 +109,7 @@ def _planned(members: Sequence[Member], index: Index) -> tuple[list[Evaluator], 
     """Plan a group: its evaluators, per layer the largest rank asked for, and the chunks of its pairs."""
     evaluators = [evaluator for evaluator, _ in members]
     spectra = [evaluator.spectra.layers for evaluator in evaluators]
-    full = [max(s.full_rank for s in layers) for layers in zip(*spectra, strict=True)]
+    full = [max(s.largest for s in layers) for layers in zip(*spectra, strict=True)]
     pairs = [(member, key) for member, (_, ranks) in enumerate(members) for key in ranks]
     largest = [whole_tiles((key[layer] for _, key in pairs), rank) for layer, rank in enumerate(full)]
     rows = min(len(evaluators[0].inputs), evaluators[0].batch_size)
@@ -135,7 +138,7 @@ class _Layer:
 
 
 def _stacked(evaluators: Sequence[Evaluator], position: int, rank: int) -> _Layer:
-    """Stack one layer and compute its factors up to a rank, as `arsvd.compression.factors` does for one."""
+    """Stack one layer and compute its factors up to a rank, as `arsvd.formats.factors` does for one."""
     ((weight, bias),) = stacked_layers([{"": _layers(evaluator)[position]} for evaluator in evaluators])
     spectra = [evaluator.spectra.layers[position] for evaluator in evaluators]
     vectors = stacked([spectrum.vectors for spectrum in spectra])[..., :rank]
@@ -143,7 +146,7 @@ def _stacked(evaluators: Sequence[Evaluator], position: int, rank: int) -> _Laye
     if any(spectrum.dual_vectors is not None for spectrum in spectra):
         duals = stacked([spectrum.duals for spectrum in spectra])[..., :rank]
     means = stacked([spectrum.mean for spectrum in spectra])
-    left, right = torch.func.vmap(balanced)(vectors, duals.mT @ weight.double())
+    left, right = balanced(vectors, duals.mT @ weight.double())
     # b_r = b + mean - U_r (U_r^T mean) for every r at once; where no bias may change, the mean is zero
     along = duals.mT @ means[..., None]
     biases = bias.double() + means[:, None] - (vectors.mT * along).cumsum(1)

@@ -1,4 +1,4 @@
-"""Measure a model at many rank tuples without building a model for each.
+"""Measure a model at many tuples of sizes without building a model for each.
 
 The spectra are nested: rank r of a layer uses the first r columns of one matrix U and the first r rows of
 one matrix U^T W. A model that is a chain of modules (`nn.Sequential`, at any depth of nesting) is walked as
@@ -7,7 +7,7 @@ and the ranks tried below one node share one product with U^T W.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,34 +17,40 @@ from torch import Tensor, nn
 from arsvd.batches import EXAMPLE_ROWS, check_labelled, check_logits, feeding
 from arsvd.calls import called_plainly
 from arsvd.copying import Pairs, check_copy, copied, doubts
+from arsvd.cost import Cost
+from arsvd.evaluation.resized import Resized
 from arsvd.evaluation.scoring import Metrics as Metrics
 from arsvd.evaluation.scoring import check_labels, read, scores
 from arsvd.evaluation.scoring import measure as measure
-from arsvd.evaluation.truncation import Truncated
 from arsvd.footprint import rows_at_once
-from arsvd.json_fields import Count, Share, Size, read_fields
-from arsvd.layers import linear_layers, replace_layer
+from arsvd.formats import DENSE, LOW_RANK
+from arsvd.json_fields import SINCE, Count, Share, Size, read_fields
+from arsvd.layers import replace_layer
 from arsvd.modes import evaluation_mode, unwrapped
-from arsvd.planning import Plan
+from arsvd.planning import DENSE_CHOICE, Choice, Plan, stored_cost
+from arsvd.sites.finding import find_sites
 from arsvd.statistics.spectrum import Spectra
 
 RankTuple = tuple[int | None, ...]
+_USUAL = ("bits", "formats")  # no part of a record where they are None
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A trained model at one rank per layer.
+    """A trained model at one choice per site.
 
     Attributes:
-        ranks: one per layer; None where a layer stays dense.
+        ranks: one size per site; None where a layer stays dense.
         params: numbers stored.
-        macs: multiplications of one input row in the linear layers.
+        macs: multiplications of one input row in the sites.
         accuracy: on validation, in [0, 1].
         macro_f1: on validation, in [0, 1].
         loss: mean cross-entropy on validation, in nats.
-        family: the rule or step that gave the ranks: "dense", "energy", "budget", "recovered", …
-        basis: "weight" or "activation"; None for the dense model.
+        family: name of the rule or step that gave the sizes: "dense", "energy", "budget", "recovered", …
+        basis: name of the basis; None for the dense model.
         threshold: the rule's number; None where it has none.
+        bits: bits stored; None where they are 32 a number.
+        formats: name of each size's format; None where all are low ranks.
     """
 
     ranks: RankTuple
@@ -56,14 +62,29 @@ class OperatingPoint:
     family: str
     basis: str | None
     threshold: float | None
+    bits: Count | None = field(default=None, metadata={SINCE: "0.3.0"})
+    formats: tuple[str, ...] | None = field(default=None, metadata={SINCE: "0.3.0"})
+
+    @property
+    def cost(self) -> Cost:
+        """What the model costs."""
+        return stored_cost(self.params, self.bits, self.macs)
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """One choice of format and size per site."""
+        formats = self.formats or (LOW_RANK,) * len(self.ranks)
+        pairs = zip(formats, self.ranks, strict=True)
+        return tuple(DENSE_CHOICE if size is None else Choice(format, size) for format, size in pairs)
 
     def named(self, family: str) -> "OperatingPoint":
         """Return the point under another family's name."""
         return replace(self, family=family)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the point as JSON-able values."""
-        return {**asdict(self), "ranks": list(self.ranks)}
+        """Return the point as JSON-able values, what is usual left out."""
+        values = {**asdict(self), "ranks": list(self.ranks)}
+        return {name: value for name, value in values.items() if name not in _USUAL or value is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "OperatingPoint":
@@ -72,7 +93,10 @@ class OperatingPoint:
         Raises:
             ValueError: a field is missing, unknown or not what such a point has.
         """
-        return read_fields(cls, values, "not a whole operating point")
+        point = read_fields(cls, values, "not a whole operating point")
+        if point.formats is not None and len(point.formats) != len(point.ranks):
+            raise ValueError(f"not a whole operating point: formats are {len(point.formats)}, not one a rank")
+        return point
 
 
 @torch.no_grad()
@@ -126,7 +150,7 @@ class Evaluator:
         # when first walked: an evaluator that is told what was measured elsewhere needs no factors of its own
         with unwrapped(self.model) as plain:
             small = copied(plain).eval()
-            gone = list(linear_layers(small, [spectrum.name for spectrum in self.spectra]).values())
+            gone = [site.layer for site in find_sites(small, [s.name for s in self.spectra]).values()]
             stages, pairs = _stages(plain, small, self.spectra)
             root = stages[-1].root
             # of a chain that holds nothing else it is known that walking it does what calling it does
@@ -218,16 +242,20 @@ class Evaluator:
 def operating_point(plan: Plan, metrics: Metrics) -> OperatingPoint:
     """Join a plan and what was measured there."""
     dense = all(rank is None for rank in plan.ranks)
+    cost = plan.cost
+    formats = tuple(choice.format for choice in plan.choices)
     return OperatingPoint(
         ranks=plan.ranks,
-        params=plan.params,
-        macs=plan.macs,
+        params=cost.numbers,
+        macs=cost.macs,
         accuracy=metrics.accuracy,
         macro_f1=metrics.macro_f1,
         loss=metrics.loss,
         family="dense" if dense else plan.family,
         basis=None if dense else plan.basis,
         threshold=None if dense else plan.threshold,
+        bits=None if cost == Cost.of(cost.numbers, cost.macs) else cost.bits,
+        formats=None if {*formats} <= {LOW_RANK, DENSE} else formats,
     )
 
 
@@ -243,7 +271,7 @@ class _Stage:
     """
 
     before: nn.Module
-    varying: tuple[Truncated, ...]
+    varying: tuple[Resized, ...]
     last: bool
     root: nn.Module
 
@@ -251,22 +279,23 @@ class _Stage:
 def _stages(model: nn.Module, small: nn.Module, spectra: Spectra) -> tuple[list[_Stage], Pairs]:
     """Cut a model's copy into stages: one per varying layer where it is a chain, otherwise one for all."""
     names = [spectrum.name for spectrum in spectra]
-    originals, layers = linear_layers(model, names), linear_layers(small, names)
+    originals, sites = find_sites(model, names), find_sites(small, names)
     holder = nn.Sequential(small)  # so that a model that is one linear layer has a parent as well
     pairs = {}
     for spectrum in spectra:
-        truncated = Truncated(layers[spectrum.name], spectrum)
-        replace_layer(holder, layers[spectrum.name], truncated)
-        pairs[spectrum.name] = originals[spectrum.name], truncated
+        site = sites[spectrum.name]
+        resized = Resized(site, spectrum)
+        replace_layer(holder, site.layer, resized)
+        pairs[spectrum.name] = originals[spectrum.name].layer, resized
     root = holder[0]
-    varying = [truncated for _, truncated in pairs.values()]
+    varying = [resized for _, resized in pairs.values()]
     chain = _flatten(root)
-    walked = [module for module in chain if isinstance(module, Truncated)]
+    walked = [module for module in chain if isinstance(module, Resized)]
     if walked != varying or not all(map(called_plainly, walked)):
         return [_Stage(root, tuple(varying), last=True, root=root)], pairs
     stages, before = [], nn.Sequential()
     for module in chain:
-        if isinstance(module, Truncated):
+        if isinstance(module, Resized):
             stages.append(_Stage(before, (module,), last=False, root=root))
             before = nn.Sequential()
         else:
@@ -298,7 +327,7 @@ def _walk(
     if stage.last:
         for ranks in wanted:
             for layer, rank in zip(stage.varying, ranks, strict=bool(stage.varying)):
-                layer.rank = rank
+                layer.size = rank
             yield ranks, stage.before(x)
         return
     groups: dict[int | None, list[RankTuple]] = {}

@@ -1,9 +1,9 @@
 """Which products many members need at many rank tuples, layer by layer, in batches.
 
 Pairs of a member and a rank tuple are the leaves of a tree, as an `Evaluator` walks it one branch at a time:
-a node of layer l is a member with its ranks up to l. Here all nodes of a layer are one batch. A node's product
-with U^T W is made once, for the largest rank below it; each rank below then has its share of the columns, and
-the others are masked in its left factor. Everything here happens on the host.
+a node of layer l is a member with its ranks up to l. Here all nodes of a layer are one batch. A node's
+product with U^T W is made once, for the largest rank below it; each rank below then has its share of the
+columns, and the others are masked in its left factor. Everything here happens on the host.
 """
 
 from collections.abc import Iterable, Sequence

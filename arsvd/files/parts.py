@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,42 +10,37 @@ import torch
 from torch import Tensor, nn
 
 from arsvd.calls import has_extras
-from arsvd.formats.low_rank import LowRankLinear
+from arsvd.formats import FORMATS
+from arsvd.leaves import Leaf
 from arsvd.mlp import MLP
 from arsvd.preprocessing import Normalize
+from arsvd.sites import SITES
 
 # Files come from strangers too. Models of this library nest a few levels and have some ten parts a level.
 _DEEPEST, _MOST_PARTS = 50, 10_000
+_WIDEST = 10_000  # of the windows of a convolution
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A part without parts of its own.
-
-    Attributes:
-        module: its class.
-        options: name to type of what it is built with.
-        build: makes it of its options; its class when None.
-    """
-
-    module: type[nn.Module]
-    options: dict[str, type]
-    build: Callable[..., nn.Module] | None = None
 
 
 def _normalize(channels: int) -> Normalize:
     return Normalize([0.0] * channels, [1.0] * channels)
 
 
+_POOLING = {
+    "kernel_size": int,
+    "stride": int,
+    "padding": int,
+    "dilation": int,
+    "return_indices": bool,
+    "ceil_mode": bool,
+}
 # The closed registry of what a file may name. Whatever else a model is made of needs `into=`.
 _LEAVES: dict[str, Leaf] = {
-    "linear": Leaf(nn.Linear, {"in_features": int, "out_features": int, "bias": bool}),
-    "low_rank_linear": Leaf(
-        LowRankLinear, {"in_features": int, "rank": int, "out_features": int, "bias": bool}
-    ),
-    "normalize": Leaf(Normalize, {"channels": int}, _normalize),
-    "flatten": Leaf(nn.Flatten, {"start_dim": int, "end_dim": int}),
+    **{name: leaf for _, site in SITES.items() for name, leaf in site.leaves().items()},
+    **{name: leaf for _, format in FORMATS.items() for name, leaf in format.leaves().items()},
+    "normalize": Leaf(Normalize, {"channels": int}, _normalize, lambda part: {"channels": len(part.mean)}),
+    "flatten": Leaf(nn.Flatten, {"start_dim": int, "end_dim": int}, sized=False),
+    "max_pool2d": Leaf(nn.MaxPool2d, _POOLING, sized=False),
     "dropout": Leaf(nn.Dropout, {"p": float}),
     "relu": Leaf(nn.ReLU, {}),
     "gelu": Leaf(nn.GELU, {"approximate": str}),
@@ -54,10 +49,6 @@ _LEAVES: dict[str, Leaf] = {
     "identity": Leaf(nn.Identity, {}),
 }
 _CHAINS: dict[str, type[nn.Sequential]] = {"sequential": nn.Sequential, "mlp": MLP}
-_VALUES: dict[str, Callable[[Any], object]] = {
-    "bias": lambda module: module.bias is not None,
-    "channels": lambda module: len(module.mean),
-}
 
 
 def describe(module: nn.Module) -> dict[str, Any] | None:
@@ -70,8 +61,10 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
             return None if any(part is None for _, part in parts) else {"kind": kind, "parts": parts}
     for kind, leaf in _LEAVES.items():
         if type(module) is leaf.module:
-            values = {o: _VALUES[o](module) if o in _VALUES else getattr(module, o) for o in leaf.options}
-            return {"kind": kind, **values}
+            values: dict[str, object] = {"bias": getattr(module, "bias", None) is not None}
+            values |= {} if leaf.describe is None else leaf.describe(module)
+            found = {name: values[name] if name in values else getattr(module, name) for name in leaf.options}
+            return {"kind": kind, **found} if _fits(leaf, found) else None
     return None
 
 
@@ -153,16 +146,24 @@ def _check_options(kind: str, leaf: Leaf, options: dict[str, Any], widest: int) 
     if set(options) != set(leaf.options):
         raise ValueError(f"a part {kind!r} is described by {sorted(leaf.options)}, not by {sorted(options)}")
     for option, wanted in leaf.options.items():
-        value = options[option]
-        # a whole number may stand for a fraction, but truth for no number
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise ValueError(f"a part {kind!r} has {option} = {value!r:.80}, which is no {wanted.__name__}")
-    sizes = [
-        value for option, value in options.items() if type(value) is int and leaf.module is not nn.Flatten
-    ]
+        if not _is(options[option], wanted):
+            shown = f"{options[option]!r:.80}"
+            raise ValueError(f"a part {kind!r} has {option} = {shown}, which is no {wanted.__name__}")
+    sizes = [value for value in options.values() if type(value) is int and leaf.sized]
     if sizes and not 0 <= min(sizes) <= max(sizes) <= max(widest, 1):
         raise ValueError(f"a part {kind!r} is described as larger than every tensor of the file: {options}")
     if kind == "dropout" and not 0.0 <= options["p"] <= 1.0:
         raise ValueError(f"a part 'dropout' has p = {options['p']}")
     if kind == "gelu" and options["approximate"] not in ("none", "tanh"):
         raise ValueError(f"a part 'gelu' has approximate = {options['approximate']!r:.80}")
+
+
+def _fits(leaf: Leaf, options: dict[str, Any]) -> bool:
+    return all(_is(options[name], wanted) for name, wanted in leaf.options.items())
+
+
+def _is(value: object, wanted: type) -> bool:
+    """Tell whether a value is of a type; a whole number may stand for a fraction, but truth for no number."""
+    if wanted is list:
+        return isinstance(value, list) and all(type(item) is int and 0 <= item <= _WIDEST for item in value)
+    return type(value) is wanted or (wanted is float and type(value) is int)

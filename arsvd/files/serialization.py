@@ -20,9 +20,10 @@ from arsvd.calls import carry, obstacle
 from arsvd.files.endings import SAFETENSORS, check_output
 from arsvd.files.parts import build, describe
 from arsvd.files.recognition import recognise
-from arsvd.formats.low_rank import LowRankLinear
+from arsvd.formats import FORMATS, LOW_RANK
 from arsvd.layers import replace_layer
 from arsvd.modes import unwrapped
+from arsvd.sites.finding import site_of
 
 FORMAT_VERSION = 1
 HEADER = "arsvd"
@@ -34,12 +35,14 @@ class ModelHeader:
 
     Attributes:
         architecture: the description of the model; None where only its own code can build it.
-        low_rank: name of a low-rank layer to its inputs, rank and outputs.
+        low_rank: name of a low-rank layer to its columns, rank and outputs.
+        formats: name of a layer in another format to the format's name and its options.
         aliases: name of a tensor to that of the equal one in the file.
     """
 
     architecture: Any
     low_rank: dict[str, tuple[int, int, int]]
+    formats: dict[str, tuple[str, dict[str, Any]]]
     aliases: dict[str, str]
 
     @classmethod
@@ -53,8 +56,8 @@ class ModelHeader:
         """
         if lacking := [key for key in ("architecture", "low_rank") if key not in header]:
             raise ValueError(f"{path} is not a model that arsvd.save wrote: its header has no {lacking[0]!r}")
-        low_rank, aliases = header["low_rank"], header.get("aliases", {})
-        if not isinstance(low_rank, dict) or not isinstance(aliases, dict):
+        low_rank, aliases, others = (header.get(key, {}) for key in ("low_rank", "aliases", "formats"))
+        if not all(isinstance(table, dict) for table in (low_rank, aliases, others)):
             raise ValueError(f"{path} is damaged: its header lists no layers")
         for alias, original in aliases.items():
             if not isinstance(original, str) or original not in tensors or alias in tensors:
@@ -63,13 +66,23 @@ class ModelHeader:
         for name, sizes in low_rank.items():
             names = [f"{name}.{factor}" if name else factor for factor in ("right", "left")]
             right, left = (tensors.get(aliases.get(factor, factor)) for factor in names)
-            if right is None or left is None or right.ndim != 2 or sizes != [*right.shape[::-1], len(left)]:
+            if right is None or left is None or left.ndim != 2 or right.ndim < 2:
+                found = None
+            else:
+                found = [right[0].numel(), left.shape[1], len(left)]
+            if found is None or sizes != found:
                 raise ValueError(
                     f"{path} is damaged: the low-rank layer {name!r} of its header, {sizes!r:.80}, is not "
                     f"the one of its tensors"
                 )
-            shapes[name] = right.shape[1], right.shape[0], len(left)
-        return cls(header["architecture"], shapes, aliases)
+            shapes[name] = found[0], found[1], found[2]
+        formats = {}
+        for name, described in others.items():
+            kind = described.get("format") if isinstance(described, dict) else None
+            if not isinstance(kind, str) or kind not in FORMATS:
+                raise ValueError(f"{path} has the layer {name!r} in a format unknown here: {kind!r:.80}")
+            formats[name] = kind, {key: value for key, value in described.items() if key != "format"}
+        return cls(header["architecture"], shapes, formats, aliases)
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
@@ -88,7 +101,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
     """
     check_output(path, (SAFETENSORS,))
     with unwrapped(model) as plain:
-        state, architecture, low_rank = plain.state_dict(), describe(plain), _low_rank_layers(plain)
+        state, architecture, layers = plain.state_dict(), describe(plain), _formed_layers(plain)
     tensors: dict[str, Tensor] = {}
     first: dict[tuple[object, ...], str] = {}
     aliases: dict[str, str] = {}
@@ -103,7 +116,16 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
     header = {
         "version": FORMAT_VERSION,
         "architecture": architecture,
-        "low_rank": {n: [m.in_features, m.rank, m.out_features] for n, m in low_rank.items()},
+        "low_rank": {
+            name: [layer.right[0].numel(), layer.rank, len(layer.left)]
+            for name, (layer, format, _) in layers.items()
+            if format == LOW_RANK
+        },
+        "formats": {
+            name: {"format": format, **options}
+            for name, (_, format, options) in layers.items()
+            if format != LOW_RANK
+        },
         "dtypes": sorted({str(t.dtype) for t in tensors.values()}),
         "aliases": aliases,
         "metadata": metadata or {},
@@ -137,7 +159,7 @@ def load(
         tensors[alias] = tensors[original]
     if into is not None:
         with unwrapped(into) as model:
-            _make_low_rank(model, described.low_rank, tensors, path)
+            _reform(model, described, tensors, path)
             _fill(model, tensors, path)
     elif described.architecture is None:
         raise ValueError(
@@ -264,8 +286,15 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
     return found
 
 
-def _low_rank_layers(model: nn.Module) -> dict[str, LowRankLinear]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, LowRankLinear)}
+def _formed_layers(model: nn.Module) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+    """Name to each layer that is not dense, its format and the options that make it again."""
+    found = {}
+    for name, module in model.named_modules():
+        for format in FORMATS:
+            options = FORMATS[format].options(module)
+            if options is not None:
+                found[name] = module, format, options
+    return found
 
 
 def _tie(model: nn.Module, alias: str, original: str) -> None:
@@ -276,25 +305,23 @@ def _tie(model: nn.Module, alias: str, original: str) -> None:
         parameters[name] = others[key]
 
 
-def _make_low_rank(
-    model: nn.Module,
-    shapes: dict[str, tuple[int, int, int]],
-    tensors: dict[str, Tensor],
-    path: str | os.PathLike[str],
+def _reform(
+    model: nn.Module, header: ModelHeader, tensors: dict[str, Tensor], path: str | os.PathLike[str]
 ) -> None:
+    """Put empty layers in the formats of a file where the model has dense ones."""
     modules = dict(model.named_modules())
-    for name, (in_features, rank, out_features) in shapes.items():
+    wanted = {name: (LOW_RANK, {"rank": shape[1]}) for name, shape in header.low_rank.items()}
+    for name, (format, options) in {**wanted, **header.formats}.items():
         old = modules.get(name)
-        if not isinstance(old, nn.Linear) or (old.in_features, old.out_features) != (
-            in_features,
-            out_features,
-        ):
+        site = None if old is None else site_of(old)
+        shape = header.low_rank.get(name)
+        if site is None or shape not in (None, (site.in_features, options.get("rank"), site.out_features)):
+            sizes = "" if shape is None else f" of {shape[0]} -> {shape[2]}"
             raise ValueError(
-                f"{path} has a low-rank layer {name!r} of {in_features} -> {out_features}, "
-                f"the model has {old}"
+                f"{path} has a {format.replace('_', '-')} layer {name!r}{sizes}, the model has {old}"
             )
-        if (reason := obstacle(old)) is not None:
-            raise ValueError(f"layer {name!r} of the model cannot become the file's low-rank one: {reason}")
-        new = LowRankLinear(in_features, rank, out_features, f"{name}.bias" in tensors)
-        carry(old, new)
-        replace_layer(model, old, new)
+        if (reason := obstacle(site.layer, type(site))) is not None:
+            raise ValueError(f"layer {name!r} of the model cannot become the file's compressed one: {reason}")
+        new = FORMATS[format].empty(site, options, f"{name}.bias" in tensors)
+        carry(site, new)
+        replace_layer(model, site.layer, new)

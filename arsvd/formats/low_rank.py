@@ -1,83 +1,124 @@
-"""A linear layer kept as two factors."""
+"""Two factors in place of a weight.
 
-import math
+All bases come from one symmetric eigendecomposition in float64 and lead to the same kind of factors,
+W_r = L_r D_r^T W:
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+- weight basis: of C = W W^T, so L = D = U and the energies are the left singular vectors and the squared
+  singular values of W (arXiv 2504.20078 v1 takes them from an SVD of W; the Gram matrix in float64 gives the
+  same to the precision of float32 weights, and is an order of magnitude faster on wide layers);
+- activation basis: of C = cov(Wx) over calibration inputs. Its eigenvectors minimise the mean squared error
+  of the layer's outputs among all projections of a given rank (principal components of the outputs), with
+  the mean kept exactly through the bias;
+- loss basis: of T C T^T with T^T T = F, the Fisher information of the layer's outputs. Its eigenvectors U
+  minimise the expected rise of the loss to second order, tr(F E[d d^T]) / 2 nats for an error d. The
+  projection is oblique, with L = T^-1 U and D = T^T U, and energies of different layers are in one unit.
 
-# Measured on AVX-512 CPUs with MKL (benchmarks/NOTES.md): a product of matrices comes in tiles of 16 columns,
-# so that a result of 17 columns takes as long as one of 32. With the roles of the factors swapped the columns
-# are the batch, which is many tiles wide, and the rank becomes the rows, where a remainder costs little.
-TILE = 16
-_MANY_ROWS = 32  # below, the swapped product has too few columns itself
+Outputs lie in the range of W, so where it has fewer columns than rows the decomposition is made there: a
+matrix of (in, in) in place of one of (out, out).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from arsvd.cost import Cost
+from arsvd.formats.base import AtSizes, Format
+from arsvd.statistics import BASES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from arsvd.sites import Site
+    from arsvd.statistics.observed import Observed
+    from arsvd.statistics.spectrum import Spectrum
+
+TILE = 16  # columns that a product's kernel makes at a time: some more take less time
 
 
-class LowRankLinear(nn.Module):
-    """y = left (right x) + bias, with `left` of shape (out, rank) and `right` of shape (rank, in).
+class LowRank(Format):
+    """A size is a rank: the components that each group of the site keeps."""
 
-    Args:
-        in_features: inputs a row.
-        rank: inner dimension, at least 1.
-        out_features: outputs a row.
-        bias: whether a bias is added.
-        device: where the factors live.
-        dtype: the factors' dtype.
+    name: ClassVar[str] = "low_rank"
 
-    Raises:
-        ValueError: a dimension is below 1.
-    """
+    def cost(self, spectrum: Spectrum, size: int) -> Cost:
+        """Count both factors, and the bias, which carries the mean where there were calibration inputs."""
+        factors = size * (spectrum.out_features + spectrum.groups * spectrum.in_features)
+        return Cost.of(factors + spectrum.out_features * self._biased(spectrum), factors)
 
-    def __init__(
-        self,
-        in_features: int,
-        rank: int,
-        out_features: int,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        if min(in_features, rank, out_features) < 1:
-            raise ValueError(
-                f"a low-rank layer needs dimensions of at least 1, "
-                f"got {in_features} -> {rank} -> {out_features}"
-            )
-        self.in_features, self.rank, self.out_features = in_features, rank, out_features
-        self.right = nn.Parameter(torch.empty(rank, in_features, device=device, dtype=dtype))
-        self.left = nn.Parameter(torch.empty(out_features, rank, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
-        self.reset_parameters()
+    def spectra(self, basis: str, observed: Sequence[Observed]) -> list[Spectrum]:
+        """Decompose; the host waits for the device once for all sites."""
+        from arsvd.formats.decomposition import decompose
 
-    def reset_parameters(self) -> None:
-        """Draw both factors so that their product is scaled as `nn.Linear` scales its weight."""
-        nn.init.kaiming_uniform_(self.right, a=math.sqrt(5))
-        with torch.no_grad():  # in float32 first: orthogonalisation has no half-precision kernels
-            self.left.copy_(nn.init.orthogonal_(torch.empty(self.left.shape)))
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        return decompose(self.name, basis, observed)
 
-    @property
-    def weight(self) -> Tensor:
-        """The product of the factors, (out, in): what code that reads `linear.weight` expects to find."""
-        return self.left @ self.right
+    def layer(self, site: Site, spectrum: Spectrum, size: int) -> nn.Module:
+        """Make the layer of two factors."""
+        from arsvd.formats.factors import factors, filled
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (..., in_features) to (..., out_features), called as `nn.Linear` is."""
-        if not self._swapping_pays(input):
-            return F.linear(F.linear(input, self.right), self.left, self.bias)
-        rows = input.reshape(-1, self.in_features)
-        # (rank, rows), passed on as a transposed view: the second product reads it as it lies
-        reduced = torch.mm(self.right, rows.t()).t()
-        return F.linear(reduced, self.left, self.bias).reshape(*input.shape[:-1], self.out_features)
+        return filled(site, *factors(spectrum, site, size, self._biased(spectrum)))
 
-    def _swapping_pays(self, x: Tensor) -> bool:
-        # Exported programs hold for every batch, so there the size must not be looked at. Calls at small
-        # batches take microseconds: the cheap questions come first.
-        if self.rank % TILE == 0 or torch.compiler.is_exporting():
-            return False
-        return x.numel() >= _MANY_ROWS * self.in_features and x.is_cpu
+    def at_sizes(self, site: Site, spectrum: Spectrum) -> AtSizes:
+        """Share the product with the right factor among all ranks."""
+        return _AtRanks(site, spectrum, self._biased(spectrum))
 
-    def extra_repr(self) -> str:
-        """Describe the shape in `print(model)`."""
-        return f"in_features={self.in_features}, rank={self.rank}, out_features={self.out_features}"
+    def options(self, layer: nn.Module) -> dict[str, Any] | None:
+        """Return the rank."""
+        return {"rank": layer.rank} if hasattr(layer, "left") and hasattr(layer, "right") else None
+
+    def empty(self, site: Site, options: Mapping[str, Any], bias: bool) -> nn.Module:
+        """Make the layer of two factors."""
+        return site.pair(options["rank"], bias)
+
+    @staticmethod
+    def _biased(spectrum: Spectrum) -> bool:
+        return spectrum.has_bias or BASES[spectrum.basis].calibrated
+
+
+class _AtRanks(AtSizes):
+    """The factors at full rank, in the model's dtype, and what the bias at each rank is made of."""
+
+    def __init__(self, site: Site, spectrum: Spectrum, biased: bool) -> None:
+        from arsvd.formats.factors import factors, times
+
+        self._site, self._biased = site, biased
+        # the compressed layer's own factors: scaled otherwise, half precision would round them otherwise
+        left, right, _ = factors(spectrum, site, spectrum.largest, biased)
+        self._left, self._right = left.to(site.weight.dtype), right.to(site.weight.dtype)
+        self._mean, self._vectors = spectrum.mean, site.grouped(spectrum.vectors)
+        self._along = times(site.grouped(spectrum.duals).mT, site.grouped(spectrum.mean))
+
+    def outputs(self, x: Tensor, sizes: Sequence[int | None]) -> Iterator[tuple[int | None, Tensor]]:
+        """Make one product with the right factor, up to whole tiles of its kernel."""
+        largest = max((size for size in sizes if size is not None), default=0)
+        reduced = None
+        if largest:
+            reduced = self._site.reduced(x, self._right[..., : -(-largest // TILE) * TILE, :])
+        layer: Any = self._site.layer
+        for size in sizes:
+            if size is None or reduced is None:
+                yield size, type(layer).forward(layer, x)
+            else:
+                yield size, self._site.restored(reduced, self._left[:, :size], self._bias(size))
+
+    def numbers(self, size: int | None) -> tuple[Tensor, Tensor | None]:
+        """Multiply the factors."""
+        site = self._site
+        if size is None:
+            return site.weight, site.bias
+        product = site.grouped(self._left[:, :size]) @ self._right[..., :size, :]
+        return product.reshape(site.weight.shape), self._bias(size)
+
+    def _bias(self, size: int) -> Tensor | None:
+        """(out,) at a rank: b_r = b + mean - L_r (D_r^T mean)."""
+        if not self._biased:
+            return None
+        from arsvd.formats.factors import times
+
+        lost = self._mean - times(self._vectors[..., :size], self._along[..., :size]).flatten()
+        own = self._site.bias
+        return (lost if own is None else lost + own.double()).to(self._left.dtype)
+
+
+LOW_RANK = LowRank()

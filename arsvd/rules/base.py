@@ -132,11 +132,11 @@ def check_multiple(spectra: "Spectra", multiple: int) -> None:
     """
     if not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"ranks are rounded to a multiple that is a whole number from 1 on, got {multiple}")
-    widest = max(spectra, key=lambda spectrum: spectrum.full_rank)
-    if multiple > widest.full_rank:
+    widest = max(spectra, key=lambda spectrum: spectrum.largest)
+    if multiple > widest.largest:
         raise ValueError(
             f"ranks cannot be rounded to multiples of {multiple}: it exceeds every layer, "
-            f"the largest is {widest.name!r} with a full rank of {widest.full_rank}"
+            f"the largest is {widest.name!r} with a full rank of {widest.largest}"
         )
 
 

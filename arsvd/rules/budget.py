@@ -30,14 +30,15 @@ class Budget(RegisteredRule):
     it.
 
     Args:
-        params: the largest number of stored numbers, or
-        macs: the largest number of multiplications an input row.
+        params: most numbers that the model may store, or
+        macs: most multiplications for an input row, or
+        bits: most bits that the model may store.
         weights: (layers,) the importance of each layer's error; equal when None.
         family: the name in tables.
         multiple: only ranks that are a multiple of this are taken, so the budget holds as they stand.
 
     Raises:
-        ValueError: not exactly one of params and macs is given, it is below 1, or a weight is negative.
+        ValueError: not exactly one of params, macs and bits is given, it is below 1, or a weight is negative.
 
     Source:
         Everett 1963 and Shoham and Gersho 1988 (Lagrangian allocation over convex hulls).
@@ -48,27 +49,35 @@ class Budget(RegisteredRule):
     weights: tuple[float, ...] | None = None
     family: str = "budget"
     multiple: int = 1
+    bits: int | None = None
     threshold: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        if (self.params is None) == (self.macs is None):
-            raise ValueError(
-                f"a budget is either params or macs, got params={self.params} and macs={self.macs}"
-            )
-        if self._limit < 1:
-            raise ValueError(f"a budget must be at least 1, got {self._limit}")
+        if sum(limit is not None for limit in (self.params, self.macs, self.bits)) != 1:
+            given = f"params={self.params}, macs={self.macs}, bits={self.bits}"
+            raise ValueError(f"a budget is either params or macs or bits, got {given}")
+        if self._limit[0] < 1:
+            raise ValueError(f"a budget must be at least 1, got {self._limit[0]}")
         if self.weights is not None and not all(weight >= 0 for weight in self.weights):
             raise ValueError(f"layer weights must not be negative, got {self.weights}")
 
     @classmethod
     def examples(cls, spectra: Spectra) -> Sequence[RankRule]:
         """Make budgets of parameters from the smallest model to beyond the dense one."""
-        low, high = spectra.params([s.worthwhile(1) for s in spectra]), spectra.params(spectra.dense)
+        least = spectra.cost([s.worthwhile(1) for s in spectra])
+        low, high = least.numbers, spectra.cost(spectra.dense).numbers
         return [cls(params=limit) for limit in sorted({*range(low, high, 7), high, 10 * high})]
 
     @property
-    def _limit(self) -> int:
-        return self.params if self.params is not None else self.macs or 0
+    def _limit(self) -> tuple[int, str, str]:
+        """The limit, the field of a cost that it is of, and what messages call that."""
+        if self.params is not None:
+            return self.params, "numbers", "parameters"
+        return (
+            (self.bits, "bits", "bits")
+            if self.bits is not None
+            else (self.macs or 0, "macs", "multiplications")
+        )
 
     def ranks(self, spectra: Spectra) -> tuple[int | None, ...]:
         """Choose one rank per layer.
@@ -78,15 +87,14 @@ class Budget(RegisteredRule):
                 one a layer, or no layer has a rank that is a multiple.
         """
         check_multiple(spectra, self.multiple)
-        count = self.params is not None
-        curves = _curves(spectra, self.weights, "params" if count else "macs", self.multiple)
-        spare = self._limit - (spectra.other_params if count else 0)
+        limit, count, unit = self._limit
+        curves = _curves(spectra, self.weights, count, self.multiple)
+        spare = limit - getattr(spectra.other, count)
         smallest = sum(int(sizes[0]) for sizes, *_ in curves)
         if smallest > spare:
-            unit = "parameters" if count else "multiplications"
             raise ValueError(
-                f"a budget of {self._limit} {unit} cannot be met: "
-                f"the smallest that is reachable has {smallest + self._limit - spare}"
+                f"a budget of {limit} {unit} cannot be met: "
+                f"the smallest that is reachable has {smallest + limit - spare}"
             )
         chosen = _fill(curves, _follow(curves, spare - smallest), spare)
         return _as_ranks(chosen, curves, self.multiple)
@@ -116,9 +124,12 @@ def _curve(spectrum: Spectrum, count: str, multiple: int) -> Curve:
 
     key = "budget", count, multiple
     if key not in spectrum.memory:
-        size = spectrum.params if count == "params" else spectrum.macs
+
+        def size(rank: int | None) -> int:
+            return int(getattr(spectrum.cost(rank), count))
+
         # both sizes must fall, or a truncated layer could be larger than the dense one in the other count
-        ranks = range(multiple, spectrum.full_rank + 1, multiple)
+        ranks = range(multiple, spectrum.largest + 1, multiple)
         useful = [r for r in ranks if spectrum.worthwhile(r) is not None and size(r) < size(None)]
         kept = np.cumsum(spectrum.energy.numpy())
         dropped = np.array([*(float(kept[-1] - kept[r - 1]) for r in useful), 0.0])

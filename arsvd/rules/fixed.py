@@ -44,5 +44,5 @@ class Fixed(RegisteredRule):
 
     def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
         """Choose one rank per layer."""
-        ranks = tuple(max(1, round(self.fraction * s.full_rank)) for s in spectra)
+        ranks = tuple(max(1, round(self.fraction * s.largest)) for s in spectra)
         return ranks if self.output else (*ranks[:-1], None)

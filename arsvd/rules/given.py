@@ -26,7 +26,7 @@ class Ranks(RegisteredRule):
     @classmethod
     def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
         """Make equal ranks, in every layer as far as it goes."""
-        full = [spectrum.full_rank for spectrum in spectra]
+        full = [spectrum.largest for spectrum in spectra]
         return [cls(tuple(min(rank, most) for most in full)) for rank in range(1, max(full) + 1)]
 
     def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
@@ -38,8 +38,8 @@ class Ranks(RegisteredRule):
         if len(self.chosen) != len(spectra):
             raise ValueError(f"{len(self.chosen)} ranks were given for {len(spectra)} layers")
         for spectrum, rank in zip(spectra, self.chosen, strict=True):
-            if rank is not None and not 1 <= rank <= spectrum.full_rank:
+            if rank is not None and not 1 <= rank <= spectrum.largest:
                 raise ValueError(
-                    f"layer {spectrum.name!r} takes ranks from 1 to {spectrum.full_rank}, got {rank}"
+                    f"layer {spectrum.name!r} takes ranks from 1 to {spectrum.largest}, got {rank}"
                 )
         return self.chosen

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
+
+    from arsvd.statistics.observed import Watched
 
 
 class Basis:
@@ -22,17 +24,23 @@ class Basis:
     energy_range: ClassVar[tuple[float, float]]
 
     def metrics(
-        self, model: "nn.Module", layers: "dict[str, nn.Linear]", batches: "Sequence[Tensor]"
+        self,
+        model: "nn.Module",
+        sites: "Mapping[str, Watched]",
+        batches: "Sequence[Tensor]",
+        members: bool = False,
     ) -> "dict[str, Tensor]":
-        """Measure in which metric errors of each layer's outputs count.
+        """Measure in which metric errors of each site's outputs count.
 
         Args:
             model: the model; it is not changed.
-            layers: name to layer.
+            sites: name to site.
             batches: inputs of the model.
+            members: True if the model is a pack, which gives (members, rows, classes).
 
         Returns:
-            Per layer a symmetric (out, out) float64; nothing where all errors count alike, as they do unless
-            a basis says otherwise.
+            A symmetric (…, out, out) float64 for each site, positive once it is damped; nothing where all errors
+            count alike, as they do
+            unless a basis says otherwise.
         """
         return {}

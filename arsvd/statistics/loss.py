@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, ClassVar
 from arsvd.statistics.base import Basis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
+
+    from arsvd.statistics.observed import Watched
 
 
 class Loss(Basis):
@@ -18,12 +20,16 @@ class Loss(Basis):
     energy_range: ClassVar[tuple[float, float]] = (0.9, 0.9999)
 
     def metrics(
-        self, model: "nn.Module", layers: "dict[str, nn.Linear]", batches: "Sequence[Tensor]"
+        self,
+        model: "nn.Module",
+        sites: "Mapping[str, Watched]",
+        batches: "Sequence[Tensor]",
+        members: bool = False,
     ) -> "dict[str, Tensor]":
         """Measure the Fisher information."""
-        from arsvd.statistics.curvature import output_fisher
+        from arsvd.statistics.observed import output_fisher
 
-        return output_fisher(model, layers, batches)
+        return output_fisher(model, sites, batches, members=members)
 
 
 LOSS = Loss()

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import torch
 
 from arsvd.compression import compress
-from arsvd.layers import linear_layers
 from arsvd.planning import plan
 from arsvd.rules.given import Ranks
+from arsvd.sites.finding import find_sites
 from arsvd.statistics import BASES
-from arsvd.statistics.spectrum import Spectra, spectra
+from arsvd.statistics.factorise import spectra
+from arsvd.statistics.spectrum import Spectra
 from arsvd.testing.networks import inputs, network
 
 
@@ -43,7 +44,7 @@ def full_rank_gives_the_dense_outputs(basis: str, net: str) -> None:
     """Nothing is lost where no component is dropped."""
     found = _made(basis, net)
     model = network(net)
-    chosen = plan(found, Ranks(tuple(spectrum.full_rank for spectrum in found)))
+    chosen = plan(found, Ranks(tuple(spectrum.largest for spectrum in found)))
     torch.testing.assert_close(
         compress(model, found, chosen)(inputs()), model(inputs()), rtol=1e-9, atol=1e-9
     )
@@ -59,9 +60,9 @@ def components_are_dual_to_their_vectors(basis: str, net: str) -> None:
 def metrics_are_symmetric_and_positive(basis: str, net: str) -> None:
     """What errors cost does not depend on their sign, and is never a gain."""
     model = network(net)
-    layers = linear_layers(model)
-    for name, metric in BASES[basis].metrics(model, layers, [inputs()]).items():
-        assert metric.shape == (layers[name].out_features,) * 2
+    sites = find_sites(model)
+    for name, metric in BASES[basis].metrics(model, sites, [inputs()]).items():
+        assert metric.shape == (sites[name].out_features,) * 2
         assert metric.dtype == torch.float64
         torch.testing.assert_close(metric, metric.T)
         values = torch.linalg.eigvalsh(metric)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from arsvd.layers import linear_layers
 from arsvd.mlp import MLP
-from arsvd.statistics.spectrum import Spectra, spectra
+from arsvd.sites.finding import find_sites
+from arsvd.statistics.factorise import spectra
+from arsvd.statistics.spectrum import Spectra
 
 FEATURES = 12
 
@@ -16,10 +17,10 @@ def low_rank() -> nn.Module:
     """Make a network with true ranks 2, 1 and 3 of 10, 8 and 4."""
     model = MLP([FEATURES, 10, 8, 4]).double()
     with torch.no_grad():
-        for layer, rank in zip(linear_layers(model).values(), (2, 1, 3), strict=True):
-            rows, columns = layer.weight.shape
-            layer.weight.copy_(torch.randn(rows, rank).double() @ torch.randn(rank, columns).double())
-            layer.weight.div_(layer.weight.norm())
+        for site, rank in zip(find_sites(model).values(), (2, 1, 3), strict=True):
+            rows, columns = site.weight.shape
+            site.weight.copy_(torch.randn(rows, rank).double() @ torch.randn(rank, columns).double())
+            site.weight.div_(site.weight.norm())
     return model
 
 

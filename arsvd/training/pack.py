@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from arsvd.formats.low_rank import LowRankLinear
 from arsvd.mlp import MLP
+from arsvd.sites.linear import LowRankLinear
 from arsvd.training.architecture import Architecture, structure
 
 

@@ -78,7 +78,7 @@ def _export(version: "RegisteredVersion", path: Path) -> None:
 )
 @click.option("--energy", type=float, help="Target: share of each layer's energy to keep, in (0, 1].")
 @click.option("--max-params", type=int, help="Target: most numbers that the model may store.")
-@click.option("--max-macs", type=int, help="Target: most multiplications an input row in the linear layers.")
+@click.option("--max-macs", type=int, help="Target: most multiplications an input row in the layers.")
 @click.option(
     "--max-drop",
     type=float,
@@ -134,7 +134,7 @@ def compress(
     skip: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compress the linear layers of a model; no pickle is read.
+    """Compress the linear layers and convolutions of a model; no pickle is read.
 
     MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or with --factory a state dict or a
     checkpoint that has one, in a file of torch.save or safetensors. Its content says what it is, not its

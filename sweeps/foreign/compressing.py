@@ -14,6 +14,7 @@ from arsvd import Plan, RankRule
 from arsvd.evaluation.evaluator import Metrics
 from arsvd.files.endings import check_output, load_line
 from arsvd.files.serialization import rebuildable
+from arsvd.sites.finding import site_of
 from arsvd.statistics import BASES
 from sweeps.foreign.arrays import fit_inputs, input_dtype, read_inputs, read_labelled
 from sweeps.foreign.factories import find_factory
@@ -31,7 +32,7 @@ class Target:
     Args:
         energy: the share of each layer's energy to keep, in (0, 1].
         max_params: the most numbers that the model may store.
-        max_macs: the most multiplications an input row in the linear layers.
+        max_macs: most multiplications of an input row in the layers.
         max_drop: the most accuracy that may be lost on data like the labelled, in [0, 1).
         confidence: that no more than `max_drop` is lost, one-sided, in [0.5, 1).
 
@@ -139,7 +140,7 @@ def compress_file(
         basis: "weight", "activation" or "loss"; activation when None and there are inputs, else weight.
         multiple: of which every rank is one.
         factory: "module:function", which makes the module that a file of weights belongs to.
-        skip: names of linear layers to leave dense.
+        skip: names of layers to leave dense.
         say: is told what begins, a few words each time.
         progress: is told the steps done and the steps in all of what has begun, where that is counted.
 
@@ -226,9 +227,9 @@ def _example(inputs: Tensor) -> Tensor:
 
 def _chosen_layers(network: nn.Module, skip: Sequence[str]) -> list[str] | None:
     """Return the names of the layers to factorise; None for all."""
-    names = [name for name, module in network.named_modules() if type(module) is nn.Linear]
+    names = [name for name, module in network.named_modules() if site_of(module) is not None]
     if unknown := [name for name in skip if name not in names]:
-        raise ValueError(f"--skip names no linear layer of the model: {', '.join(unknown)}; it has {names}")
+        raise ValueError(f"--skip names no layer of the model: {', '.join(unknown)}; it has {names}")
     return [name for name in names if name not in skip] if skip else None
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from arsvd import Plan
 from arsvd.coverage import Coverage
 from arsvd.files.endings import load_line
-from arsvd.layers import listed
+from arsvd.sites.finding import listed
 from sweeps.ledger.ledger import Ledger, LedgerError, NewerError, sweep_ids
 from sweeps.ledger.records import FAILED, Front, SweepFacts
 from sweeps.ledger.standing import standing_front
@@ -126,13 +126,14 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
     for header in ("layer", "shape", "rank", "kept energy", "parameters"):
         table.add_column(header, justify="left" if header == "layer" else "right", no_wrap=True)
     for layer in plan.layers:
-        rank = "dense" if layer.rank is None else str(layer.rank)
+        rank = layer.choice.text
         shape = f"{layer.out_features} x {layer.in_features}"
-        table.add_row(plain(layer.name), shape, rank, f"{layer.kept_energy:.4f}", f"{layer.params:,}")
+        table.add_row(plain(layer.name), shape, rank, f"{layer.kept_energy:.4f}", f"{layer.cost.numbers:,}")
     console.print(table)
     _say(
         console,
-        f"{plan.dense_params:,} -> {plan.params:,} parameters ({plan.ratio:.1f}x), {plan.basis} basis",
+        f"{plan.dense_cost.numbers:,} -> {plan.cost.numbers:,} parameters ({plan.ratio:.1f}x), "
+        f"{plan.basis} basis",
     )
     if plan.coverage is not None:
         _say(console, coverage_text(plan.coverage, len(plan.layers)))
@@ -144,7 +145,7 @@ def coverage_text(coverage: Coverage, layers: int) -> str:
     share = coverage.macs_share
     macs = "" if share is None else f", {_percent(share)} of the MACs"
     text = (
-        f"covers {layers} of {layers + len(coverage.skipped)} linear layers, "
+        f"covers {layers} of {layers + len(coverage.skipped)} layers, "
         f"{_percent(coverage.params_share)} of the numbers{macs}"
     )
     return f"{text}; left dense: {listed(coverage.skipped)}" if coverage.skipped else text

@@ -11,7 +11,7 @@ from arsvd.evaluation.lockstep import Steps
 from arsvd.fronts import fixed_grid, thresholds
 from arsvd.rules import RULES
 from arsvd.statistics import BASES
-from arsvd.statistics.pack_spectra import pack_spectra
+from arsvd.statistics.pack import pack_spectra
 from sweeps.config import MemberConfig
 from sweeps.trial.workbench import Analysis, Workbench
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from arsvd import MLP, OperatingPoint, Ranks, Spectra, Spectrum, compress, plan
 from arsvd.candidates import CANDIDATES
+from arsvd.cost import Cost
 from arsvd.evaluation.evaluator import RankTuple
 from arsvd.files.serialization import read_tensors, write_tensors
-from arsvd.formats.low_rank import LowRankLinear
 from arsvd.json_fields import Count, Size, read_fields
+from arsvd.sites.linear import LowRankLinear
 from arsvd.training import Architecture, architecture_of
 from sweeps.ledger.records import RECOVERED
 
@@ -85,9 +86,9 @@ def save_member(path: Path, weights: MemberWeights) -> None:
     tensors: dict[str, Tensor] = {}
     spectra: dict[str, Any] = {}
     for basis, found in weights.spectra.items():
-        spectra[basis] = {"other_params": found.other_params, "layers": []}
+        spectra[basis] = {"other_params": found.other.numbers, "layers": []}
         for s in found:
-            used = sum(1 for rank in range(1, s.full_rank + 1) if s.worthwhile(rank) is not None)
+            used = sum(1 for rank in range(1, s.largest + 1) if s.worthwhile(rank) is not None)
             tensors[f"{basis}.{s.name}.vectors"] = s.vectors[:, :used].float().cpu().contiguous()
             if s.dual_vectors is not None:
                 tensors[f"{basis}.{s.name}.duals"] = s.dual_vectors[:, :used].float().cpu().contiguous()
@@ -124,7 +125,9 @@ def load_member(path: Path) -> MemberWeights:
         contents = read_fields(_Contents, values, "not a whole member")
         spectra = {
             basis: Spectra(
-                basis, tuple(_spectrum(basis, layer, tensors) for layer in found.layers), found.other_params
+                basis,
+                tuple(_spectrum(basis, layer, tensors) for layer in found.layers),
+                Cost.of(found.other_params, 0),
             )
             for basis, found in contents.spectra.items()
         }

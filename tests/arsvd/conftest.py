@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import arsvd
+from arsvd.cost import Cost
 from arsvd.data import Dataset, load
 from arsvd.training import Hyperparameters, Pack, dense_architecture, normalized, train
 from benchmarks.operations import Operations
@@ -87,7 +88,7 @@ def made_up() -> Callable[..., arsvd.Spectra]:
                     mean=torch.zeros(rows, dtype=torch.float64),
                 )
             )
-        return arsvd.Spectra(basis, tuple(layers), other_params)
+        return arsvd.Spectra(basis, tuple(layers), Cost.of(other_params, 0))
 
     return make
 
@@ -99,7 +100,7 @@ def every_tuple() -> Callable[[arsvd.Spectra], list[RankTuple]]:
     def enumerate_all(spectra: arsvd.Spectra) -> list[RankTuple]:
         choices = []
         for s in spectra:
-            useful = [r for r in range(1, s.full_rank + 1) if s.params(r) < s.params(None)]
+            useful = [r for r in range(1, s.largest + 1) if s.cost(r).numbers < s.cost(None).numbers]
             choices.append([*useful, None])
         return list(itertools.product(*choices))
 
@@ -138,7 +139,7 @@ def new_models() -> Callable[..., list[arsvd.MLP]]:
         models = [arsvd.MLP(each) for each in (PACKS[widths] if isinstance(widths, str) else widths)]
         with torch.no_grad():
             for model in models:
-                for layer in arsvd.linear_layers(model).values():
+                for layer in arsvd.find_sites(model).values():
                     u, s, v = torch.linalg.svd(layer.weight, full_matrices=False)
                     layer.weight.copy_(u * (s * 3 * 0.75 ** torch.arange(len(s))) @ v)
         return [model.to(dtype).eval() for model in models]
@@ -248,7 +249,7 @@ def anything(request: pytest.FixtureRequest, zoo: dict[str, Callable[[], nn.Modu
     torch.manual_seed(0)
     model = zoo[request.param]().eval()
     with torch.no_grad():
-        for layer in arsvd.linear_layers(model).values():
-            u, s, v = torch.linalg.svd(layer.weight, full_matrices=False)
-            layer.weight.copy_(u * (s * 2 * 0.6 ** torch.arange(len(s))) @ v)
+        for site in arsvd.find_sites(model).values():
+            u, s, v = torch.linalg.svd(site.matrix, full_matrices=False)
+            site.with_matrix(u * (s * 2 * 0.6 ** torch.arange(len(s))) @ v, None)
     return model

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import arsvd
 from arsvd.evaluation.evaluator import Evaluator
 from arsvd.refit import refit
-from arsvd.statistics.pack_spectra import pack_spectra
+from arsvd.statistics.pack import pack_spectra
 
 X = torch.randn(40, 12, generator=torch.Generator().manual_seed(3))
 Y = torch.randint(0, 4, (40,), generator=torch.Generator().manual_seed(4))

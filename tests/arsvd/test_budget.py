@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import arsvd
 from arsvd import Budget, Spectra
+from arsvd.cost import Cost
 
 RankTuple = tuple[int | None, ...]
 
@@ -37,13 +38,17 @@ def decaying(request: pytest.FixtureRequest, made_up: Callable[..., Spectra]) ->
     return made_up(shapes, energy, other_params=17)
 
 
-@pytest.mark.parametrize("count", ["params", "macs"])
+def size_of(spectra: Spectra, count: str) -> Callable[[RankTuple], int]:
+    return lambda ranks: getattr(spectra.cost(ranks), {"params": "numbers"}.get(count, count))
+
+
+@pytest.mark.parametrize("count", ["params", "macs", "bits"])
 class TestBudget:
     def test_is_optimal_at_the_corners_of_the_hull(
         self, decaying: Spectra, count: str, every_tuple: Callable[[Spectra], list[RankTuple]]
     ) -> None:
         """Everett: what minimises error + lambda * size minimises the error among all of its own size."""
-        tuples, size = every_tuple(decaying), getattr(decaying, count)
+        tuples, size = every_tuple(decaying), size_of(decaying, count)
         sizes, errors = np.array([size(t) for t in tuples]), np.array([error(decaying, t) for t in tuples])
         corners = {int(np.argmin(errors + lam * sizes)) for lam in np.geomspace(1e-7, 1, 60)}
         for corner in corners:
@@ -59,7 +64,7 @@ class TestBudget:
 
         Measured over these nets: the best tuple at 60 to 99 % of the budgets.
         """
-        tuples, size = every_tuple(decaying), getattr(decaying, count)
+        tuples, size = every_tuple(decaying), size_of(decaying, count)
         order = sorted(range(len(tuples)), key=lambda i: size(tuples[i]))
         sizes = np.array([size(tuples[i]) for i in order])
         best = np.minimum.accumulate([error(decaying, tuples[i]) for i in order])
@@ -75,14 +80,14 @@ class TestBudget:
     def test_unreachable_budgets_name_the_smallest_size(
         self, decaying: Spectra, count: str, every_tuple: Callable[[Spectra], list[RankTuple]]
     ) -> None:
-        smallest = min(getattr(decaying, count)(t) for t in every_tuple(decaying))
-        unit = {"params": "parameters", "macs": "multiplications"}[count]
+        smallest = min(size_of(decaying, count)(t) for t in every_tuple(decaying))
+        unit = {"params": "parameters", "macs": "multiplications"}.get(count, count)
         message = (
             f"a budget of {smallest - 1} {unit} cannot be met: the smallest that is reachable has {smallest}$"
         )
         with pytest.raises(ValueError, match=message):
             Budget(**{count: smallest - 1}).ranks(decaying)
-        assert getattr(decaying, count)(Budget(**{count: smallest}).ranks(decaying)) == smallest
+        assert size_of(decaying, count)(Budget(**{count: smallest}).ranks(decaying)) == smallest
 
 
 class TestBudgetDetails:
@@ -98,23 +103,26 @@ class TestBudgetDetails:
             energy = torch.tensor(sorted(each, reverse=True), dtype=torch.float64)
             vectors, mean = torch.eye(rows, k), torch.zeros(rows)
             layers.append(arsvd.Spectrum(f"{number}", "weight", rows, columns, True, energy, vectors, mean))
-        spectra = Spectra("weight", tuple(layers), 5)
-        low, high = spectra.params([s.worthwhile(1) for s in layers]), spectra.params(spectra.dense)
+        spectra = Spectra("weight", tuple(layers), Cost.of(5, 0))
+        low, high = (
+            spectra.cost([s.worthwhile(1) for s in layers]).numbers,
+            spectra.cost(spectra.dense).numbers,
+        )
         limit = data.draw(st.integers(low, high))
         ranks = Budget(params=limit).ranks(spectra)
-        assert spectra.params(ranks) <= limit
+        assert spectra.cost(ranks).numbers <= limit
         plan = arsvd.plan(spectra, Budget(params=limit))
         assert plan.ranks == ranks  # the guard has nothing left to do
 
     def test_weights_say_which_layer_matters(self, made_up: Callable[..., Spectra]) -> None:
         spectra = made_up([(12, 12), (12, 12)], [[0.8**i for i in range(12)]] * 2)
-        limit = spectra.params((3, 3))
+        limit = spectra.cost((3, 3)).numbers
         first, second = Budget(params=limit, weights=(5.0, 1.0)).ranks(spectra)
         assert first is not None
         assert second is not None
         assert first > second
         best = min(
-            (r for r in itertools.product(range(1, 6), repeat=2) if spectra.params(r) <= limit),
+            (r for r in itertools.product(range(1, 6), repeat=2) if spectra.cost(r).numbers <= limit),
             key=lambda r: error(spectra, r, (5.0, 1.0)),
         )
         assert (first, second) == best
@@ -123,9 +131,13 @@ class TestBudgetDetails:
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            pytest.param({}, "either params or macs, got params=None and macs=None", id="none"),
             pytest.param(
-                {"params": 5, "macs": 5}, "either params or macs, got params=5 and macs=5", id="both"
+                {}, "either params or macs or bits, got params=None, macs=None, bits=None", id="none"
+            ),
+            pytest.param(
+                {"params": 5, "macs": 5},
+                "either params or macs or bits, got params=5, macs=5, bits=None",
+                id="both",
             ),
             pytest.param({"params": 0}, "at least 1, got 0", id="zero"),
             pytest.param({"macs": -4}, "at least 1, got -4", id="negative"),

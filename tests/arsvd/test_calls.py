@@ -19,7 +19,7 @@ from arsvd import Plan, Ranks, Spectra
 from arsvd.evaluation.batched import measure_together
 from arsvd.evaluation.evaluator import Evaluator
 from arsvd.refit import refit
-from arsvd.statistics.pack_spectra import pack_spectra
+from arsvd.statistics.pack import pack_spectra
 from arsvd.statistics.stacking import dense_chain
 
 X = torch.randn(40, 12, generator=torch.Generator().manual_seed(3))
@@ -272,7 +272,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "model whose forward is another's": (
         lambda: changed(Net(), elsewhere),
-        "uses none of its layers|no linear",
+        "uses none of its layers|no layer ran",
     ),
     "layer beside the tree": (
         Listing,
@@ -309,7 +309,7 @@ def test_what_is_told_is_what_the_model_does(name: str, calibration: Tensor | No
     skipped = dict(spectra.coverage.skipped)
     assert list(skipped) == list(dense)
     assert all(reason in skipped[layer] for layer, reason in dense.items())
-    full, one = tuple(s.full_rank for s in spectra), (1,) * len(spectra)
+    full, one = tuple(s.largest for s in spectra), (1,) * len(spectra)
     measured = Evaluator(model, spectra, X, labels).metrics([full, one, spectra.dense])
     assert measured[spectra.dense].loss == pytest.approx(arsvd.evaluate(model, X, labels).loss, rel=1e-5)
     for ranks in (full, one):
@@ -333,7 +333,7 @@ def test_refitting_and_files_keep_it_as_well(name: str, tmp_path: Path) -> None:
     model = make().eval()
     own = outputs(model)
     spectra = arsvd.spectra(model, X)
-    plan = at(spectra, tuple(s.full_rank for s in spectra))
+    plan = at(spectra, tuple(s.largest for s in spectra))
     torch.testing.assert_close(outputs(refit(model, spectra, plan, X)), own, rtol=2e-2, atol=2e-2)
     small = arsvd.compress(model, spectra, plan)
     arsvd.save(small, tmp_path / "small.safetensors")

@@ -32,7 +32,7 @@ def enumerated(
     """(params, accuracy) of every rank tuple there is."""
     tuples = every_tuple(spectra)
     metrics = Evaluator(trained, spectra, *validation).metrics(tuples)
-    return {ranks: (spectra.params(ranks), metrics[ranks].accuracy) for ranks in tuples}
+    return {ranks: (spectra.cost(ranks).numbers, metrics[ranks].accuracy) for ranks in tuples}
 
 
 def beaten(point: tuple[int, float], others: list[tuple[int, float]]) -> bool:
@@ -73,7 +73,7 @@ class TestFront:
         for point in size_and_accuracy(points):
             assert point in everything
             assert not beaten(point, size_and_accuracy(points))
-        reference = spectra.params(spectra.dense)
+        reference = spectra.cost(spectra.dense).numbers
         ours = front_hypervolume(size_and_accuracy(points), reference)
         best = front_hypervolume(everything, reference)
         assert 0.9 * best < ours <= best
@@ -146,8 +146,8 @@ class TestGrids:
     def test_budget_grid_runs_from_the_smallest_model_to_the_dense_one(self, spectra: Spectra) -> None:
         plans = [arsvd.plan(spectra, rule) for rule in budget_grid(spectra, 20)]
         assert len(plans) == 20
-        assert plans[0].params == spectra.params([s.worthwhile(1) for s in spectra])
-        assert plans[-1].params <= spectra.params(spectra.dense)
+        assert plans[0].params == spectra.cost([s.worthwhile(1) for s in spectra]).numbers
+        assert plans[-1].params <= spectra.cost(spectra.dense).numbers
         assert sum(layer.kept_energy for layer in plans[-1].layers) == pytest.approx(len(spectra))
 
 

@@ -73,12 +73,12 @@ def test_sensitivity_is_the_rise_of_the_loss_of_each_layer_alone(
         rises.append(sum(found) / len(found) if found else 0.0)
     order = sorted(range(len(rises)), key=lambda layer: rises[layer])
     assert sorted(range(len(weights)), key=lambda layer: weights[layer]) == order
-    Budget(params=spectra.params(spectra.dense), weights=weights).ranks(spectra)
+    Budget(params=spectra.cost(spectra.dense).numbers, weights=weights).ranks(spectra)
 
 
 @pytest.fixture
 def chosen(spectra: arsvd.Spectra) -> arsvd.Plan:
-    return arsvd.plan(spectra, Budget(params=spectra.params(spectra.dense) // 6))
+    return arsvd.plan(spectra, Budget(params=spectra.cost(spectra.dense).numbers // 6))
 
 
 def test_refitting_changes_no_shape_and_not_the_model(

@@ -127,7 +127,9 @@ def test_a_whole_character_may_be_escaped() -> None:
     assert read_json(b'{"\\ud83d\\ude00": "\\udbff\\udfff"}') == {"\U0001f600": "\U0010ffff"}
 
 
-POINT = OperatingPoint((3, None), 10, 8, 0.9, 0.8, 0.3, "energy", "weight", 0.5)
+POINT = OperatingPoint(
+    (3, None), 10, 8, 0.9, 0.8, 0.3, "energy", "weight", 0.5, bits=97, formats=("low_rank", "dense")
+)
 TIMES = Latency(1, 1, "cpu", 20, 8.0, 9.0, 16.0, 17.0)
 PLAN = Plan("weight", "energy", 0.5, (LayerPlan("fc", 4, 3, 1, 0.5, 7, 7),), 11, 7, 16, 12)
 STRANGE: list[Any] = ["a", [], {}, True, float("nan"), 10**400, -1.5]

@@ -36,15 +36,16 @@ class TestLinearLayers:
     def test_finds_any_depth_in_the_order_of_registration(self) -> None:
         model = nn.Sequential(nn.ModuleDict({"z": nn.Linear(2, 3), "a": nn.ModuleList([nn.Linear(3, 2)])}))
         model.append(nn.Linear(2, 2))
-        assert list(arsvd.linear_layers(model)) == ["0.z", "0.a.0", "1"]
+        assert list(arsvd.find_sites(model)) == ["0.z", "0.a.0", "1"]
 
     def test_the_root_has_the_empty_name(self) -> None:
         layer = nn.Linear(2, 3)
-        assert arsvd.linear_layers(layer) == {"": layer}
+        (found,) = arsvd.find_sites(layer).items()
+        assert (found[0], found[1].layer) == ("", layer)
 
     def test_a_layer_registered_twice_is_listed_once(self) -> None:
         layer = nn.Linear(3, 3)
-        assert list(arsvd.linear_layers(nn.Sequential(layer, nn.ReLU(), layer))) == ["0"]
+        assert list(arsvd.find_sites(nn.Sequential(layer, nn.ReLU(), layer))) == ["0"]
 
     @pytest.mark.parametrize(
         "left_alone",
@@ -59,9 +60,11 @@ class TestLinearLayers:
     def test_leaves_alone_what_factors_would_break(self, left_alone: object) -> None:
         part = left_alone()  # type: ignore[operator]
         model = nn.ModuleList([part, nn.Linear(4, 2)])
-        assert list(arsvd.linear_layers(model)) == ["1"]
-        with pytest.raises(ValueError, match=r"holds no nn\.Linear layer, so there is nothing to factorise"):
-            arsvd.linear_layers(nn.ModuleList([part]))
+        assert list(arsvd.find_sites(model)) == ["1"]
+        with pytest.raises(
+            ValueError, match=r"holds no Linear or Conv2d layer, so there is nothing to factorise"
+        ):
+            arsvd.find_sites(nn.ModuleList([part]))
 
     @pytest.mark.parametrize(
         ("kind", "left"),
@@ -101,7 +104,7 @@ class TestLinearLayers:
             arsvd.spectra(nn.Sequential(*list(Tied("two layers").children())[1:3]))
 
     def test_a_tied_layer_that_is_asked_for_is_refused(self) -> None:
-        assert list(arsvd.linear_layers(Tied("an embedding"), ["first"])) == ["first"]
+        assert list(arsvd.find_sites(Tied("an embedding"), ["first"])) == ["first"]
         with pytest.raises(
             ValueError, match="'second' cannot be factorised: its weight is tied to embedding"
         ):
@@ -109,9 +112,9 @@ class TestLinearLayers:
 
     def test_names_an_unknown_layer_and_those_there_are(self) -> None:
         with pytest.raises(
-            ValueError, match=r"no linear layer is named \['fc'\]; the model has \['linear1'\]"
+            ValueError, match=r"no Linear or Conv2d layer is named \['fc'\]; the model has \['linear1'\]"
         ):
-            arsvd.linear_layers(arsvd.MLP([3, 2]), ["fc"])
+            arsvd.find_sites(arsvd.MLP([3, 2]), ["fc"])
 
 
 class TestReplaceLayer:
@@ -167,7 +170,7 @@ class TestMLP:
         hidden = torch.relu(model.linear1(x.flatten(1)))
         hidden = torch.relu(model.linear2(hidden))
         torch.testing.assert_close(model(x), model.linear3(hidden))
-        assert list(arsvd.linear_layers(model)) == ["linear1", "linear2", "linear3"]
+        assert list(arsvd.find_sites(model)) == ["linear1", "linear2", "linear3"]
 
     def test_drops_hidden_units_only_while_training(self) -> None:
         model, x = arsvd.MLP([6, 50, 3], dropout=0.5), torch.randn(4, 6)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import arsvd
 from arsvd import Energy, Fixed, Plan, Ranks, Spectra
-from arsvd.compression import factors
+from arsvd.formats.factors import factors
+from arsvd.sites.conv2d import LowRankConv2d
+from arsvd.sites.linear import LinearSite
 
 RankTuple = tuple[int | None, ...]
 CUDA = pytest.param(
@@ -46,8 +48,9 @@ class TestAnyModel:
     def test_the_count_falls_and_every_layer_is_replaced(self, anything: nn.Module, spectra: Spectra) -> None:
         small = arsvd.compress(anything, spectra, arsvd.plan(spectra, Ranks((1,) * len(spectra))))
         assert count(small) < count(anything)
-        assert not [m for m in small.modules() if type(m) is nn.Linear]
-        replaced = [name for name, m in small.named_modules() if isinstance(m, arsvd.LowRankLinear)]
+        assert not [m for m in small.modules() if type(m) in (nn.Linear, nn.Conv2d)]
+        kinds = (arsvd.LowRankLinear, LowRankConv2d)
+        replaced = [name for name, m in small.named_modules() if isinstance(m, kinds)]
         assert replaced == [s.name for s in spectra]
         assert set(dict(small.named_children())) == set(dict(anything.named_children()))
 
@@ -64,9 +67,7 @@ class TestAnyModel:
 
     def test_high_ranks_give_nearly_the_dense_outputs(self, anything: nn.Module, spectra: Spectra) -> None:
         x = torch.randn(20, 12)
-        largest = tuple(
-            max((r for r in range(s.full_rank) if s.worthwhile(r)), default=None) for s in spectra
-        )
+        largest = tuple(max((r for r in range(s.largest) if s.worthwhile(r)), default=None) for s in spectra)
         errors = []
         for ranks in (tuple(r and 1 for r in largest), largest, spectra.dense):
             small = arsvd.compress(anything, spectra, arsvd.plan(spectra, Ranks(ranks)))
@@ -125,9 +126,9 @@ class TestDtypesAndDevices:
             small = arsvd.compress(model, spectra, arsvd.plan(spectra, Ranks((4, 3, 2))))
             assert {(p.dtype, p.device.type) for p in small.parameters()} == {(dtype, device)}
             exact = x.double()
-            for spectrum, layer in zip(spectra, arsvd.linear_layers(model).values(), strict=True):
+            for spectrum, layer in zip(spectra, arsvd.find_sites(model).values(), strict=True):
                 rank = {"linear1": 4, "linear2": 3, "linear3": 2}[spectrum.name]
-                left, right, bias = factors(spectrum, layer, rank)
+                left, right, bias = factors(spectrum, layer, rank, biased=True)
                 exact = exact @ (left @ right).T + bias
                 exact = exact if spectrum.name == "linear3" else exact.relu()
             error = (small(x).double() - exact).norm() / exact.norm()
@@ -135,7 +136,7 @@ class TestDtypesAndDevices:
 
     def test_the_factors_of_a_component_have_equal_norms(self) -> None:
         layer = nn.Linear(30, 20)
-        left, right, _ = factors(arsvd.spectra(layer).layers[0], layer, 20)
+        left, right, _ = factors(arsvd.spectra(layer).layers[0], LinearSite(layer), 20, biased=True)
         torch.testing.assert_close(left.norm(dim=0), right.norm(dim=1))
 
     def test_modes_and_frozen_parameters_carry_over(self) -> None:
@@ -174,7 +175,7 @@ class TestBreakEven:
     def test_high_thresholds_never_make_a_model_larger(self, threshold: float) -> None:
         spectra = arsvd.spectra(arsvd.MLP([40, 30, 20, 10]))
         for rule in (Energy(threshold), Fixed(threshold)):
-            unguarded = spectra.params(rule.ranks(spectra))
+            unguarded = spectra.cost(rule.ranks(spectra)).numbers
             plan = arsvd.plan(spectra, rule)
             assert plan.params <= plan.dense_params
             assert plan.params <= unguarded
@@ -240,7 +241,7 @@ class TestMismatches:
         _, spectra, plan = planned
         with pytest.raises(ValueError, match=r"'linear1' is of shape \(14, 12\), the layer is \(9, 12\)"):
             arsvd.compress(arsvd.MLP([12, 9, 4]), spectra, plan)
-        with pytest.raises(ValueError, match=r"no linear layer is named \['linear1', 'linear2'\]"):
+        with pytest.raises(ValueError, match=r"no Linear or Conv2d layer is named \['linear1', 'linear2'\]"):
             arsvd.compress(nn.Linear(12, 4), spectra, plan)
 
     def test_a_plan_of_other_spectra(self, planned: tuple[nn.Module, Spectra, Plan]) -> None:

@@ -38,7 +38,7 @@ def test_rounding(
 ) -> None:
     plan = arsvd.plan(falling, Ranks(asked), multiple)
     assert plan.ranks == got
-    assert plan.params == falling.params(got)
+    assert plan.params == falling.cost(got).numbers
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 3, 8])
@@ -47,7 +47,7 @@ def test_the_nearest_multiple_that_is_worthwhile(falling: Spectra, rule: RankRul
     """Against a search over all multiples, up first."""
     plan, plain = arsvd.plan(falling, rule, multiple), arsvd.plan(falling, rule)
     for spectrum, asked, rank in zip(falling, plain.ranks, plan.ranks, strict=True):
-        useful = [r for r in range(1, spectrum.full_rank + 1) if r % multiple == 0 and spectrum.worthwhile(r)]
+        useful = [r for r in range(1, spectrum.largest + 1) if r % multiple == 0 and spectrum.worthwhile(r)]
         above = [r for r in useful if asked is not None and r >= asked]
         below = [r for r in useful if asked is not None and r < asked]
         assert rank == (min(above) if above else max(below, default=None))
@@ -62,7 +62,11 @@ def test_a_budget_holds_and_is_the_best_of_all_multiples(
     multiple: int,
 ) -> None:
     tuples = [t for t in every_tuple(falling) if all(r is None or r % multiple == 0 for r in t)]
-    size = falling.params if count == "params" else falling.macs
+
+    def size(ranks: tuple[int | None, ...]) -> int:
+        cost = falling.cost(ranks)
+        return cost.numbers if count == "params" else cost.macs
+
     sizes = sorted({size(t) for t in tuples})
     for limit in (sizes[0], *sizes[:: len(sizes) // 5]):
         plan = arsvd.plan(falling, Budget(**{count: limit}), multiple)

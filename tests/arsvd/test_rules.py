@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import arsvd
 from arsvd import Budget, Energy, Entropy, Fixed, RankRule, Ranks, Spectra
+from arsvd.cost import Cost
 from arsvd.rules import RULES
 from arsvd.testing.networks import NETWORKS, factorised, network
 from arsvd.testing.rules import CHECKS
@@ -44,7 +45,10 @@ class TestContract:
         class Macs(Budget):
             @classmethod
             def examples(cls, spectra: Spectra) -> Sequence[RankRule]:
-                low, high = spectra.macs([s.worthwhile(1) for s in spectra]), spectra.macs(spectra.dense)
+                low, high = (
+                    spectra.cost([s.worthwhile(1) for s in spectra]).macs,
+                    spectra.cost(spectra.dense).macs,
+                )
                 return [Budget(macs=limit) for limit in sorted({*range(low, high, 7), high, 10 * high})]
 
         for check in CHECKS.values():
@@ -125,7 +129,7 @@ def made_of(energy: Sequence[float]) -> Spectra:
     spectrum = arsvd.Spectrum(
         "layer", "weight", k, k, True, torch.tensor(energy, dtype=torch.float64), torch.eye(k), torch.zeros(k)
     )
-    return Spectra("weight", (spectrum,), 0)
+    return Spectra("weight", (spectrum,), Cost.of(0, 0))
 
 
 class TestFixedAndRanks:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import arsvd
 from arsvd.modes import unwrapped
 from arsvd.refit import refit
-from arsvd.statistics.pack_spectra import pack_spectra
+from arsvd.statistics.pack import pack_spectra
 from arsvd.statistics.stacking import dense_chain
 
 X = torch.randn(40, 12, generator=torch.Generator().manual_seed(3))

@@ -1,9 +1,9 @@
-"""Give an exported program its linear layers back.
+"""Give an exported program its layers back.
 
 In an exported program a linear layer is a call of `aten.linear` on two parameters (after decomposition
-`aten.addmm` or `aten.mm` with a transposed parameter). Here each of them becomes a call of an `nn.Linear`
-that holds these very parameters, under the path they had, so that spectra and compression see an ordinary
-module.
+`aten.addmm` or `aten.mm` with a transposed parameter), and a convolution one of `aten.conv2d`
+(`aten.convolution`). Here each of them becomes a call of an `nn.Linear` or `nn.Conv2d` that holds these very
+parameters, under the path they had, so that spectra and compression see an ordinary module.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from arsvd.files.exported.refusal import RefusedError
 from arsvd.files.exported.regions import CLOSED_REGIONS, ClosedRegion, open_regions, parameter, unused
 
 _ATEN = torch.ops.aten
+_CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.convolution.default)
 _PRODUCTS = (_ATEN.mm.default, _ATEN.matmul.default)
 # where each operation keeps the flag that says that it was exported in training mode
 _TRAINING_FLAGS = {_ATEN.dropout.default: 2, _ATEN.batch_norm.default: 5}
@@ -57,21 +58,32 @@ class InputShape(nn.Module):
 
 
 @dataclass(frozen=True)
+class _Window:
+    """What a convolution does beside its weight."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...] | str
+    dilation: tuple[int, ...]
+    groups: int
+
+
+@dataclass(frozen=True)
 class _Call:
-    """One linear operation of a graph: `node` computes x W^T + b."""
+    """One operation of a graph that a layer computes from its weight and bias."""
 
     owner: fx.GraphModule  # of the graph
     node: fx.Node
     place: int  # of x among the arguments; x itself may be replaced in the meantime
     weight: fx.Node  # the parameter, or its transpose
     bias: fx.Node | None
+    window: _Window | None = None  # of a convolution
 
 
-def with_linear_layers(program: ExportedProgram) -> fx.GraphModule:
-    """Turn an exported program into a module with `nn.Linear` layers.
+def with_layers(program: ExportedProgram) -> fx.GraphModule:
+    """Turn an exported program into a module with `nn.Linear` and `nn.Conv2d` layers.
 
-    A weight used by several linear operations becomes one layer called several times. A weight that other
-    operations use as well (an embedding that is tied to the output) stays as it is, hence dense.
+    A weight used by several operations of one kind becomes one layer called several times. A weight that
+    other operations use as well (an embedding that is tied to the output) stays as it is, hence dense.
 
     Args:
         program: takes one tensor with a dynamic batch, returns one tensor.
@@ -80,7 +92,7 @@ def with_linear_layers(program: ExportedProgram) -> fx.GraphModule:
         The module, in evaluation mode; the program's logits, also at other batch sizes.
 
     Raises:
-        RefusedError: the program has another interface, a fixed batch, is in training mode, or has no linear
+        RefusedError: the program has another interface, a fixed batch, is in training mode, or has no such
             operation. The message continues a sentence that begins with the program's name.
     """
     if program.call_spec.in_spec != pytree.tree_structure(((0,), {})) or (
@@ -99,7 +111,7 @@ def with_linear_layers(program: ExportedProgram) -> fx.GraphModule:
         _refuse_training(module.graph)
     layers = _add_layers(opened)
     if not layers:
-        raise RefusedError("holds a program without any linear layer, so there is nothing to factorise")
+        raise RefusedError("holds a program without any linear layer or convolution, nothing to factorise")
     check = unused(traced, "input_shape")
     traced.add_module(check, shape)
     with graph.inserting_after(entry):
@@ -142,8 +154,8 @@ def _refuse_training(graph: fx.Graph) -> None:
             raise RefusedError("was exported in training mode; call model.eval() before torch.export.export")
 
 
-def _add_layers(modules: list[fx.GraphModule]) -> list[nn.Linear]:
-    """Replace every linear operation that can be a layer, in place."""
+def _add_layers(modules: list[fx.GraphModule]) -> list[nn.Module]:
+    """Replace every operation that can be a layer, in place."""
     owned = [(m, n, p) for m in modules for n in m.graph.nodes if (p := parameter(m, n)) is not None]
     parameters = {node: value for _, node, value in owned}
     calls = [
@@ -152,19 +164,20 @@ def _add_layers(modules: list[fx.GraphModule]) -> list[nn.Linear]:
     groups: dict[int, list[_Call]] = {}
     for call in calls:
         groups.setdefault(id(parameters[_root(call.weight)]), []).append(call)
-    layers = []
+    layers: list[nn.Module] = []
     for group in groups.values():
         weight, bias = parameters[_root(group[0].weight)], group[0].bias
         bias_parameter = None if bias is None else parameters[bias]
         if not _exclusive(group, weight, bias_parameter, parameters):
             continue
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias_parameter is not None, device="meta")
-        layer.weight, layer._parameters["bias"] = weight, bias_parameter
+        layer = _layer(weight, bias_parameter is not None, group[0].window)
+        layer._parameters |= {"weight": weight, "bias": bias_parameter}
         paths: dict[fx.GraphModule, str] = {}
         for call in group:
             graph = call.owner.graph
             if call.owner not in paths:
-                paths[call.owner] = _register(call.owner, str(_root(call.weight).target), layer)
+                target = str(_root(call.weight).target)
+                paths[call.owner] = _register(call.owner, target, layer)
             with graph.inserting_before(call.node):
                 new = graph.call_module(paths[call.owner], (call.node.args[call.place],))
             call.node.replace_all_uses_with(new)
@@ -177,9 +190,19 @@ def _add_layers(modules: list[fx.GraphModule]) -> list[nn.Linear]:
     return layers
 
 
+def _layer(weight: nn.Parameter, bias: bool, window: _Window | None) -> nn.Module:
+    """Make the layer of an operation, its numbers not set."""
+    if window is None:
+        return nn.Linear(weight.shape[1], weight.shape[0], bias, device="meta")
+    channels, size = (weight.shape[1] * window.groups, weight.shape[0]), tuple(weight.shape[2:])
+    return nn.Conv2d(*channels, size, **vars(window), bias=bias, device="meta")  # type: ignore[arg-type]
+
+
 def _match(owner: fx.GraphModule, node: fx.Node, parameters: dict[fx.Node, nn.Parameter]) -> _Call | None:
     if node.op != "call_function" or node.kwargs:
         return None
+    if node.target in _CONVOLUTIONS:
+        return _match_convolution(owner, node, parameters)
     arguments: tuple[Any, ...] = node.args
     if node.target is _ATEN.linear.default:
         x, weight, bias = (*arguments, None)[:3]
@@ -198,6 +221,33 @@ def _match(owner: fx.GraphModule, node: fx.Node, parameters: dict[fx.Node, nn.Pa
     if bias is not None and (bias not in parameters or parameters[bias].ndim != 1):
         return None
     return _Call(owner, node, 1 if node.target is _ATEN.addmm.default else 0, weight, bias)
+
+
+def _match_convolution(
+    owner: fx.GraphModule, node: fx.Node, parameters: dict[fx.Node, nn.Parameter]
+) -> _Call | None:
+    given: list[Any] = list(node.args)
+    if node.target is _ATEN.convolution.default:
+        transposed, _ = given.pop(6), given.pop(6)
+        if transposed:
+            return None
+    given += [None, None, None, (1, 1), (0, 0), (1, 1), 1][len(given) :]
+    x, weight, bias, stride, padding, dilation, groups = given
+    if weight not in parameters or x is weight or parameters[weight].ndim != 4:
+        return None
+    if bias is not None and (bias not in parameters or parameters[bias].ndim != 1):
+        return None
+    stride, dilation = _pair(stride), _pair(dilation)
+    padding = padding if isinstance(padding, str) else _pair(padding)
+    if stride is None or padding is None or dilation is None or not isinstance(groups, int):
+        return None
+    return _Call(owner, node, 0, weight, bias, _Window(stride, padding, dilation, groups))
+
+
+def _pair(values: Any) -> tuple[int, ...] | None:
+    """Read two whole numbers, of which a graph may hold one for both; None where they are not known."""
+    listed = tuple(values) * (2 if len(values) == 1 else 1)
+    return listed if all(isinstance(value, int) for value in listed) else None
 
 
 def _is_transpose(node: fx.Node) -> bool:
@@ -221,7 +271,9 @@ def _exclusive(
     bias: nn.Parameter | None,
     parameters: dict[fx.Node, nn.Parameter],
 ) -> bool:
-    """Whether one layer can hold these parameters: one bias for all calls, and no other user of either."""
+    """Tell if one layer can hold these parameters: one bias and window for all, and no user beside these."""
+    if len({call.window for call in group}) > 1:
+        return False
     if any((None if call.bias is None else parameters[call.bias]) is not bias for call in group):
         return False
     allowed = {call.node for call in group}
@@ -237,9 +289,11 @@ def _exclusive(
     return True
 
 
-def _register(traced: fx.GraphModule, target: str, layer: nn.Linear) -> str:
+def _register(traced: fx.GraphModule, target: str, layer: nn.Module) -> str:
     """Put a layer where its weight was ("head.weight" makes "head"), or beside other things there."""
-    path = target.removesuffix("weight").rstrip("._") or "linear"
+    path = target.removesuffix("weight").rstrip("._") or (
+        "conv" if isinstance(layer, nn.Conv2d) else "linear"
+    )
     owner, _, name = path.rpartition(".")
     parent = traced.get_submodule(owner)
     place = parent._modules.get(name)
@@ -250,7 +304,7 @@ def _register(traced: fx.GraphModule, target: str, layer: nn.Linear) -> str:
         free = place is None and (id(getattr(parent, name, None)) in own or not hasattr(parent, name))
         if free:
             parent._parameters.pop(name, None)
-    name = name if free else unused(parent, f"{name}_linear")
+    name = name if free else unused(parent, f"{name}_layer")
     parent._modules[name] = layer
     return f"{owner}.{name}" if owner else name
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from arsvd.files.exported.archive import checked_archive
-from arsvd.files.exported.graph import with_linear_layers
+from arsvd.files.exported.graph import with_layers
 from arsvd.files.exported.refusal import RefusedError
 
 _MOST_REASON = 300  # characters; torch puts the whole node and a traceback there
@@ -41,7 +41,7 @@ def read_exported(path: str | os.PathLike[str]) -> nn.Module:
     archive = checked_archive(path)
     with _torch_logs() as logged:
         try:
-            return with_linear_layers(torch.export.load(archive))
+            return with_layers(torch.export.load(archive))
         except RefusedError as error:
             raise ValueError(f"{path} {error}") from error
         except Exception as error:  # torch raises whatever its readers of the parts raise

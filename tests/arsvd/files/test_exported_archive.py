@@ -122,7 +122,7 @@ class TestArchives:
         both = bad + good.read_bytes() if order == "good last" else good.read_bytes() + bad
         (tmp_path / "bad.pt2").write_bytes(both)
         if order == "good last":
-            assert set(arsvd.linear_layers(read_exported(tmp_path / "bad.pt2"))) == {"linear1", "linear2"}
+            assert set(arsvd.find_sites(read_exported(tmp_path / "bad.pt2"))) == {"linear1", "linear2"}
         else:
             with pytest.raises(ValueError, match="needs pickle"):
                 read_exported(tmp_path / "bad.pt2")
@@ -192,7 +192,7 @@ class TestArchives:
             read_exported(path)
 
     def test_compressed_by_somebody(self, parts: Parts, tmp_path: Path) -> None:
-        assert arsvd.linear_layers(read_exported(pack(parts, tmp_path / "m.pt2", zipfile.ZIP_DEFLATED)))
+        assert arsvd.find_sites(read_exported(pack(parts, tmp_path / "m.pt2", zipfile.ZIP_DEFLATED)))
 
     @pytest.mark.parametrize(
         ("name", "value"), [("MOST_BYTES", 1000), ("MOST_PARTS", 5), ("MOST_OBJECTS", 50)]

@@ -118,7 +118,7 @@ def test_layers_within_regions_are_compressed(
     model, x = make().eval(), torch.randn(200, 12)
     program = export(model, tmp_path / "m.pt2")
     read = read_exported(tmp_path / "m.pt2")
-    assert sorted(arsvd.linear_layers(read)) == sorted(layers)
+    assert sorted(arsvd.find_sites(read)) == sorted(layers)
     assert closed_regions(read) == ()
     for inputs in (x[:1], x, -x):
         torch.testing.assert_close(read(inputs), program(inputs), rtol=0, atol=0)
@@ -133,7 +133,7 @@ def test_layers_within_regions_are_compressed(
         write_exported(whole, tmp_path / "again.pt2", x[:7])
         again = read_exported(tmp_path / "again.pt2")
         torch.testing.assert_close(again(x), whole(x), rtol=1e-4, atol=1e-4)
-    assert sorted(arsvd.linear_layers(again)) == sorted(layers)
+    assert sorted(arsvd.find_sites(again)) == sorted(layers)
     arsvd.save(small, tmp_path / "small.safetensors")
     loaded = arsvd.load(tmp_path / "small.safetensors", into=read_exported(tmp_path / "m.pt2"))
     torch.testing.assert_close(loaded(x), small(x))
@@ -146,7 +146,7 @@ def test_an_error_within_a_region_leaves_autocast_as_it_was(tmp_path: Path) -> N
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    arsvd.linear_layers(read)["autocast.body.b"].register_forward_hook(fail)
+    arsvd.find_sites(read)["autocast.body.b"].layer.register_forward_hook(fail)
     with pytest.raises(KeyboardInterrupt):
         read(torch.randn(3, 12))
     assert not torch.is_autocast_enabled("cpu")
@@ -157,7 +157,7 @@ def test_a_closed_region_is_named(make: Callable[[], nn.Module], kind: str, tmp_
     model, x = make().eval(), torch.randn(6, 12)
     program = export(model, tmp_path / "m.pt2")
     read = read_exported(tmp_path / "m.pt2")
-    assert list(arsvd.linear_layers(read)) == ["a", "c"]
+    assert list(arsvd.find_sites(read)) == ["a", "c"]
     (region,) = closed_regions(copy.deepcopy(read))
     assert region == ClosedRegion(region.name, kind, 32 * 32 + 32)
     for calibration in (None, x):

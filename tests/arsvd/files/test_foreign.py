@@ -68,7 +68,7 @@ def convolutional() -> nn.Module:
 
 # name: the model, the shape of one row, the layers that an exported one has
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[str]]] = {
-    "convnet": (convolutional, (1, 8, 8), ["1.1", "1.3"]),
+    "convnet": (convolutional, (1, 8, 8), ["0.0", "1.1", "1.3"]),
     "residual": (Residual, (12,), ["stem", "block", "head"]),
     "attention": (Attention, (36,), ["attention.in_proj", "attention.out_proj", "head"]),
     "a tied weight stays dense": (Tied, (12,), ["inner", "free"]),
@@ -103,7 +103,7 @@ class TestExported:
         model, x, layers = case
         path = export(model, x[:3], tmp_path / "model.pt2")
         read = arsvd.read_model(path)
-        assert list(arsvd.linear_layers(read)) == layers
+        assert list(arsvd.find_sites(read)) == layers
         assert not read.training
         assert_same(read, model, x)
         assert sum(p.numel() for p in read.parameters()) == sum(p.numel() for p in model.parameters())
@@ -128,7 +128,7 @@ class TestExported:
         make, row, layers = MODELS[name]
         model, x = make().eval(), torch.randn(5, *row)
         read = arsvd.read_model(export(model, x, tmp_path / "model.pt2", decompose=True))
-        assert list(arsvd.linear_layers(read)) == layers
+        assert list(arsvd.find_sites(read)) == layers
         assert_same(read, model, x)
 
     def test_a_layer_called_twice_is_one_module(self, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an unknown part": (
         lambda p: rewrite(p, {"version": 1, "architecture": {"kind": "os.system"}, "low_rank": {}}),
-        r"the file names a part 'os\.system'; known are \['dropout', 'flatten', 'gelu'",
+        r"the file names a part 'os\.system'; known are \['conv2d', 'dropout', 'flatten', 'gelu'",
     ),
 }
 

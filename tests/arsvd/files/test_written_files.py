@@ -164,7 +164,7 @@ def test_a_compiled_model_is_exported_as_it_was(
     wanted = model(x)
     write_exported(compiled(model), tmp_path / "m.pt2", x)
     read = read_exported(tmp_path / "m.pt2")
-    assert list(arsvd.linear_layers(read)) == ["linear1", "linear2"]
+    assert list(arsvd.find_sites(read)) == ["linear1", "linear2"]
     torch.testing.assert_close(read(x), wanted)
 
 

@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 import arsvd
-from arsvd.compression import low_rank
-from arsvd.statistics.curvature import DAMPING, PROBES, TEMPERATURE, LabelDraws, damped, output_fisher
+from arsvd.formats import FORMATS
+from arsvd.sites.linear import LinearSite
+from arsvd.statistics.observed import DAMPING, PROBES, TEMPERATURE, LabelDraws, damped, output_fisher
 from arsvd.statistics.spectrum import Spectrum
+
+
+def low_rank(spectrum: arsvd.Spectrum, layer: nn.Linear, rank: int) -> arsvd.LowRankLinear:
+    found = FORMATS["low_rank"].layer(LinearSite(layer), spectrum, rank)
+    assert isinstance(found, arsvd.LowRankLinear)
+    return found
 
 
 @pytest.fixture
@@ -49,7 +56,7 @@ def exact_fisher(model: nn.Module, name: str, inputs: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", ["linear1", "linear2", "linear3"])
 def test_the_fisher_is_that_of_exact_derivatives(model: arsvd.MLP, inputs: Tensor, name: str) -> None:
-    estimate = output_fisher(model, arsvd.linear_layers(model), inputs.split(500))[name]
+    estimate = damped(output_fisher(model, arsvd.find_sites(model), inputs.split(500))[name])
     exact = exact_fisher(model, name, inputs)
     assert ((estimate - exact).norm() / exact.norm()).item() < 0.05  # labels are drawn: 12,000 of them
     torch.testing.assert_close(estimate, estimate.T)
@@ -66,11 +73,11 @@ def rise(spectrum: Spectrum, layer: nn.Linear, rank: int, x: Tensor, fisher: Ten
 class TestProjection:
     def test_dropped_energy_is_the_mean_error_in_the_metric(self, model: arsvd.MLP, inputs: Tensor) -> None:
         reaching = {"linear1": inputs, "linear2": model[:3](inputs), "linear3": model[:5](inputs)}
-        fishers = output_fisher(model, arsvd.linear_layers(model), [inputs])
+        fishers = {n: damped(f) for n, f in output_fisher(model, arsvd.find_sites(model), [inputs]).items()}
         checked = 0
         for spectrum in arsvd.spectra(model, inputs, basis="loss", batch_size=4096):
             layer, fisher = model.get_submodule(spectrum.name), fishers[spectrum.name]
-            for rank in range(1, spectrum.full_rank + 1):
+            for rank in range(1, spectrum.largest + 1):
                 error = rise(spectrum, layer, rank, reaching[spectrum.name], fisher)
                 assert error == pytest.approx(float(spectrum.energy[rank:].sum()), rel=1e-9, abs=1e-12)
                 checked += 1
@@ -79,7 +86,7 @@ class TestProjection:
     def test_no_other_basis_and_no_random_projection_is_better(
         self, model: arsvd.MLP, inputs: Tensor
     ) -> None:
-        fisher = output_fisher(model, arsvd.linear_layers(model), [inputs])["linear1"]
+        fisher = damped(output_fisher(model, arsvd.find_sites(model), [inputs])["linear1"])
         layer = model.linear1
         ours, outputs, weights = (
             arsvd.spectra(model, None if b == "weight" else inputs, basis=b, batch_size=4096).layers[0]
@@ -99,7 +106,7 @@ class TestProjection:
 
     def test_vectors_and_duals_are_biorthogonal(self, model: arsvd.MLP, inputs: Tensor) -> None:
         for spectrum in arsvd.spectra(model, inputs, basis="loss"):
-            one = torch.eye(spectrum.full_rank, dtype=torch.float64)
+            one = torch.eye(spectrum.largest, dtype=torch.float64)
             torch.testing.assert_close(spectrum.duals.T @ spectrum.vectors, one)
 
     def test_the_mean_output_is_kept_exactly(self, model: arsvd.MLP, inputs: Tensor) -> None:
@@ -113,7 +120,7 @@ class TestProjection:
     def test_full_rank_gives_the_layer_back(self, model: arsvd.MLP, inputs: Tensor) -> None:
         for spectrum in arsvd.spectra(model, inputs, basis="loss"):
             layer = model.get_submodule(spectrum.name)
-            full = low_rank(spectrum, layer, spectrum.full_rank)
+            full = low_rank(spectrum, layer, spectrum.largest)
             x = torch.randn(9, layer.in_features).double()
             torch.testing.assert_close(full(x), layer(x), rtol=1e-9, atol=1e-9)
 
@@ -146,7 +153,7 @@ class TestDrawnLabels:
         assert not torch.equal(LabelDraws(1).labels(p), whole)
 
     def test_batches_do_not_change_the_fisher(self, model: arsvd.MLP, inputs: Tensor) -> None:
-        layers = arsvd.linear_layers(model)
+        layers = arsvd.find_sites(model)
         whole = output_fisher(model, layers, [inputs])
         for name, fisher in output_fisher(model, layers, inputs.split(700)).items():
             torch.testing.assert_close(fisher, whole[name])

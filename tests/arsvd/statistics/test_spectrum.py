@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import arsvd
-from arsvd.compression import low_rank
+from arsvd.formats import FORMATS
+from arsvd.sites.linear import LinearSite
 from arsvd.statistics.spectrum import Spectrum
 
 SHAPES = [
@@ -22,6 +23,12 @@ SHAPES = [
 CUDA = pytest.param(
     "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 )
+
+
+def low_rank(spectrum: arsvd.Spectrum, layer: nn.Linear, rank: int) -> arsvd.LowRankLinear:
+    found = FORMATS["low_rank"].layer(LinearSite(layer), spectrum, rank)
+    assert isinstance(found, arsvd.LowRankLinear)
+    return found
 
 
 def layer_of(weight: Tensor, bias: bool = True) -> nn.Linear:
@@ -52,13 +59,13 @@ class TestWeightBasis:
         torch.testing.assert_close(spectrum.energy.sqrt(), exact, rtol=1e-7, atol=0)
         assert spectrum.energy.dtype == torch.float64
         assert (spectrum.out_features, spectrum.in_features) == (rows, columns)
-        assert spectrum.full_rank == min(rows, columns)
+        assert spectrum.largest == min(rows, columns)
 
     @pytest.mark.parametrize(("rows", "columns"), SHAPES)
     def test_dropped_energy_is_the_frobenius_error(self, rows: int, columns: int) -> None:
         layer = layer_of(torch.randn(rows, columns, dtype=torch.float64))
         spectrum = only(layer)
-        for rank in range(1, spectrum.full_rank + 1):
+        for rank in range(1, spectrum.largest + 1):
             error = (layer.weight - low_rank(spectrum, layer, rank).weight).square().sum().item()
             assert error == pytest.approx(float(spectrum.energy[rank:].sum()), abs=1e-12)
             assert 1 - spectrum.kept(rank) == pytest.approx(error / float(spectrum.energy.sum()), abs=1e-12)
@@ -95,7 +102,7 @@ class TestActivationBasis:
         layer = layer_of(torch.randn(rows, columns, dtype=torch.float64), bias)
         x = torch.randn(40, columns, dtype=torch.float64) @ torch.randn(columns, columns).double() + 3
         spectrum = only(layer, x)
-        for rank in range(1, spectrum.full_rank + 1):
+        for rank in range(1, spectrum.largest + 1):
             error = output_error(layer, spectrum, rank, x)
             assert error == pytest.approx(float(spectrum.energy[rank:].sum()), rel=1e-9, abs=1e-9)
 
@@ -106,7 +113,7 @@ class TestActivationBasis:
         checked = 0
         for spectrum in arsvd.spectra(model, x):
             layer, inputs = model.get_submodule(spectrum.name), reaching[spectrum.name]
-            for rank in range(1, spectrum.full_rank + 1):
+            for rank in range(1, spectrum.largest + 1):
                 error = output_error(layer, spectrum, rank, inputs)
                 assert error == pytest.approx(float(spectrum.energy[rank:].sum()), abs=1e-12)
                 checked += 1
@@ -209,12 +216,12 @@ class TestSpectra:
     def test_counts_parameters_inside_and_outside(self) -> None:
         model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4, bias=False))
         both, one = arsvd.spectra(model), arsvd.spectra(model, layers=["2"])
-        assert (len(both), both.other_params, both.dense) == (2, 10, (None, None))
-        assert (len(one), one.other_params) == (1, 45)
-        assert both.params(both.dense) == one.params(one.dense) == 65
-        assert both.macs(both.dense) == 50
-        assert both.params((2, 1)) == 10 + (2 * 11 + 5) + 1 * 9
-        assert both.macs((2, 1)) == 2 * 11 + 1 * 9
+        assert (len(both), both.other.numbers, both.dense) == (2, 10, (None, None))
+        assert (len(one), one.other.numbers) == (1, 45)
+        assert both.cost(both.dense).numbers == one.cost(one.dense).numbers == 65
+        assert both.cost(both.dense).macs == 50
+        assert both.cost((2, 1)).numbers == 10 + (2 * 11 + 5) + 1 * 9
+        assert both.cost((2, 1)).macs == 2 * 11 + 1 * 9
 
     def test_leaves_the_model_alone(self) -> None:
         model, x = arsvd.MLP([9, 8, 5], dropout=0.2), torch.randn(60, 9)
@@ -309,7 +316,7 @@ class TestBadInput:
             arsvd.spectra(Idle(), torch.randn(9, 4), layers=["used", "idle"])
         model = Idle()
         model.used = nn.Identity()
-        with pytest.raises(ValueError, match=r"no linear layer ran on the calibration inputs; .*\['idle'\]"):
+        with pytest.raises(ValueError, match=r"no layer ran on the calibration inputs; .*\['idle'\]"):
             arsvd.spectra(model, torch.randn(9, 4))
 
     @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -322,7 +329,7 @@ class TestBadInput:
             arsvd.spectra(model, calibration)
 
     def test_no_linear_layer(self) -> None:
-        with pytest.raises(ValueError, match=r"Sequential holds no nn\.Linear layer"):
+        with pytest.raises(ValueError, match=r"Sequential holds no Linear or Conv2d layer"):
             arsvd.spectra(nn.Sequential(nn.ReLU()))
 
 

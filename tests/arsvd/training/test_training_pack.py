@@ -156,7 +156,7 @@ class TestModels:
         x = torch.randn(1, 20, 6)
         for member in range(2):
             model = pack.model(member, merge=True)
-            assert [type(layer) for layer in arsvd.linear_layers(model).values()] == [nn.Linear] * 3
+            assert [type(site.layer) for site in arsvd.find_sites(model).values()] == [nn.Linear] * 3
             torch.testing.assert_close(model(x[0]), pack.forward(x)[member], rtol=1e-4, atol=1e-6)
 
     def test_three_factors_must_be_merged(self) -> None:

@@ -205,7 +205,7 @@ def test_layers_that_stay_dense_are_told_and_can_be_chosen(factories: str) -> No
     assert "model.ckpt is a checkpoint" in done.stdout
     assert "left dense: 2 (" in done.stdout
     text = refused(*arguments, "--skip", "nowhere")
-    assert "--skip names no linear layer of the model: nowhere; it has ['0', '2']" in text
+    assert "--skip names no layer of the model: nowhere; it has ['0', '2']" in text
 
 
 def test_a_tied_model_from_a_state_dict_is_compressed_where_it_can_be(factories: str) -> None:

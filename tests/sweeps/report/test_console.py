@@ -207,7 +207,7 @@ def test_a_plan_is_printed_layer_by_layer(tmp_path: Path) -> None:
     assert lines[1].split()[1:5] == ["32", "x", "64", "5"]
     assert lines[2].split()[4:6] == ["dense", "1.0000"]
     assert lines[3] == "2,410 -> 842 parameters (2.9x), weight basis"
-    assert lines[4] == "covers 2 of 2 linear layers, 100.0 % of the numbers, 100.0 % of the MACs"
+    assert lines[4] == "covers 2 of 2 layers, 100.0 % of the numbers, 100.0 % of the MACs"
 
 
 def test_what_a_plan_does_not_cover_is_said(tmp_path: Path) -> None:
@@ -217,15 +217,16 @@ def test_what_a_plan_does_not_cover_is_said(tmp_path: Path) -> None:
     plan = arsvd.plan(arsvd.spectra(model, torch.randn(3, 1, 8, 8)), arsvd.Energy(0.9))
     lines = printed(lambda console: print_plan(console, plan, tmp_path / "m")).splitlines()
     ties = " (its weight is tied to "
-    # 20,736 weights and 144 biases of 43,816 numbers; 20,736 of 8 x 20,736 + 36 x 36 multiplications
-    assert lines[3].startswith(
-        "covers 1 of 8 linear layers, 48.9 % of the numbers, 12.4 % of the MACs; left dense: 2" + ties
-    )
-    assert lines[3].count(ties) == 5
-    assert lines[3].endswith(" and 2 more")
+    # the convolution's 40 numbers and 36 x 36 multiplications, the last layer's 20,880 and 20,736
+    # of 42,664 numbers and 8 x 20,736 + 36 x 36 multiplications
+    shares = "49.0 % of the numbers, 13.1 % of the MACs"
+    (line,) = (line for line in lines if line.startswith("covers"))
+    assert line.startswith(f"covers 2 of 9 layers, {shares}; left dense: 2{ties}")
+    assert line.count(ties) == 5
+    assert line.endswith(" and 2 more")
     nearly = replace(plan, coverage=Coverage(99_999, 100_000))
     text = printed(lambda console: print_plan(console, nearly, tmp_path / "m"))
-    assert "covers 1 of 1 linear layers, 99.9 % of the numbers\n" in text
+    assert "covers 2 of 2 layers, 99.9 % of the numbers\n" in text
     before = replace(plan, coverage=None)
     assert "covers" not in printed(lambda console: print_plan(console, before, tmp_path / "m"))
 

@@ -138,7 +138,7 @@ def test_basis_vectors_are_kept_up_to_break_even(loaded: Trained) -> None:
         assert spectrum.duals.shape == spectrum.vectors.shape
         out, into = spectrum.out_features, spectrum.in_features
         assert kept * (out + into) < out * into or kept == 0
-        assert (kept + 1) * (out + into) + out * spectrum.biased_when_truncated >= out * into
+        assert (kept + 1) * (out + into) + out >= out * into
 
 
 def test_points_that_the_file_does_not_hold_are_refused(loaded: Trained) -> None:
