@@ -12,16 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
 
 import arsvd
-from arsvd.files.exported import program_bytes
+from arsvd.files.exported import check_program, export, program_bytes
 from sweeps.tracking.versions import PROGRAM_PATH, WEIGHTS_PATH
 
-# torch.export takes a batch of 1 for a constant, and writes a model that accepts no other batch. 3 is none of
-# the sizes it treats specially.
-_EXAMPLES = 3
-_TOLERANCE = 1e-5
+_EXAMPLES = 3  # none of the sizes that torch.export treats specially
 _NICE = 19  # behind the last members in training, which Ray has at 15
 
 # What was read back from a file and compared in this process: models of one form differ in numbers only.
@@ -62,7 +58,7 @@ def prepare_process() -> None:
 
 def warm() -> None:
     """Export something small: the first export of a process loads what takes as long as twenty others."""
-    torch.export.export(nn.Linear(2, 2), (torch.zeros(_EXAMPLES, 2),), dynamic_shapes=[{0: Dim.AUTO}])
+    export(nn.Linear(2, 2), torch.zeros(_EXAMPLES, 2))
 
 
 def write(order: Order, folder: Path) -> str:
@@ -85,29 +81,11 @@ def write(order: Order, folder: Path) -> str:
         )
     for file in (PROGRAM_PATH, WEIGHTS_PATH):
         (folder / file).parent.mkdir()
-    program = torch.export.export(network, (torch.zeros_like(example),), dynamic_shapes=[{0: Dim.AUTO}])
-    _check(program, network, example)
+    program = export(network, example)
     (folder / PROGRAM_PATH).write_bytes(program_bytes(program))
     form = tuple(f"{node.op} {node.target}" for node in program.graph.nodes)
     if form not in _proven:
-        _check(torch.export.load(folder / PROGRAM_PATH), network, example)
+        check_program(torch.export.load(folder / PROGRAM_PATH), network, example)
         _proven.add(form)
     arsvd.save(network, folder / WEIGHTS_PATH, order.header)
     return hashlib.sha256((folder / WEIGHTS_PATH).read_bytes()).hexdigest()
-
-
-def _check(program: ExportedProgram, network: nn.Module, example: Tensor) -> None:
-    """Compare an exported model with its origin at other batch sizes than the one it was exported with."""
-    exported = program.module()
-    for images in (example[:1], torch.cat([example, example])):
-        with torch.no_grad():
-            wanted = network(images)
-            try:
-                got = exported(images)
-            except Exception as error:  # a guard of the export; torch raises several kinds
-                raise ValueError(
-                    f"the exported model does not take a batch of {len(images)}: {error}"
-                ) from error
-        if not torch.allclose(got, wanted, rtol=_TOLERANCE, atol=_TOLERANCE):
-            worst = float((got - wanted).abs().max())
-            raise ValueError(f"the exported model's logits differ by {worst:.2g} at batch {len(images)}")

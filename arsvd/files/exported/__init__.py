@@ -3,6 +3,15 @@
 from arsvd.files.exported.graph import InputShape, closed_regions
 from arsvd.files.exported.reading import read_exported
 from arsvd.files.exported.regions import ClosedRegion
-from arsvd.files.exported.writing import program_bytes, write_exported
+from arsvd.files.exported.writing import check_program, export, program_bytes, write_exported
 
-__all__ = ["ClosedRegion", "InputShape", "closed_regions", "program_bytes", "read_exported", "write_exported"]
+__all__ = [
+    "ClosedRegion",
+    "InputShape",
+    "check_program",
+    "closed_regions",
+    "export",
+    "program_bytes",
+    "read_exported",
+    "write_exported",
+]

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_map_only
 
 from arsvd.files.serialization import replacing
-from arsvd.modes import evaluation_mode
+from arsvd.modes import evaluation_mode, unwrapped
 
 METADATA = "arsvd.json"
 _ROUNDINGS = 100.0
@@ -30,48 +29,50 @@ def write_exported(
 ) -> None:
     """Export a model with a dynamic batch and write it, by atomic replace.
 
-    The program is compared with the model at a batch of one row and at twice the example's before anything
-    is written. Nothing of the example gets into the file.
-
     Args:
-        model: maps one tensor (batch, …) to one tensor; it is exported in evaluation mode, and one of
-            `torch.compile` as it was before.
+        model: any module that `export` takes.
         path: the file, ending in `.pt2`.
-        example: inputs (rows, …), two rows or more: torch takes a batch of 1 for a constant.
+        example: inputs (rows, …), two rows or more; nothing of them gets into the file.
         metadata: JSON-able values to keep in the archive, as `arsvd.json`.
 
     Raises:
-        ValueError: another ending, fewer than two rows, or torch cannot export the model with a dynamic
-            batch.
+        ValueError: another ending, or a model that `export` refuses.
     """
     if Path(path).suffix.lower() != ".pt2":
         raise ValueError(f"a program of torch.export is written as .pt2, not as {Path(path).name!r}")
-    if example.ndim == 0 or len(example) < 2:
-        raise ValueError(
-            f"an export needs example inputs of 2 rows or more, got a tensor of shape {tuple(example.shape)}"
-        )
-    model = getattr(model, "_orig_mod", model)  # of torch.compile
-    with evaluation_mode(model), torch.no_grad(), _uncompiled(model):
-        try:
-            program = torch.export.export(
-                model, (torch.zeros_like(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
-            )
-        except Exception as error:  # torch.export raises errors of many kinds
-            raise ValueError(f"the model cannot be exported with a dynamic batch: {error}") from error
-        exported = program.module()
-        for inputs in (example[:1], torch.cat([example, example])):
-            _compare(exported(inputs), model(inputs))
-    content = program_bytes(program, {METADATA: json.dumps(metadata or {}, allow_nan=False)})
+    content = program_bytes(export(model, example), {METADATA: json.dumps(metadata or {}, allow_nan=False)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
-def _uncompiled(model: nn.Module) -> AbstractContextManager[object]:
-    """Run parts that `torch.compile` compiled as they were before."""
-    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
-        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-        return stance
-    return nullcontext()  # under that stance torch.cond cannot be exported
+def export(model: nn.Module, example: Tensor) -> ExportedProgram:
+    """Export a model with a dynamic batch, and compare the program with it.
+
+    Args:
+        model: maps one tensor (batch, …) to one tensor; it is exported in evaluation mode, and one of
+            `torch.compile` as it was before.
+        example: inputs (rows, …), two rows or more: torch takes a batch of 1 for a constant.
+
+    Returns:
+        The program, for `program_bytes`.
+
+    Raises:
+        ValueError: fewer than two rows, torch cannot export the model with a dynamic batch, or the program
+            computes something else.
+    """
+    if example.ndim == 0 or len(example) < 2:
+        raise ValueError(
+            f"an export needs example inputs of 2 rows or more, got a tensor of shape {tuple(example.shape)}"
+        )
+    with unwrapped(model) as plain, evaluation_mode(plain), torch.no_grad():
+        try:
+            program = torch.export.export(
+                plain, (torch.zeros_like(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+            )
+        except Exception as error:  # torch.export raises errors of many kinds
+            raise ValueError(f"the model cannot be exported with a dynamic batch: {error}") from error
+        check_program(program, plain, example)
+    return program
 
 
 def program_bytes(program: ExportedProgram, extra_files: dict[str, str] | None = None) -> bytes:
@@ -120,8 +121,22 @@ def _own_storages(tensors: dict[str, Any]) -> None:
         tensors[name] = nn.Parameter(copy, tensor.requires_grad) if is_parameter else copy
 
 
-def _compare(got: Tensor, wanted: Tensor) -> None:
-    tolerance = _ROUNDINGS * torch.finfo(wanted.dtype).eps
-    if not torch.allclose(got, wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max())):
-        worst = float((got - wanted).abs().max())
-        raise ValueError(f"the exported program differs by {worst:.2g} at a batch of {len(wanted)}")
+def check_program(program: ExportedProgram, model: nn.Module, example: Tensor) -> None:
+    """Compare a program with its model, at a batch of one row and at twice the example's.
+
+    Args:
+        program: an export of the model.
+        model: the model, in evaluation mode.
+        example: inputs (rows, …).
+
+    Raises:
+        ValueError: the two differ by more than rounding.
+    """
+    exported = program.module()
+    for inputs in (example[:1], torch.cat([example, example])):
+        with torch.no_grad():
+            got, wanted = exported(inputs), model(inputs)
+        tolerance = _ROUNDINGS * torch.finfo(wanted.dtype).eps
+        if not torch.allclose(got, wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max())):
+            worst = float((got - wanted).abs().max())
+            raise ValueError(f"the exported program differs by {worst:.2g} at a batch of {len(wanted)}")
