@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 _CONNECT_SECONDS = 5
+_REMOTE = ("postgresql", "mysql")
 _POSTGRES = {"postgresql+psycopg2": "psycopg2", "postgresql+psycopg": "psycopg"}
 _PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}
 
@@ -34,7 +35,7 @@ def resolve_database(uri: str) -> str:
         return sqlite_address(Path(url.database).expanduser().absolute())
     if backend != "postgresql" or url.drivername not in ("postgresql", *_POSTGRES):
         raise ConfigError(
-            f"--db {redacted(uri)!r} cannot be used: it must start with sqlite:/// or postgresql://"
+            f"--db {_shown(url)!r} cannot be used: it must start with sqlite:/// or postgresql://"
         )
     if url.drivername == "postgresql":
         # which driver that means depends on SQLAlchemy's version, so the installed one is named
@@ -43,44 +44,60 @@ def resolve_database(uri: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def check_database(uri: str) -> None:
-    """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes.
+def make_database(uri: str) -> None:
+    """Make an SQLite file that only this user may read, where there is none; other databases are left alone.
 
     Args:
         uri: what `resolve_database` returned.
 
     Raises:
+        ServerError: the file cannot be made or written.
+    """
+    url = _parsed(uri)
+    if url.get_backend_name() != "sqlite":
+        return
+    path = Path(str(url.database))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise ServerError(
+            f"the tracking database {path} cannot be made or written ({error.strerror})"
+        ) from None
+
+
+def check_database(uri: str) -> None:
+    """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes.
+
+    Args:
+        uri: its address, as SQLAlchemy writes it.
+
+    Raises:
+        ConfigError: no database has such an address.
         ServerError: the driver is missing, nothing answers, the password is wrong, or there is no such
-            database.
+            database. The message holds no password.
     """
     import sqlalchemy
 
     url = _parsed(uri)
-    if url.get_backend_name() == "sqlite":
-        _make_file(Path(str(url.database)))
-    limited = {"connect_timeout": _CONNECT_SECONDS} if url.get_backend_name() == "postgresql" else {}
+    limited = {"connect_timeout": _CONNECT_SECONDS} if url.get_backend_name() in _REMOTE else {}
     try:
         engine = sqlalchemy.create_engine(url, connect_args=limited)
         try:
-            with engine.connect():
-                pass
+            engine.connect().close()
         finally:
             engine.dispose()
     except ImportError:
         raise ServerError(
-            f"the database {redacted(uri)} needs the driver {url.get_driver_name()}: "
+            f"the tracking database {_shown(url)} needs the driver {url.get_driver_name()}: "
             f"pip install {_PACKAGES.get(url.get_driver_name(), url.get_driver_name())}"
         ) from None
     except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         text = str(error.orig) if isinstance(error, sqlalchemy.exc.DBAPIError) else str(error)
         raise ServerError(
-            f"the database {redacted(uri)} cannot be opened: {_without_password(text, url)}{_remedy(text)}"
+            f"the tracking database {_shown(url)} cannot be opened: "
+            f"{_without_password(text, url)}{_remedy(text)}"
         ) from None
-
-
-def redacted(uri: str) -> str:
-    """Return a database's address without its password and its options, which may hold one too."""
-    return _shown(_parsed(uri))
 
 
 def has_password(uri: str) -> bool:
@@ -90,8 +107,7 @@ def has_password(uri: str) -> bool:
 
 
 def _shown(url: "URL") -> str:
-    shown = url._replace(password=None, drivername=url.get_backend_name())
-    return shown.difference_update_query(list(url.query)).render_as_string()
+    return url.set(query={}).render_as_string()  # this hides the password, but not one among the options
 
 
 def _parsed(uri: str) -> "URL":
@@ -104,8 +120,8 @@ def _parsed(uri: str) -> "URL":
     except (ArgumentError, NoSuchModuleError, ValueError):
         # the address is not repeated: who can say where its password is
         raise ConfigError(
-            "--db is no database's address; write sqlite:///PATH or postgresql://USER@HOST:PORT/NAME, "
-            "with %-escapes for /, @, : and % in user and password"
+            "the tracking database has no valid address; write sqlite:///PATH or "
+            "postgresql://USER@HOST:PORT/NAME, with %-escapes for /, @, : and % in user and password"
         ) from None
     return url
 
@@ -124,17 +140,8 @@ def _remedy(text: str) -> str:
         "password authentication failed": "the user or the password is wrong",
         "no password supplied": "give the password in PGPASSWORD or ~/.pgpass",
         "does not exist": "make it first, with createdb for a database and createuser for a user",
-        "refused": "is PostgreSQL running there?",
-        "timeout": "is PostgreSQL running there?",
+        "refused": "is the database server running there?",
+        "timeout": "is the database server running there?",
         "translate host name": "its host name is not known",
     }
     return next((f" ({remedy})" for sign, remedy in remedies.items() if sign in text), "")
-
-
-def _make_file(path: Path) -> None:
-    """Make an SQLite file that only this user may read, where there is none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise ServerError(f"the database {path} cannot be made or written ({error.strerror})") from None

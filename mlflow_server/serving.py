@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from mlflow_server.addresses import address, allowed_hosts, allowed_origins, is_loopback
 from mlflow_server.artifacts import check_artifacts
 from mlflow_server.authentication import ADMIN, Authentication, admin_is_known, prepare_authentication
-from mlflow_server.database import check_database
+from mlflow_server.database import check_database, make_database
 from mlflow_server.environment import child_environment
 from mlflow_server.errors import ServerError
 from mlflow_server.process import Server, free_port, running, wait_until_healthy
@@ -44,6 +44,7 @@ def serve(settings: ServerSettings, wait_seconds: float = _WAIT_SECONDS) -> Iter
     database = str(settings.database)
     _make_private(settings.data)
     with _locked(settings.data):
+        make_database(database)
         check_database(database)
         check_artifacts(str(settings.artifacts))
         environment = child_environment() | {

@@ -246,8 +246,8 @@ def _is_embedded(uri: str) -> bool:
 
 
 def _check_database(uri: str) -> None:
-    """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes."""
-    import sqlalchemy
+    from mlflow_server import ConfigError, ServerError
+    from mlflow_server.database import check_database
 
     if _is_embedded(uri):
         try:
@@ -256,25 +256,13 @@ def _check_database(uri: str) -> None:
             raise TrackingError(
                 f"the home {arsvd_home()} cannot be made a folder ({error.strerror})"
             ) from None
-    limited = uri.startswith(("postgresql", "mysql"))
     try:
-        engine = sqlalchemy.create_engine(
-            uri, connect_args={"connect_timeout": _CONNECT_SECONDS} if limited else {}
-        )
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
-    except ImportError as error:
+        check_database(uri)
+    except ConfigError as error:
+        raise TrackingError(str(error)) from None
+    except ServerError as error:
         raise TrackingError(
-            f"the tracking database {redact(uri)} needs a driver ({error}); "
-            "for PostgreSQL install arsvd[postgres]"
-        ) from None
-    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        cause = one_line(str(error).split("(Background on this error", 1)[0])
-        raise TrackingError(
-            f"the tracking database {redact(uri)} cannot be opened ({cause}); "
-            f"start it or make its folder, or set {URI_VARIABLE} to another one"
+            f"{one_line(str(error))}; start it or make its folder, or set {URI_VARIABLE} to another one"
         ) from None
 
 

@@ -108,7 +108,7 @@ def test_a_signal_that_is_ignored_stays_so_and_others_end_the_context() -> None:
         (("--allow-host", "*"), 2, "--allow-host '*' is no host name"),
         (("--tls-key", "x.pem"), 2, "--tls-certificate and --tls-key go together"),
         (("--artifacts", "gs://x/y"), 2, "give a folder or s3://BUCKET/PREFIX"),
-        (("--db", "postgresql://u:hunter2@127.0.0.1:1/db"), 1, "is PostgreSQL running there?"),
+        (("--db", "postgresql://u:hunter2@127.0.0.1:1/db"), 1, "is the database server running there?"),
     ],
 )
 def test_what_cannot_be_started(

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from mlflow_server import ServerError
-from mlflow_server.database import check_database, has_password, redacted, resolve_database
+from mlflow_server.database import check_database, has_password, make_database, resolve_database
 
 
 def check(uri: str) -> None:
-    check_database(resolve_database(uri))
+    resolved = resolve_database(uri)
+    make_database(resolved)
+    check_database(resolved)
 
 
 def test_a_database_that_opens(postgres, tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_a_wrong_password(postgres) -> None:
     with pytest.raises(ServerError, match="the user or the password is wrong") as caught:
         check(postgres.uri(password="hunter%2F2"))
     assert "hunter" not in str(caught.value)
-    assert f"postgresql://arsvd@127.0.0.1:{postgres.port}/postgres" in str(caught.value)
+    assert f":***@127.0.0.1:{postgres.port}/postgres" in str(caught.value)
 
 
 def test_a_database_that_does_not_exist(postgres) -> None:
@@ -66,7 +68,7 @@ def test_nothing_answers() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(ServerError, match=r"refused.*is PostgreSQL running there") as caught:
+    with pytest.raises(ServerError, match=r"refused.*is the database server running there") as caught:
         check(f"postgresql://bob:hunter2@127.0.0.1:{port}/mlflow")
     assert "hunter2" not in str(caught.value)
 
@@ -81,22 +83,24 @@ def test_a_missing_driver_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == (
-        "the database postgresql://u@127.0.0.1:1/db needs the driver psycopg2: pip install psycopg2-binary"
+        "the tracking database postgresql+psycopg2://u:***@127.0.0.1:1/db needs the driver psycopg2: "
+        "pip install psycopg2-binary"
     )
 
 
 def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
-        ServerError, match=r"the database .*/mlflow\.db cannot be made or written \(Not a directory\)"
+        ServerError,
+        match=r"the tracking database .*/mlflow\.db cannot be made or written \(Not a directory\)",
     ):
         check(f"sqlite:///{tmp_path}/file/x/mlflow.db")
 
 
-def test_redacted() -> None:
-    assert redacted("postgresql://bob:p%40ss@db.example:5433/mlflow") == (
-        "postgresql://bob@db.example:5433/mlflow"
-    )
-    as_option = "postgresql://bob@db.example/mlflow?password=hunter2&sslmode=require"
-    assert redacted(as_option) == "postgresql://bob@db.example/mlflow"
-    assert has_password(as_option)
+def test_a_password_among_the_options() -> None:
+    uri = "postgresql://bob@127.0.0.1:1/mlflow?password=hunter2&sslmode=require"
+    assert has_password(uri)
+    with pytest.raises(ServerError) as caught:
+        check_database(uri)
+    assert "postgresql://bob@127.0.0.1:1/mlflow " in str(caught.value)
+    assert "hunter2" not in str(caught.value)

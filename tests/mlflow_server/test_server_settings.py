@@ -36,11 +36,17 @@ def test_authentication_can_be_had_on_loopback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("database", "message"),
     [
-        ("mysql://u:hunter2@h/db", r"--db 'mysql://u@h/db' cannot be used: it must start with sqlite:/// or"),
+        (
+            "mysql://u:hunter2@h/db",
+            r"--db 'mysql://u:\*\*\*@h/db' cannot be used: it must start with sqlite:/// or",
+        ),
         ("postgresql+asyncpg://u:hunter2@h/db", r"must start with sqlite:/// or postgresql://"),
-        ("postgres://u:hunter2@h/db", "--db is no database's address; write sqlite:///PATH or postgresql://"),
-        ("postgresql://u:hunter2@h:port/db", "--db is no database's address"),
-        ("/var/lib/mlflow.db", "--db is no database's address"),
+        (
+            "postgres://u:hunter2@h/db",
+            "the tracking database has no valid address; write sqlite:///PATH or postgresql://",
+        ),
+        ("postgresql://u:hunter2@h:port/db", "the tracking database has no valid address"),
+        ("/var/lib/mlflow.db", "the tracking database has no valid address"),
         ("sqlite://", "names no file; write sqlite:///PATH"),
         ("sqlite:///:memory:", "names no file"),
     ],

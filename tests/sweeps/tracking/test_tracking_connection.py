@@ -151,7 +151,7 @@ def test_something_else_there(status: int, content_type: str, says: str) -> None
         ("./mlruns", "must start with http://"),
         ("databricks", "must start with http://"),
         ("sqlite:////no/such/folder/mlflow.db", "cannot be opened"),
-        ("postgresql://bob:secret@127.0.0.1:9/db", "(cannot be opened|needs a driver)"),
+        ("postgresql://bob:secret@127.0.0.1:9/db", "(cannot be opened|needs the driver)"),
     ],
 )
 @pytest.mark.usefixtures("_quick")
@@ -159,6 +159,12 @@ def test_stores_that_cannot_be_used(uri: str, says: str) -> None:
     with pytest.raises(TrackingError, match=says) as caught:
         connect(uri)
     _check_message(caught.value, redact(uri), "")
+
+
+def test_an_address_that_is_none_is_not_repeated() -> None:
+    with pytest.raises(TrackingError, match=r"no valid address; write .* postgresql://USER@HOST") as caught:
+        connect("postgresql://bob:secret@127.0.0.1:port/db")
+    _check_message(caught.value)
 
 
 def test_importing_the_package_imports_no_service() -> None:
