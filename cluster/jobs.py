@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.addresses import ACCESS_REMEDY, ADDRESS_VARIABLE
 from cluster.local import configure_client
+from cluster.network import network_cause
 from cluster.state import ClusterError, default_home, read_state
 
 _API_VARIABLE = "RAY_API_SERVER_ADDRESS"  # outranks the address that Ray's client is given
@@ -27,12 +28,6 @@ _CHATTY_LOGGERS = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-_CAUSES = {
-    "NameResolutionError": "its host name is not known",
-    "refused": "the connection was refused",
-    "timed out": f"no answer within {_SECONDS} s",
-    "timeout": f"no answer within {_SECONDS} s",
-}
 _FINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -311,7 +306,7 @@ def _check_answer(url: str) -> None:
             f"{url}/api/version", headers=get_auth_headers_if_auth_enabled({}), timeout=_SECONDS
         )
     except requests.RequestException as error:
-        cause = next((cause for sign, cause in _CAUSES.items() if sign in str(error)), _short(str(error)))
+        cause = network_cause(str(error), _SECONDS) or _short(str(error))
         raise ClusterError(
             f"no Ray dashboard answers at {url} ({cause}): start it, or correct the address"
         ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.locking import alone
+from cluster.network import network_cause
 from sweeps.tracking.failures import TrackingError as TrackingError
 from sweeps.tracking.failures import one_line, tracking_errors
 from sweeps.tracking.failures import redact as redact
@@ -224,7 +225,7 @@ def _check_server(uri: str) -> None:
             raise_on_status=False,
         )
     except MlflowException as error:
-        cause = _network_cause(str(error))
+        cause = network_cause(str(error), _CONNECT_SECONDS) or one_line(str(error), 160)
         raise TrackingError(f"no tracking server answers at {redact(uri)} ({cause}); {_REMEDY}") from None
     if response.status_code in (401, 403):
         raise TrackingError(
@@ -264,15 +265,3 @@ def _check_database(uri: str) -> None:
         raise TrackingError(
             f"{one_line(str(error))}; start it or make its folder, or set {URI_VARIABLE} to another one"
         ) from None
-
-
-def _network_cause(text: str) -> str:
-    """Name what kept a request from its server, from the chain of causes that urllib3 spells out."""
-    causes = {
-        "NameResolutionError": "its host name is not known",
-        "refused": "the connection was refused",
-        "timed out": f"no answer within {_CONNECT_SECONDS} s",
-        "timeout": f"no answer within {_CONNECT_SECONDS} s",
-        "CERTIFICATE": "its TLS certificate is not trusted",
-    }
-    return next((cause for sign, cause in causes.items() if sign in text), one_line(text, 160))
