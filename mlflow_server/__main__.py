@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from mlflow_server import ConfigError, ServerError, ServerSettings, ends_on_signals, serve
+from mlflow_server import ServerError, ServerSettings, SettingError, ends_on_signals, serve
 
 
 def main() -> int:
@@ -36,9 +36,9 @@ def main() -> int:
             sys.stdout.write(f"{server.introduction()}\n")
             sys.stdout.flush()
             server.watch()
-    except (ConfigError, ServerError) as error:
+    except (SettingError, ServerError) as error:
         sys.stderr.write(f"{error}\n")
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, SettingError) else 1
     return 0
 
 

@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Sequence
 
-from mlflow_server.errors import ConfigError
+from mlflow_server.errors import SettingError
 
 LOOPBACK = "127.0.0.1"
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -20,7 +20,7 @@ def is_loopback(host: str) -> bool:
         host: an IP address, or a name, all of whose addresses must be loopback ones.
 
     Raises:
-        ConfigError: the name has no address.
+        SettingError: the name has no address.
     """
     return all(ipaddress.ip_address(address).is_loopback for address in _resolved(host))
 
@@ -45,7 +45,7 @@ def allowed_hosts(host: str, port: int, names: Sequence[str] = ()) -> list[str]:
         names: further names or addresses, with a port of their own or without.
 
     Raises:
-        ConfigError: a name that is none.
+        SettingError: a name that is none.
     """
     hosts = [*_LOOPBACK_NAMES]
     if _is_any(host):
@@ -54,7 +54,7 @@ def allowed_hosts(host: str, port: int, names: Sequence[str] = ()) -> list[str]:
         hosts.append(_bracketed(host))
     for name in names:
         if not _NAME.fullmatch(name):
-            raise ConfigError(
+            raise SettingError(
                 f"--allow-host {name!r} is no host name; "
                 "give a name or an address, such as mlflow.example.org or 192.0.2.7:5000"
             )
@@ -83,12 +83,12 @@ def _resolved(host: str) -> list[str]:
     try:
         found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM) if host else []
     except OSError as error:
-        raise ConfigError(
+        raise SettingError(
             f"--host {host!r} is neither an address nor a name that is known: {error.strerror}"
         ) from None
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
     if not addresses:
-        raise ConfigError(f"--host {host!r} is no address; give one of this machine, such as {LOOPBACK}")
+        raise SettingError(f"--host {host!r} is no address; give one of this machine, such as {LOOPBACK}")
     return addresses
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mlflow_server.errors import ConfigError, ServerError
+from mlflow_server.errors import ServerError, SettingError
 
 _CONNECT_SECONDS = 5
 
@@ -16,17 +16,17 @@ def resolve_artifacts(place: str) -> str:
         place: a folder, as a path or a file:// address, or s3://BUCKET/PREFIX.
 
     Raises:
-        ConfigError: an address of another kind.
+        SettingError: an address of another kind.
     """
     parts = urlsplit(place)
     if parts.scheme == "s3":
         if not parts.netloc:
-            raise ConfigError(f"--artifacts {place!r} names no bucket; write s3://BUCKET/PREFIX")
+            raise SettingError(f"--artifacts {place!r} names no bucket; write s3://BUCKET/PREFIX")
         return place
     if parts.scheme == "file":
         return Path(unquote(parts.path)).as_uri()
     if parts.scheme and "://" in place:
-        raise ConfigError(f"--artifacts {place!r} cannot be used: give a folder or s3://BUCKET/PREFIX")
+        raise SettingError(f"--artifacts {place!r} cannot be used: give a folder or s3://BUCKET/PREFIX")
     return Path(place).expanduser().absolute().as_uri()
 
 

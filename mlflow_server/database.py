@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_server.errors import ConfigError, ServerError
+from mlflow_server.errors import ServerError, SettingError
 from mlflow_server.sqlite import sqlite_address
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ def resolve_database(uri: str) -> str:
             PGPASSWORD or ~/.pgpass.
 
     Raises:
-        ConfigError: an address that is none, or a database that is not supported.
+        SettingError: an address that is none, or a database that is not supported.
     """
     url = _parsed(uri)
     backend = url.get_backend_name()
     if backend == "sqlite":
         if not url.database or url.database == ":memory:":
-            raise ConfigError(f"--db {uri!r} names no file; write sqlite:///PATH")
+            raise SettingError(f"--db {uri!r} names no file; write sqlite:///PATH")
         return sqlite_address(Path(url.database).expanduser().absolute())
     if backend != "postgresql" or url.drivername not in ("postgresql", *_POSTGRES):
-        raise ConfigError(
+        raise SettingError(
             f"--db {_shown(url)!r} cannot be used: it must start with sqlite:/// or postgresql://"
         )
     if url.drivername == "postgresql":
@@ -73,7 +73,7 @@ def check_database(uri: str) -> None:
         uri: its address, as SQLAlchemy writes it.
 
     Raises:
-        ConfigError: no database has such an address.
+        SettingError: no database has such an address.
         ServerError: the driver is missing, nothing answers, the password is wrong, or there is no such
             database. The message holds no password.
     """
@@ -119,7 +119,7 @@ def _parsed(uri: str) -> "URL":
         url.get_dialect()  # looks the kind of database up
     except (ArgumentError, NoSuchModuleError, ValueError):
         # the address is not repeated: who can say where its password is
-        raise ConfigError(
+        raise SettingError(
             "the tracking database has no valid address; write sqlite:///PATH or "
             "postgresql://USER@HOST:PORT/NAME, with %-escapes for /, @, : and % in user and password"
         ) from None

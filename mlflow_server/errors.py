@@ -5,5 +5,5 @@ class ServerError(RuntimeError):
     """The server did not start or ended by itself; the message says why and holds no credentials."""
 
 
-class ConfigError(ValueError):
+class SettingError(ValueError):
     """A setting that cannot be used; the message names it, says why, and holds no credentials."""

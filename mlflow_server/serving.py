@@ -35,7 +35,7 @@ def serve(settings: ServerSettings, wait_seconds: float = _WAIT_SECONDS) -> Iter
         The server, once it answers.
 
     Raises:
-        ConfigError: a setting cannot be used.
+        SettingError: a setting cannot be used.
         ServerError: the port, the database, the artifacts or a secret cannot be used, another server uses the
             folder, or the server ended or did not answer in time.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 from mlflow_server.addresses import LOOPBACK, allowed_hosts, is_loopback
 from mlflow_server.artifacts import resolve_artifacts
 from mlflow_server.database import resolve_database
-from mlflow_server.errors import ConfigError
+from mlflow_server.errors import SettingError
 from mlflow_server.sqlite import sqlite_address
 from mlflow_server.tls import check_certificate
 
@@ -45,18 +45,18 @@ class ServerSettings:
         """Return the same settings with every choice made and every path absolute.
 
         Raises:
-            ConfigError: a setting that cannot be used, such as an open address without authentication.
+            SettingError: a setting that cannot be used, such as an open address without authentication.
         """
         data = self.data.expanduser().absolute()
         alone = is_loopback(self.host)
         if not alone and self.authentication is False:
-            raise ConfigError(
+            raise SettingError(
                 f"--host {self.host} can be reached by others, so the server starts there only with "
                 f"authentication; leave authentication on, or listen on {LOOPBACK}"
             )
         allowed_hosts(self.host, self.port, self.names)
         if self.workers < 1:
-            raise ConfigError(f"--workers must be at least 1, got {self.workers}")
+            raise SettingError(f"--workers must be at least 1, got {self.workers}")
         if self.tls is not None:
             check_certificate(*self.tls)
         return ServerSettings(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import quote
 
-from mlflow_server.errors import ConfigError
+from mlflow_server.errors import SettingError
 
 
 def sqlite_address(path: Path) -> str:
@@ -13,7 +13,7 @@ def sqlite_address(path: Path) -> str:
         path: the file's absolute path.
 
     Raises:
-        ConfigError: the installed SQLAlchemy cannot open a path with such characters.
+        SettingError: the installed SQLAlchemy cannot open a path with such characters.
     """
     plain = str(path)
     if not set(plain) & set("?%"):
@@ -21,7 +21,7 @@ def sqlite_address(path: Path) -> str:
     # Every character, slashes too: MLflow makes the folder of what it reads as a path, and this names none.
     address = f"sqlite:///{quote(plain, safe='')}"
     if sqlite_file(address) != path:  # SQLAlchemy before 2.1 takes an escaped path as it stands
-        raise ConfigError(f"{plain} holds '?' or '%', which needs SQLAlchemy 2.1: use another folder")
+        raise SettingError(f"{plain} holds '?' or '%', which needs SQLAlchemy 2.1: use another folder")
     return address
 
 

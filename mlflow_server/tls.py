@@ -3,7 +3,7 @@
 import ssl
 from pathlib import Path
 
-from mlflow_server.errors import ConfigError
+from mlflow_server.errors import SettingError
 
 
 def check_certificate(certificate: Path, key: Path) -> None:
@@ -14,18 +14,18 @@ def check_certificate(certificate: Path, key: Path) -> None:
         key: its key, as PEM and without a password.
 
     Raises:
-        ConfigError: a file is missing or cannot be read, or the two are no certificate and its key.
+        SettingError: a file is missing or cannot be read, or the two are no certificate and its key.
     """
     for path in (certificate, key):
         if not path.is_file():
-            raise ConfigError(f"the TLS file {path} does not exist, or is no file")
+            raise SettingError(f"the TLS file {path} does not exist, or is no file")
     try:
         # the callback is asked where the key has a password, and OpenSSL would ask the terminal without it
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError as error:
-        raise ConfigError(_explained(certificate, key, error)) from None
+        raise SettingError(_explained(certificate, key, error)) from None
     except OSError as error:
-        raise ConfigError(
+        raise SettingError(
             f"the TLS files {certificate} and {key} cannot be read ({error.strerror})"
         ) from None
 

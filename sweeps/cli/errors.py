@@ -22,6 +22,7 @@ _STATUSES = {
     "NoModelError": BAD_INPUT,
     "ResourcesError": BAD_INPUT,
     "ResumeError": BAD_INPUT,
+    "SettingError": BAD_INPUT,
     "SharedStorageError": BAD_INPUT,
     "StudyError": BAD_INPUT,
     "TrackingError": BAD_INPUT,

@@ -75,12 +75,12 @@ def default_uri() -> str:
     Raises:
         TrackingError: sweeps are kept where a database file cannot be.
     """
-    from mlflow_server import ConfigError
+    from mlflow_server import SettingError
     from mlflow_server.sqlite import sqlite_address
 
     try:
         return sqlite_address(arsvd_home() / STORE)
-    except ConfigError as error:
+    except SettingError as error:
         raise TrackingError(f"{HOME_VARIABLE} is {arsvd_home()}: {error}") from None
 
 
@@ -247,7 +247,7 @@ def _is_embedded(uri: str) -> bool:
 
 
 def _check_database(uri: str) -> None:
-    from mlflow_server import ConfigError, ServerError
+    from mlflow_server import ServerError, SettingError
     from mlflow_server.database import check_database
 
     if _is_embedded(uri):
@@ -259,7 +259,7 @@ def _check_database(uri: str) -> None:
             ) from None
     try:
         check_database(uri)
-    except ConfigError as error:
+    except SettingError as error:
         raise TrackingError(str(error)) from None
     except ServerError as error:
         raise TrackingError(

@@ -4,7 +4,7 @@ import fnmatch
 
 import pytest
 
-from mlflow_server import ConfigError
+from mlflow_server import SettingError
 from mlflow_server.addresses import address, allowed_hosts, allowed_origins, is_loopback
 
 
@@ -28,7 +28,7 @@ def test_only_loopback_is_alone(host: str, alone: bool) -> None:
 
 @pytest.mark.parametrize("host", ["", "no-such-name.invalid", "127.0.0.1:5000", "*"])
 def test_what_is_no_address_is_named(host: str) -> None:
-    with pytest.raises(ConfigError, match=rf"--host '{host.replace('*', '[*]')}' is"):
+    with pytest.raises(SettingError, match=rf"--host '{host.replace('*', '[*]')}' is"):
         is_loopback(host)
 
 
@@ -83,7 +83,7 @@ def test_every_address_means_this_machines_name_too() -> None:
     "name", ["*", "*.example.org", "http://a.example", "a,b", "a b", "", "a/b", "a:port"]
 )
 def test_a_name_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"--allow-host .* is no host name; give a name or an address"):
+    with pytest.raises(SettingError, match=r"--allow-host .* is no host name; give a name or an address"):
         allowed_hosts("127.0.0.1", 5000, [name])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_server import ConfigError, ServerSettings, serve
+from mlflow_server import ServerSettings, SettingError, serve
 from mlflow_server.environment import child_environment
 
 
@@ -21,7 +21,7 @@ def test_an_address_that_others_reach_means_authentication(host: str, tmp_path: 
     assert ServerSettings(tmp_path, host=host).resolved().authentication is True
     with (
         pytest.raises(
-            ConfigError, match=rf"--host {host} can be reached by others.*only with authentication"
+            SettingError, match=rf"--host {host} can be reached by others.*only with authentication"
         ),
         serve(ServerSettings(tmp_path / "data", host=host, port=0, authentication=False)),
     ):
@@ -52,7 +52,7 @@ def test_authentication_can_be_had_on_loopback(tmp_path: Path) -> None:
     ],
 )
 def test_databases_that_cannot_be_used(database: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(SettingError, match=message) as caught:
         ServerSettings(tmp_path, database=database).resolved()
     assert "hunter2" not in str(caught.value)
 
@@ -71,7 +71,7 @@ def test_databases_that_cannot_be_used(database: str, message: str, tmp_path: Pa
     ],
 )
 def test_other_settings_that_cannot_be_used(changes: dict[str, object], message: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(SettingError, match=message):
         ServerSettings(tmp_path, **changes).resolved()  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mlflow_server import ConfigError, ServerSettings
+from mlflow_server import ServerSettings, SettingError
 from sweeps.cli import main
 
 
@@ -59,7 +59,7 @@ def test_a_certificate_that_is_none_is_refused(
     settings = ServerSettings(tmp_path / "data", tls=(certificate, key))
     assert settings.resolved().tls == (certificate, key)
     spoil(certificate, key)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(SettingError, match=says):
         settings.resolved()
     monkeypatch.setenv("ARSVD_HOME", str(tmp_path / "home"))
     said = CliRunner().invoke(

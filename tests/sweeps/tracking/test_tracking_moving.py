@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_server import ConfigError
+from mlflow_server import SettingError
 from mlflow_server.sqlite import sqlite_address, sqlite_file
 from sweeps.ledger.records import Front
 from sweeps.tracking import ModelData, SweepWriter, connect, find_best, load_best, log_front, set_aliases
@@ -160,6 +160,6 @@ def test_an_address_names_its_file_and_no_folder_beside_it(name: str, tmp_path: 
 
 def test_an_sqlalchemy_that_cannot_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlflow_server.sqlite.sqlite_file", lambda address: tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"holds '\?' or '%', which needs SQLAlchemy 2.1"):
+    with pytest.raises(SettingError, match=r"holds '\?' or '%', which needs SQLAlchemy 2.1"):
         sqlite_address(tmp_path / "a?b" / "mlflow.db")
     assert sqlite_address(tmp_path / "mlflow.db") == f"sqlite:///{tmp_path}/mlflow.db"
