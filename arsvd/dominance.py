@@ -50,59 +50,34 @@ def _non_dominated_plane(values: np.ndarray, order: np.ndarray) -> list[bool]:
 
 
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """Measure the region that the points dominate, up to a reference point.
+    """Measure the area that points of two objectives dominate, up to a reference point.
 
     Args:
-        points: (points, objectives), all minimised.
-        reference: (objectives,), the worst corner. Points that do not lie strictly below it in every
-            objective add nothing.
+        points: (points, 2), both objectives minimised.
+        reference: the worst corner, (2,). Points that do not lie strictly below it in both objectives add
+            nothing.
 
     Returns:
-        The Lebesgue measure of the union of the boxes [point, reference].
+        The area of the union of the boxes [point, reference] (Zitzler and Thiele 1998).
 
     Raises:
-        ValueError: a value is NaN, or the points have another number of objectives than the reference.
-
-    Source:
-        Zitzler and Thiele 1998. Two objectives are swept in sorted order; more are sliced along the
-        last objective (Knowles 2002), exponential in the number of objectives and fit for a handful.
+        ValueError: a value is NaN, or the points or the reference have another number of objectives.
     """
     corner = np.asarray(reference, dtype=np.float64)
     if np.isnan(corner).any():
         raise ValueError(f"the reference {list(reference)} holds NaN")
-    if len(points) == 0:
-        return 0.0
-    values = _without_nan(points)
-    if values.shape[1] != corner.shape[0]:
-        raise ValueError(f"points have {values.shape[1]} objectives and the reference has {corner.shape[0]}")
-    values = values[np.all(values < corner, axis=1)]
-    return _sliced(values, corner)
-
-
-def _sliced(values: np.ndarray, corner: np.ndarray) -> float:
-    if len(values) == 0:
-        return 0.0
-    if len(corner) == 1:
-        return float(corner[0] - values[:, 0].min())
-    if len(corner) == 2:
-        return _staircase(values, corner)
-    order = np.argsort(values[:, -1], kind="stable")
-    values = values[order]
-    levels = np.append(values[:, -1], corner[-1])
+    values = _without_nan(points) if len(points) else np.empty((0, 2))
+    if values.shape[1] != 2 or corner.shape != (2,):
+        raise ValueError(
+            f"a hypervolume has two objectives, got points with {values.shape[1]} "
+            f"and a reference with {corner.size}"
+        )
+    right, ceiling = corner
     total = 0.0
-    for count in range(1, len(values) + 1):
-        thickness = levels[count] - levels[count - 1]
-        if thickness > 0:
-            total += float(thickness) * _sliced(values[:count, :-1], corner[:-1])
-    return total
-
-
-def _staircase(values: np.ndarray, corner: np.ndarray) -> float:
-    total, ceiling = 0.0, float(corner[1])
-    for first, second in values[np.lexsort((values[:, 1], values[:, 0]))]:
-        if second < ceiling:
-            total += (float(corner[0]) - float(first)) * (ceiling - float(second))
-            ceiling = float(second)
+    for first, second in values[np.lexsort(values.T[::-1])]:
+        if first < right and second < ceiling:
+            total += float(right - first) * float(ceiling - second)
+            ceiling = second
     return total
 
 
