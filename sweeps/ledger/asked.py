@@ -11,7 +11,7 @@ from typing import Any
 from arsvd.json_fields import Size, read_fields
 from sweeps.config import MemberConfig
 from sweeps.config.on_record import RECORD_VERSION
-from sweeps.ledger.ledger import Ledger, LedgerError, NewerError
+from sweeps.ledger.ledger import DamagedError, Ledger
 from sweeps.ledger.records import without_version
 
 _FOLDER = "asked"
@@ -87,15 +87,13 @@ def read_asked(ledger: Ledger, limit: int, note: Callable[[str], None]) -> list[
             for member in members:
                 key = member.config.key(facts.data_hash, facts.version)
                 if member.number >= limit or member.key != key:
-                    raise LedgerError(
+                    raise DamagedError(
                         f"{ledger.locate(place)} is damaged: no member of this sweep has the number "
                         f"{member.number} and the key {member.key}"
                     )
             found += members
-        except NewerError:
-            raise
-        except LedgerError as error:
-            aside = ledger.locate(ledger.storage.set_aside(place))
+        except DamagedError as error:
+            aside = ledger.set_aside(place)
             note(f"{error}; it is set aside as {aside}, and what it asked for is known from its record alone")
     return sorted(found, key=lambda member: member.number)
 

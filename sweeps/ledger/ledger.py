@@ -50,7 +50,11 @@ _RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetenso
 
 
 class LedgerError(ValueError):
-    """A sweep directory is not there, or a file in it is damaged."""
+    """A sweep directory is not there, or a file in it cannot be read."""
+
+
+class DamagedError(LedgerError):
+    """A file of a sweep is missing, or it is not whole."""
 
 
 class NewerError(LedgerError):
@@ -59,6 +63,9 @@ class NewerError(LedgerError):
 
 class Ledger:
     """One sweep's directory.
+
+    A file that cannot be written or reached raises `StorageError`; one that is read and is not whole raises
+    `DamagedError`, one of a newer release `NewerError`.
 
     Args:
         location: the directory, which exists: a folder, or s3://bucket/prefix.
@@ -173,7 +180,7 @@ class Ledger:
 
         Raises:
             ConfigError: the file or a change is faulty.
-            LedgerError: the file is missing.
+            DamagedError: the file is missing.
         """
         return self._read_config(_CONFIG, overrides)
 
@@ -185,29 +192,19 @@ class Ledger:
         try:
             with self.storage.local(name) as path:
                 if os.path.exists(path) and not os.path.isfile(path):
-                    raise LedgerError(f"{self.locate(name)} is damaged: it is no file")
+                    raise DamagedError(f"{self.locate(name)} is damaged: it is no file")
                 return load_config(path, overrides, on_record=True)
         except FileNotFoundError as error:
-            raise LedgerError(f"{self.locate(name)} is missing") from error
+            raise DamagedError(f"{self.locate(name)} is missing") from error
         except ConfigError as error:
             # a file of a newer release has keys that are unknown here: the release is what to name
-            with contextlib.suppress(FileNotFoundError):
-                self._parse(_FACTS, partial(check_version, what="sweep"))
+            self._read_if_there(_FACTS, partial(check_version, what="sweep"))
             changes = " with its overrides" if overrides else ""
             raise ConfigError(f"sweep file '{self.locate(name)}'{changes}", error.faults) from None
 
-    @property
-    def report(self) -> Path:
-        """The report's folder."""
-        return self.path / "report"
-
     @contextlib.contextmanager
     def new_report(self) -> Iterator[Path]:
-        """Yield a folder of this machine to write the report into; it is in the ledger at the end.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """Yield a folder of this machine to write the report into; it is in the ledger at the end."""
         with scratch_folder() as scratch:
             try:
                 yield scratch
@@ -229,9 +226,6 @@ class Ledger:
 
         Returns:
             The SHA-256 of the file, for the member's record.
-
-        Raises:
-            StorageError: they cannot be written.
         """
         with scratch_folder() as scratch:
             path = scratch / f"{key}{_WEIGHTS}"
@@ -248,24 +242,20 @@ class Ledger:
         """Yield a file with a member's weights, once its hash is known to be right.
 
         Raises:
-            LedgerError: the weights are missing, or are not those that were filed.
+            DamagedError: the weights are missing, or are not those that were filed.
         """
         name = _member(key, _WEIGHTS)
         if not self.storage.exists(name):
-            raise LedgerError(f"{self.locate(name)} is missing: the member's weights are gone")
+            raise DamagedError(f"{self.locate(name)} is missing: the member's weights are gone")
         with self.storage.local(name) as path:
             if file_sha256(path) != sha256:
-                raise LedgerError(
+                raise DamagedError(
                     f"{self.locate(name)} is damaged: its SHA-256 is not the one in the member's record"
                 )
             yield path
 
     def write_checkpoint(self, key: str, content: bytes) -> None:
-        """File how far a member in training is; an earlier checkpoint is replaced.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """File how far a member in training is; an earlier checkpoint is replaced."""
         self.storage.write(_member(key, _CHECKPOINT), content)
 
     def read_checkpoint(self, key: str) -> bytes | None:
@@ -280,23 +270,16 @@ class Ledger:
         self.storage.remove(_member(key, _CHECKPOINT))
 
     def write_member(self, record: MemberRecord) -> None:
-        """File a member's record; from then on the member counts as done.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """File a member's record; from then on the member counts as done."""
         self.write(_member(record.key, _RECORD), record.to_dict())
 
     def member(self, key: str) -> MemberRecord | None:
         """Read a member's record, None where there is none.
 
         Raises:
-            LedgerError: the record is damaged.
+            DamagedError: the record is damaged.
         """
-        name = _member(key, _RECORD)
-        if not self.storage.exists(name):
-            return None
-        return self.read(name, MemberRecord.from_dict)
+        return self._read_if_there(_member(key, _RECORD), MemberRecord.from_dict)
 
     def member_keys(self) -> list[str]:
         """List the keys of the members on file."""
@@ -307,19 +290,20 @@ class Ledger:
         """Read all records, in the order of the trials.
 
         Raises:
-            LedgerError: a record is damaged.
+            DamagedError: a record is damaged.
         """
         records = [record for key in self.member_keys() if (record := self.member(key)) is not None]
         return sorted(records, key=lambda record: record.number)
 
-    def set_aside_record(self, key: str) -> str:
-        """Rename a member's record, so that the member counts as not trained; return the new place."""
-        return self.locate(self.storage.set_aside(_member(key, _RECORD)))
+    def set_aside(self, name: str) -> str:
+        """Rename a file that is damaged, and return its new place."""
+        return self.locate(self.storage.set_aside(name))
 
-    def set_aside_weights(self, key: str) -> str | None:
-        """Rename a member's weights and return the new place, None where there are none."""
-        name = _member(key, _WEIGHTS)
-        return self.locate(self.storage.set_aside(name)) if self.storage.exists(name) else None
+    def set_aside_member(self, key: str) -> list[str]:
+        """Rename a member's record and weights, so that it counts as not trained; return the new places."""
+        # the record first: a member without one is trained again, whatever else is there
+        names = (_member(key, _RECORD), _member(key, _WEIGHTS))
+        return [self.set_aside(name) for name in names if self.storage.exists(name)]
 
     def write_front(self, front: Front, final: bool = True) -> None:
         """File the final front, or the front so far."""
@@ -337,11 +321,9 @@ class Ledger:
         """Read the final front, None where the sweep has not ended.
 
         Raises:
-            LedgerError: the file is damaged.
+            DamagedError: the file is damaged.
         """
-        if not self.storage.exists(FRONT):
-            return None
-        return self.read(FRONT, Front.from_dict)
+        return self._read_if_there(FRONT, Front.from_dict)
 
     def write_provenance(self, tags: Mapping[str, str]) -> None:
         """File what the sweep was run by first."""
@@ -351,16 +333,12 @@ class Ledger:
         """Return what the sweep was run by first, None where that is not on file.
 
         Raises:
-            LedgerError: the file is damaged.
+            DamagedError: the file is damaged.
         """
-        return self.read(PROVENANCE, _tags) if self.storage.exists(PROVENANCE) else None
+        return self._read_if_there(PROVENANCE, _tags)
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
-        """File JSON.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """File JSON."""
         self.storage.write(name, json.dumps(values, allow_nan=False, separators=(",", ":")).encode())
 
     def read(self, name: str, build: Callable[[Any], T]) -> T:
@@ -372,20 +350,23 @@ class Ledger:
 
         Raises:
             NewerError: it is of a newer version.
-            LedgerError: it is missing or damaged.
+            DamagedError: it is missing or damaged.
         """
-        try:
-            return self._parse(name, build)
-        except FileNotFoundError as error:
-            raise LedgerError(f"{self.locate(name)} is missing") from error
+        found = self._read_if_there(name, build)
+        if found is None:
+            raise DamagedError(f"{self.locate(name)} is missing")
+        return found
 
-    def _parse(self, name: str, build: Callable[[Any], T]) -> T:
+    def _read_if_there(self, name: str, build: Callable[[Any], T]) -> T | None:
+        """Read JSON, None where there is no such file."""
         try:
             return build(read_json(self.storage.read(name)))
+        except FileNotFoundError:
+            return None
         except NewerVersionError as error:
             raise NewerError(f"{self.locate(name)} is {error}") from error
         except ValueError as error:  # not JSON, not UTF-8, no version, not a whole record
-            raise LedgerError(f"{self.locate(name)} is damaged: {error}") from error
+            raise DamagedError(f"{self.locate(name)} is damaged: {error}") from error
 
 
 def sweep_ids(home: Path | str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sweeps.ledger.ledger import FRONT, PROVENANCE, Ledger, LedgerError, NewerError
+from sweeps.ledger.ledger import FRONT, PROVENANCE, DamagedError, Ledger
 from sweeps.ledger.records import FINISHED, MemberRecord
 
 _SPARE = 10
@@ -30,10 +30,8 @@ def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRec
     for name, read in ((FRONT, ledger.front), (PROVENANCE, ledger.provenance)):
         try:
             read()
-        except NewerError:
-            raise
-        except LedgerError as error:
-            note(f"{error}; it is set aside as {ledger.locate(ledger.storage.set_aside(name))}")
+        except DamagedError as error:
+            note(f"{error}; it is set aside as {ledger.set_aside(name)}")
     return sorted((record for record in found if record is not None), key=lambda record: record.number)
 
 
@@ -49,18 +47,15 @@ def _whole(ledger: Ledger, key: str, limit: int, note: Callable[[str], None]) ->
         if record is None:
             return None
         if record.key != key:
-            raise LedgerError(f"the record of member {key} is that of {record.key}")
+            raise DamagedError(f"the record of member {key} is that of {record.key}")
         if record.number >= limit:
             # a study that was lost is made again trial by trial, up to the largest number
-            raise LedgerError(f"the record of member {key} has the number {record.number}")
+            raise DamagedError(f"the record of member {key} has the number {record.number}")
         if record.status == FINISHED:
             with ledger.read_weights(key, record.weights_sha256):
                 pass
         return record
-    except NewerError:
-        raise
-    except LedgerError as error:
-        # the record first: a member without one is trained again, whatever else is there
-        places = [place for place in (ledger.set_aside_record(key), ledger.set_aside_weights(key)) if place]
-        note(f"{error}; set aside as {' and '.join(places)}, and the member is trained again")
+    except DamagedError as error:
+        places = " and ".join(ledger.set_aside_member(key))
+        note(f"{error}; set aside as {places}, and the member is trained again")
         return None

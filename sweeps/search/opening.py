@@ -97,7 +97,7 @@ def _in_journal(ledger: Ledger, study: Study, limit: int, note: Callable[[str], 
         # a value of another type, which neither Optuna nor this module expects there
         fault = f"{type(error).__name__}: {error}"
     if fault is not None:
-        aside = ledger.locate(ledger.storage.set_aside(JOURNAL))
+        aside = ledger.set_aside(JOURNAL)
         note(
             f"{ledger.locate(JOURNAL)} is damaged ({fault}): it is set aside as {aside}, and the study goes "
             f"on from the {len(asked)} members that it asked for and the members on file"

@@ -72,7 +72,7 @@ def test_a_server_that_stays_away_is_reported_and_sync_completes_it(
     front = ledger.front()
     assert front is not None
     assert all(entry.test is not None for entry in front.points)
-    assert (ledger.report / "front.html").is_file()
+    assert (ledger.path / "report" / "front.html").is_file()
 
     # away still: bad input, and nothing is touched
     _, errors = home.run("sync", ledger.facts.id, status=2)

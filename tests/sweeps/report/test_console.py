@@ -139,7 +139,7 @@ def test_an_outcome_says_what_to_do_next(
     assert "best:          arsvd-digits version 3: 2,000 parameters, validation 94.00%, test 93.11%\n" in text
     assert "smallest:      arsvd-digits version 1: 900 parameters, validation 94.00%\n" in text
     # whole, however narrow the terminal: it is there to be copied
-    assert f"report   {ledger.report / 'front.html'}\n" in text
+    assert f"report   {ledger.path / 'report' / 'front.html'}\n" in text
     assert f"browse   arsvd ui {ledger.facts.id}\n" in text
     assert f"page     http://127.0.0.1:{DEFAULT_PORT}/{LOCAL[1]} (while arsvd ui runs)\n" in text
     assert 'load     from sweeps import load_best; model = load_best("digits", max_drop=0.02)\n' in text
@@ -177,7 +177,7 @@ def test_brackets_in_paths_are_no_markup(
     front = ledger.front()
     assert front is not None
     text = printed(lambda console: print_outcome(console, ledger, front, {}, 0, *LOCAL))
-    assert str(ledger.report / "front.html") in text
+    assert str(ledger.path / "report" / "front.html") in text
     export = home / "m.safetensors"
     assert f'arsvd.load("{export}")' in printed(lambda console: print_version(console, version, export))
     empty = printed(lambda console: print_sweeps(console, [], home))

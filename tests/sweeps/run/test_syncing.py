@@ -143,7 +143,7 @@ def test_a_version_that_cannot_be_read_is_named_and_the_others_stay(
 
 
 def test_a_report_that_an_earlier_front_left_is_written_again(ledger: Ledger) -> None:
-    page = ledger.report / "front.html"
+    page = ledger.path / "report" / "front.html"
     page.write_text("the front before the sweep went on")
     check_whole(connect(), ledger, sync_sweep(ledger))
     assert ledger.facts.id in page.read_text()

@@ -121,7 +121,7 @@ def test_a_member_that_lost_its_files_is_left_and_trained_again(
     asked = ask(study, 2)
     for number, member in asked:
         study.tell(sweep.file(number, member))
-    sweep.ledger.set_aside_record(asked[0][1].key(sweep.hash))
+    sweep.ledger.set_aside_member(asked[0][1].key(sweep.hash))
     study, standing, _ = sweep.open()
     assert standing == Standing(2, asked[:1])
     again = sweep.file(*asked[0], asked=sweep.ledger.members()[0].points[0])  # not quite what it was
