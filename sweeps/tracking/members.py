@@ -58,13 +58,15 @@ def network_name(config: "MemberConfig") -> str:
 
 
 def _training(config: "MemberConfig") -> str:
-    factors = f" as products of {config.factors} factors" if config.factors > 1 else ""
+    told = [
+        name.replace("_", " ") + (f" {value:.3g}" if isinstance(value, float) else f" {value}")
+        for name, value in config.to_dict().items()  # without what is off
+        if name != "hidden" and not config.declared[name].key.startswith("compression.") and value is not None
+    ]
     return (
-        f"An MLP with hidden layers of {', '.join(map(str, config.hidden))}, trained{factors} for "
-        f"{config.epochs} epochs: learning rate {config.lr:.3g} ({config.schedule}), batches of "
-        f"{config.batch_size}, weight decay {config.weight_decay:.3g}, dropout {config.dropout:.3g}, label "
-        f"smoothing {config.label_smoothing:.3g}, seed {config.seed}. The search proposed to compress it by "
-        f"{config.rule} at {config.energy:.4g} in the {config.basis} basis."
+        f"An MLP with hidden layers of {', '.join(map(str, config.hidden))}, trained with {', '.join(told)}. "
+        f"The search proposed to compress it by {config.rule} at {config.energy:.4g} in the {config.basis} "
+        "basis."
     )
 
 

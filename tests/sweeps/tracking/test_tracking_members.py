@@ -18,12 +18,20 @@ START = {"sweep": "digits-1", "dataset": "digits", "data_hash": "0123456789abcde
 def test_a_note_begins_with_what_a_list_has_room_for(make_record) -> None:
     note = member_note(make_record(7), 4_000)
     assert note.splitlines()[0] == "Dense 95.00% at 2,000, compressed 90.00% at 1,000 parameters"
-    assert "hidden layers of 16, 8, trained for 3 epochs: learning rate 0.001 (onecycle)" in note
+    assert "hidden layers of 16, 8, trained with epochs 3, batch size 64, lr 0.001, weight decay 0.01" in note
     assert "by energy at 0.98 in the activation basis" in note
     assert "| dense | 2,000 | 2.0 | 0.9500 |" in note
     assert "| proposed by the search | 1,000 | 4.0 | 0.9000 |" in note
     assert "| front | 500 | 8.0 | 0.8000 |" in note
     assert "| front | 600 |" not in note  # beaten
+
+
+def test_a_note_tells_what_is_on_whoever_declared_it(make_record, make_config) -> None:
+    changes = {"factors": 2, "flip": True, "lasso_weight": 1e-4, "schedule": "cosine"}
+    note = member_note(make_record(7, config=make_config(**changes)), None)
+    assert all(told in note for told in ("factors 2", "flip True", "lasso weight 0.0001", "schedule cosine"))
+    assert not any(off in note for off in ("dropout", "label smoothing", "finetune"))
+    assert "None" not in member_note(make_record(7), None)
 
 
 def test_a_note_lists_few_points_and_both_ends(make_record, make_point) -> None:
