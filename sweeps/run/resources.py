@@ -1,13 +1,17 @@
 """Fit a sweep's trials to the cores and GPUs there are."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from arsvd.options.forms import IntRange
+from arsvd.options.forms import IntRange, LogUniform, Uniform
 from arsvd.training import Architecture, new_architecture
+from arsvd.training.methods import METHODS
 from arsvd.training.sizing import member_bytes, pack_size, trained_params
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.config.checking import choices
+from sweeps.trial.settings import method_settings
 
 SAMPLES = 60_000  # training images, about: their order takes memory a member
 
@@ -113,7 +117,7 @@ def _require_memory(
 
 def room(member: MemberConfig, features: int, classes: int) -> int:
     """Tell how many members like this one pay in one pack on a CPU."""
-    network = new_architecture([features, *member.hidden, classes], {"model.factors": member.factors})
+    network = new_architecture([features, *member.hidden, classes], method_settings(member))
     return pack_size(network, member.batch_size, SAMPLES, "cpu")
 
 
@@ -151,14 +155,18 @@ def _extreme(
     config: SweepConfig, features: int, classes: int, which: Callable[..., Architecture]
 ) -> Architecture:
     """Return the network of the search space that trains the most or the fewest parameters."""
-    networks: Sequence[Sequence[int]] = choices(config.model.hidden)
-    searched = config.model.factors
-    factors = (searched.low, searched.high) if isinstance(searched, IntRange) else choices(searched)
+    shaping = [method for _, method in METHODS.items() if method.shapes()]
+    ends = {option.key: _ends(config[option.key]) for method in shaping for option in method.options}
     return which(
         (
-            new_architecture([features, *hidden, classes], {"model.factors": count})
-            for hidden in networks
-            for count in factors
+            new_architecture([features, *hidden, classes], dict(zip(ends, values, strict=True)))
+            for hidden, *values in itertools.product(choices(config.model.hidden), *ends.values())
         ),
         key=trained_params,
     )
+
+
+def _ends(value: Any) -> tuple[Any, ...]:
+    """Return the values of a key that may make a network the largest or the smallest."""
+    bounded = isinstance(value, IntRange | LogUniform | Uniform)
+    return (value.low, value.high) if bounded else choices(value)

@@ -63,6 +63,11 @@ class TrainingMethod:
         """Tell whether members of one seed may share each batch, which is gathered once then."""
         return True
 
+    @classmethod
+    def shapes(cls) -> bool:
+        """Tell whether the method changes what layers are made of."""
+        return cls.architecture.__func__ is not TrainingMethod.architecture.__func__  # type: ignore[attr-defined]
+
     # --- before training ---------------------------------------------------------------------------------
 
     @classmethod

@@ -1,9 +1,11 @@
 """Trials fit the cluster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
+from arsvd.training import Architecture
+from arsvd.training.methods import METHODS
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.run.resources import ResourcesError, TrialResources, fit_resources, room
 
@@ -89,6 +91,31 @@ def test_packs_on_a_cpu_fit_the_smallest_network_that_is_searched(
 ) -> None:
     config = new_config(f"model.factors={factors}", "search.trials=99")
     assert fit_resources(config, [{"CPU": 2}], SMALL, 10).pack == pack
+
+
+def test_every_method_that_shapes_networks_counts(
+    new_config: Callable[..., SweepConfig],
+    new_member: Callable[..., MemberConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def widened(cls: type, architecture: Architecture, settings: Mapping[str, float]) -> Architecture:
+        inner = round(1e6 * settings.get("training.lasso.weight", 0.0))
+        return tuple((a, *([inner] if inner else []), *rest) for a, *rest in architecture)
+
+    monkeypatch.setattr(METHODS["lasso"], "architecture", classmethod(widened))
+    assert room(new_member(), SMALL, 10) == 8
+    assert room(new_member(lasso_weight=1e-3), SMALL, 10) == 4
+    node = {"CPU": 2.0, "memory": 2e6}
+    for weight in (
+        "1.0e-3",
+        "{choice: [0, 1.0e-3]}",
+        "{uniform: [0, 1.0e-3]}",
+        "{loguniform: [1.0e-5, 1.0e-3]}",
+    ):
+        config = new_config("model.factors=1", f"training.lasso.weight={weight}")
+        with pytest.raises(ResourcesError, match="of the largest network takes"):
+            fit_resources(config, [node], SMALL, 10)
+    fit_resources(new_config("model.factors=1"), [node], SMALL, 10)
 
 
 @pytest.mark.parametrize(("cluster", "overrides", "features", "wanted", "threads"), FITS.values(), ids=FITS)
