@@ -3,65 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 
 import plotly.graph_objects as go
 import plotly.io
+from jinja2 import StrictUndefined, Template
 
 from sweeps.ledger.fronts import lead, networks
 from sweeps.ledger.records import Front, FrontPoint
-from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
+from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, rows, title
 from sweeps.report.scale import BASELINE_COLOURS, OWN_COLOUR, standard_error, window
 from sweeps.tracking.descriptions import load_lines
 from sweeps.tracking.versions import ranks_text
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733; background: #fff; max-width: 1180px;
-  margin: 1.5rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .3rem; }
-h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-.facts { display: flex; flex-wrap: wrap; gap: .4rem 2rem; margin: 1rem 0; padding: 0; list-style: none; }
-.facts li { color: #5b6774; font-size: .9rem; }
-.facts b { display: block; color: #1d2733; font-size: 1.1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #e3e7ec; }
-th { background: #f3f5f8; position: sticky; top: 0; }
-td.text, th.text { text-align: left; }
-tr.best td { background: #e8f1fb; font-weight: 600; }
-pre { background: #f3f5f8; padding: .8rem 1rem; overflow-x: auto; border-radius: 4px; }
-.note { color: #5b6774; font-size: .9rem; }
-"""
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{heading}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{heading}</h1>
-<ul class="facts">{facts}</ul>
-{chart}
-<p class="note">{note}</p>
-<h2>Networks</h2>
-<div class="wide">{networks}</div>
-<h2>Load the best model</h2>
-<pre>{load}</pre>
-<h2>Models on the front</h2>
-<div class="wide">{table}</div>
-<h2>Fronts compared</h2>
-<div class="wide">{baselines}</div>
-<p class="note">Hypervolume: the mean, over compression ratios of 1 to 100, of the best validation accuracy
-there. All fronts come from the same trained members. Others: everything that the sweep measured but
-the baseline's own points.</p>
-<h2>Configuration</h2>
-<div class="wide">{configuration}</div>
-</body>
-</html>
-"""
 
 
 def write_page(
@@ -76,7 +30,6 @@ def write_page(
         heading: what the sweep is.
         configuration: the sweep file, flat.
     """
-    listed = rows(front)
     chart = plotly.io.to_html(
         _chart(front),
         full_html=False,
@@ -86,17 +39,28 @@ def write_page(
         # plotly 7 puts a button there that uploads the chart's data to its makers
         config={"displaylogo": False, "responsive": True, "showSendToCloud": False},
     )
-    page = _PAGE.format(
-        heading=escape(heading),
-        style=_STYLE,
-        facts="".join(f"<li>{escape(k)}<b>{escape(v)}</b></li>" for k, v in _facts(front).items()),
+    template = Template(
+        files("sweeps.report").joinpath("page.html").read_text(encoding="utf-8"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    page = template.render(
+        heading=heading,
+        front=front,
         chart=chart,
-        note=escape(_note(front)),
-        load=escape(load_lines(dataset)),
-        networks=_network_table(front),
-        table=_front_table(front, listed),
-        baselines=_baseline_table(front),
-        configuration=_configuration_table(configuration),
+        error=standard_error(front),
+        hidden=window(front).hidden,
+        networks=networks(front),
+        load=load_lines(dataset),
+        rows=rows(front),
+        configuration=configuration,
+        lead=lead,
+        origin=_origin,
+        own_front=OWN_FRONT,
+        timed_batch=TIMED_BATCH,
+        title=title,
     )
     path.write_text(page, encoding="utf-8")
 
@@ -213,114 +177,3 @@ def _origin(entry: FrontPoint) -> str:
     threshold = "" if point.threshold is None else f" {point.threshold:.4f}"
     basis = "" if point.basis is None else f", {point.basis} basis"
     return f"member {entry.number}, {point.family}{threshold}{basis}"
-
-
-def _facts(front: Front) -> dict[str, str]:
-    facts = {
-        "models on the front": f"{len(front.points)}",
-        "hypervolume": f"{front.hypervolume:.4f}",
-    }
-    if front.best is not None:
-        facts["best model"] = f"{front.best.point.params:,} parameters"
-        facts["its validation accuracy"] = f"{front.best.point.accuracy:.2%}"
-        if front.best.test is not None:
-            facts["its test accuracy"] = f"{front.best.test.accuracy:.2%}"
-    return facts
-
-
-def _note(front: Front) -> str:
-    notes = ["Hover a point for its ranks and its member; drag to zoom, double-click to see everything"]
-    error = standard_error(front)
-    if error is not None:
-        notes.append(
-            f"{front.validation_images:,} validation images, so one standard error is about "
-            f"{100 * error:.2f} points"
-        )
-    if front.confidence is not None:
-        notes.append(
-            f"Assured: the validation accuracy that holds at {front.confidence:.0%} confidence (paired "
-            "bootstrap over the images)"
-        )
-    timed = front.points[0].latency if front.points else ()
-    if timed:
-        notes.append(
-            f"Times are measured beside the best dense network in one process ({timed[0].place}), "
-            f"{min(latency.repeats for latency in timed)} calls a model or more"
-        )
-    hidden = window(front).hidden
-    if hidden:
-        notes.append(f"{hidden} points lie outside the first view")
-    return ". ".join(notes) + "."
-
-
-def _front_table(front: Front, listed: list[Row]) -> str:
-    headers = ["parameters", "ratio", "MACs", "validation %", "test %", "macro-F1 %", "test macro-F1 %"]
-    headers += [f"{title(name)} %" for name in front.baselines]
-    assured = any(row.entry.assured is not None for row in listed)
-    timed = any(row.entry.latency for row in listed)
-    headers += ["assured %"] * assured + [f"us for {TIMED_BATCH} images", "speedup"] * timed
-    texts = ["ranks", "rule", "best"]
-    body = []
-    for row in listed:
-        point, test = row.entry.point, row.entry.test
-        numbers = [f"{point.params:,}", f"{row.ratio:.1f}x", f"{point.macs:,}", _percent(point.accuracy)]
-        numbers += [
-            _percent(None if test is None else test.accuracy),
-            _percent(point.macro_f1),
-            _percent(None if test is None else test.macro_f1),
-        ]
-        numbers += [_percent(row.rivals[name]) for name in front.baselines]
-        numbers += [_percent(row.entry.assured)] * assured
-        latency = row.entry.latency_at(TIMED_BATCH)
-        if timed:
-            numbers += [f"{latency.median_us:,.0f}", f"{latency.speedup:.1f}x"] if latency else ["–", "–"]
-        words = [row.ranks, _origin(row.entry), "best" if row.best else ""]
-        body.append(_table_row(numbers, words, "best" if row.best else ""))
-    return _table(headers, texts, body)
-
-
-def _network_table(front: Front) -> str:
-    body = []
-    for one in networks(front):
-        dense = "–" if one.dense_ratio is None else f"{one.dense_ratio:.1f}x"
-        numbers = [
-            f"{one.params:,}",
-            f"{one.ratio:.1f}x",
-            dense,
-            _percent(one.validation),
-            _percent(one.test),
-        ]
-        body.append(_table_row(numbers, [one.name], "best" if one.name == "best" else ""))
-    headers = ["parameters", "times fewer than the reference", "than the best dense member"]
-    return _table([*headers, "validation %", "test %"], ["network"], body)
-
-
-def _baseline_table(front: Front) -> str:
-    body = [_table_row([f"{len(front.points)}", f"{front.hypervolume:.4f}", "", ""], [OWN_FRONT], "best")]
-    for name, baseline in front.baselines.items():
-        others, ahead = baseline.others_hypervolume, lead(front, name)
-        numbers = [f"{len(baseline.points)}", f"{baseline.hypervolume:.4f}"]
-        numbers += ["–" if others is None else f"{others:.4f}", "–" if ahead is None else f"{ahead:+.4f}"]
-        body.append(_table_row(numbers, [title(name)], ""))
-    return _table(["models", "hypervolume", "others", "difference"], ["front"], body)
-
-
-def _configuration_table(configuration: Mapping[str, object]) -> str:
-    body = [_table_row([], [key, str(value)], "") for key, value in configuration.items()]
-    return _table([], ["key", "value"], body)
-
-
-def _table(headers: list[str], texts: list[str], body: list[str]) -> str:
-    cells = "".join(f"<th>{escape(header)}</th>" for header in headers)
-    cells += "".join(f'<th class="text">{escape(header)}</th>' for header in texts)
-    return f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-def _table_row(numbers: list[str], words: list[str], kind: str) -> str:
-    cells = "".join(f"<td>{escape(cell)}</td>" for cell in numbers)
-    cells += "".join(f'<td class="text">{escape(cell)}</td>' for cell in words)
-    return f'<tr class="{kind}">{cells}</tr>'
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.2f}"

@@ -170,7 +170,7 @@ def test_the_page_shows_latency_and_assured_accuracy(
         page = _Page()
         page.feed(path.read_text(encoding="utf-8"))
         sources.append(path.read_text(encoding="utf-8"))
-        texts.append(page.text)
+        texts.append(" ".join(page.text.split()))
     for text in (
         "us for 256 images",
         "1,2500.8x",  # neighbouring cells
