@@ -48,7 +48,7 @@ def make_database(uri: str) -> None:
     """Make an SQLite file that only this user may read, where there is none; other databases are left alone.
 
     Args:
-        uri: what `resolve_database` returned.
+        uri: the address that `resolve_database` returned.
 
     Raises:
         ServerError: the file cannot be made or written.
@@ -70,7 +70,7 @@ def check_database(uri: str) -> None:
     """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes.
 
     Args:
-        uri: its address, as SQLAlchemy writes it.
+        uri: the database's address, as SQLAlchemy writes it.
 
     Raises:
         SettingError: no database has such an address.

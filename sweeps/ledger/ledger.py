@@ -85,7 +85,7 @@ class Ledger:
         """Make the directory of a new sweep, with its configuration in it.
 
         Args:
-            home: where sweeps are kept.
+            home: the place where sweeps are kept.
             config: the sweep file.
             dataset: the data set.
             reference: parameters and MACs of the reference model.
@@ -221,8 +221,8 @@ class Ledger:
         """File a member's weights.
 
         Args:
-            key: the member's.
-            write: writes them to the path that it is given, by atomic replace.
+            key: the member's key.
+            write: function that writes them to the path that it is given, by atomic replace.
 
         Returns:
             The SHA-256 of the file, for the member's record.
@@ -345,8 +345,8 @@ class Ledger:
         """Read JSON.
 
         Args:
-            name: the file's.
-            build: makes a record of it, or raises ValueError.
+            name: the file's name.
+            build: function that makes a record of it, or raises ValueError.
 
         Raises:
             NewerError: it is of a newer version.

@@ -27,7 +27,7 @@ def write_page(
         front: the front.
         path: the HTML file, about 5 MB; replaced where it exists.
         dataset: the data set's name.
-        heading: what the sweep is.
+        heading: the page's title.
         configuration: the sweep file, flat.
     """
     chart = plotly.io.to_html(

@@ -29,7 +29,7 @@ class TrialResources:
         gpu: GPUs a trial.
         pack: most members a trial.
         concurrent: most trials at a time.
-        alike: whether a trial's members are of one kind, and as many as pay for their own size; see `room`.
+        alike: true where a trial's members are of one kind, and as many as pay for their size; see `room`.
     """
 
     cpu: float
@@ -58,7 +58,7 @@ def fit_resources(
         nodes: "CPU" and "GPU" of each node of the cluster; a trial runs on one of them.
         features: inputs of the networks.
         classes: outputs of the networks.
-        members: how many are to be trained; `search.trials` when None.
+        members: number of members to train; `search.trials` when None.
 
     Raises:
         ResourcesError: one trial needs more than any node has, or one GPU and a part of another.

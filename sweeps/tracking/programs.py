@@ -29,9 +29,9 @@ class Order:
     """A model to export.
 
     Attributes:
-        network: on the CPU and in evaluation mode; float32 images (batch, channels, height, width) in [0, 1]
-            to logits (batch, classes).
-        header: what its safetensors file says of it.
+        network: module on the CPU and in evaluation mode, from float32 images (batch, channels, height,
+            width) in [0, 1] to logits (batch, classes).
+        header: the description in its safetensors file.
         images: uint8 (images, channels, height, width), one or more, to try it on.
         dataset: name, content hash and classes of the data set.
     """

@@ -49,8 +49,8 @@ def export(model: nn.Module, example: Tensor) -> ExportedProgram:
     """Export a model with a dynamic batch, and compare the program with it.
 
     Args:
-        model: maps one tensor (batch, …) to one tensor; it is exported in evaluation mode, and one of
-            `torch.compile` as it was before.
+        model: any module that maps one tensor (batch, …) to one tensor; it is exported in evaluation mode,
+            and without what `torch.compile` and data parallelism put around it.
         example: inputs (rows, …), two rows or more: torch takes a batch of 1 for a constant.
 
     Returns:
