@@ -1,6 +1,6 @@
 """Compress the linear layers and convolutions of neural networks by adaptive-rank SVD.
 
-A name is imported when it is first used: the command begins in this package, and its help needs no torch.
+A name is imported when it is first used: the command starts in this package, and its help needs no torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Inputs of a model, a batch at a time: what is taken for a batch, and what is refused."""
+"""Inputs of a model, a batch at a time: what counts as a batch, and what is refused."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ EXAMPLE_ROWS = 2
 def calibration_batches(calibration: Tensor | Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
     """Yield calibration inputs a batch at a time.
 
-    A list holds batches that are alike in all but their rows: of other sizes they could as well be the
-    several inputs of one batch. What an iterator yields is a batch each time, so there only the dtype and the
+    A list holds batches that are alike in all but their rows: tensors of other sizes could just as well be
+    the several inputs of one batch. An iterator yields one batch each time, so there only the dtype and the
     number of dimensions must agree.
 
     Args:
         calibration: inputs (rows, …), or batches of them.
-        batch_size: rows of a batch where `calibration` is one tensor.
+        batch_size: rows per batch where `calibration` is one tensor.
 
     Raises:
         ValueError: one tensor of fewer than two rows, no batches at all, something that is no batches of
@@ -57,7 +57,7 @@ def calibration_batches(calibration: Tensor | Iterable[Tensor], batch_size: int)
 
 
 def _usable(batch: Tensor) -> Tensor:
-    # autograd, which the loss basis needs, takes no tensors that were made in inference mode
+    # autograd, which the loss basis needs, does not accept tensors that were made in inference mode
     return batch.clone() if batch.is_inference() else batch
 
 
@@ -95,7 +95,7 @@ def check_labelled(inputs: Any, labels: Any) -> None:
     """Refuse labelled data that is not one tensor of inputs and one of labels.
 
     Raises:
-        ValueError: one of them is something else, or there is no inputs dimension for the rows.
+        ValueError: one of them is something else, or the inputs have no dimension for the rows.
     """
     for what, value in (("inputs", inputs), ("labels", labels)):
         if isinstance(value, Tensor):
@@ -109,11 +109,11 @@ def check_labelled(inputs: Any, labels: Any) -> None:
 
 
 def check_logits(outputs: Any, needs: str = "accuracy is measured of") -> None:
-    """Refuse what a model gives where it is not logits (rows, classes).
+    """Refuse outputs of a model that are not logits (rows, classes).
 
     Args:
-        outputs: what the model gave.
-        needs: who needs logits, such as "the loss basis needs".
+        outputs: outputs of the model.
+        needs: reason in the message, such as "the loss basis needs".
 
     Raises:
         ValueError: the outputs are of another kind or shape.
@@ -125,18 +125,18 @@ def check_logits(outputs: Any, needs: str = "accuracy is measured of") -> None:
 
 @contextmanager
 def feeding(batch: Tensor, what: str) -> Iterator[None]:
-    """Say in words that a model does not take a batch; of other errors nothing changes.
+    """Explain an error where a model does not take a batch; other errors pass unchanged.
 
     Args:
-        batch: what the model is called with meanwhile.
-        what: the batch's name in the message, such as "calibration inputs".
+        batch: input that the model is called with in this context.
+        what: name of the batch in the message, such as "calibration inputs".
 
     Raises:
-        ValueError: the model raised what wrong inputs make it raise.
+        ValueError: the model raised an error that wrong inputs cause.
     """
     try:
         yield
-    except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the inputs
+    except torch.OutOfMemoryError:  # a RuntimeError that says nothing about the inputs
         raise
     except (RuntimeError, TypeError, IndexError) as error:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""The `arsvd` command's beginning: are the packages that are about to be imported this project's own?
+"""The `arsvd` command's start: do the packages that are about to be imported belong to this project?
 
 Other projects have packages called `sweeps` and `cluster`, and people have folders of these names beside
-their scripts. This package's name is nobody else's, so the command begins here.
+their scripts. This package's name is unique, so the command starts here.
 """
 
 import contextlib
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NoReturn
 
 COMPANIONS = ("sweeps", "cluster", "mlflow_server")
-# What the machine refuses, wherever it happens: room, rights, broken disks, too many open files.
+# Errors of the machine, wherever they occur: space, permissions, broken disks, too many open files.
 _OF_THE_SYSTEM = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EMFILE", "ENFILE")
 )
 _HOME = Path(__file__).parents[1]
-_MARK = "arsvd"  # what the first file of `sweeps` holds, and no other project's
+_MARK = "arsvd"  # found in the first file of this project's `sweeps`, and in no other's
 
 
 def main() -> None:
@@ -41,25 +41,25 @@ def main() -> None:
 
 
 def _end(fault: str) -> NoReturn:
-    """Say what is wrong in a line, and end; also where what was printed before cannot be written."""
+    """Say what is wrong in one line, and end, even where earlier output can no longer be written."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"arsvd: {fault}\n")
         sys.stderr.flush()
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter would complain of it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter complains when it exits
     sys.exit(1)
 
 
 def misplaced(names: Sequence[str] = COMPANIONS) -> str | None:
-    """Say what would be imported in the place of a package of this project, and what to do.
+    """Say what would be imported in place of a package of this project, and how to fix it.
 
     Args:
-        names: the packages to look for.
+        names: names of the packages to look for.
 
     Returns:
-        A sentence or two; None where everything is in its place.
+        One or two sentences; None where everything is in its place.
     """
     return next((fault for name in names if (fault := _misplaced(name)) is not None), None)
 
@@ -86,7 +86,7 @@ def _misplaced(name: str) -> str | None:
 
 
 def _place(spec: ModuleSpec) -> Path | None:
-    """The folder of a package, or the file of a module."""
+    """Return the folder of a package, or the file of a module."""
     folders = list(spec.submodule_search_locations or ())
     if folders:
         return Path(folders[0])
@@ -101,7 +101,7 @@ def _is_marked(file: Path) -> bool:
 
 
 def _origin(name: str) -> str:
-    """Name the distributions that brought a package along, besides this one."""
+    """Name the distributions, other than this one, that a package came with."""
     import importlib.metadata
 
     owners = importlib.metadata.packages_distributions().get(name, [])

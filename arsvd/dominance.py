@@ -1,4 +1,4 @@
-"""Pareto sets and hypervolume. Every objective is minimised here; negate what is to be maximised."""
+"""Pareto sets and hypervolume. Every objective is minimised here; negate those to be maximised."""
 
 import bisect
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
-    """Say which points no other point beats.
+    """Tell which points no other point beats.
 
     Point a beats point b where a is no worse in every objective and better in at least one. Of equal
     points only the first is kept, so that the result holds each trade-off once.
@@ -16,10 +16,10 @@ def non_dominated(points: Sequence[Sequence[float]]) -> list[bool]:
         points: (points, objectives), all minimised.
 
     Returns:
-        One flag a point, in the order given.
+        One flag per point, in the order given.
 
     Raises:
-        ValueError: a value is NaN: it compares false with everything and would never be dominated.
+        ValueError: a value is NaN, which compares false with everything and would never be dominated.
     """
     if len(points) == 0:
         return []

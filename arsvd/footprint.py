@@ -10,11 +10,11 @@ from torch.utils._pytree import tree_leaves
 from arsvd.batches import EXAMPLE_ROWS
 from arsvd.modes import evaluation_mode
 
-MOST_BYTES = 2**30  # of what a model computes for the rows of one pass
+MOST_BYTES = 2**30  # of everything that a model computes for the rows of one pass
 
 
 class _Computed(TorchDispatchMode):
-    """Counts the bytes of what every operation makes; views of what is there cost nothing."""
+    """Counts the bytes of every operation's result; views of existing tensors cost nothing."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -39,17 +39,18 @@ def _storage(tensor: Tensor) -> int:
 
 @torch.no_grad()
 def rows_at_once(model: nn.Module, inputs: Tensor, most: int) -> int:
-    """Return how many rows a pass may take.
+    """Return the number of rows that one pass may take.
 
-    Everything that a pass computes counts as if it were kept, as it is where gradients are wanted.
+    All results of a pass count as if they were kept, as they are where gradients are wanted.
 
     Args:
-        model: takes the inputs; it is not changed.
-        inputs: (rows, …).
-        most: rows that a pass takes where memory sets no limit.
+        model: model that takes the inputs; it is not changed.
+        inputs: tensor (rows, …).
+        most: largest number of rows per pass, where memory sets no limit.
 
     Returns:
-        A number from 1 to `most`; `most` where the model does not take the inputs: its caller finds that out.
+        A number from 1 to `most`. It is `most` where the model does not take the inputs: the caller finds
+        that out.
     """
     example = inputs[:EXAMPLE_ROWS]
     if len(inputs) <= 1 or example.numel() == 0:

@@ -1,7 +1,7 @@
-"""Dataclasses out of JSON that somebody else may have written: each field there, and of its type.
+"""Dataclasses from JSON that somebody else may have written: each field must be there and of its type.
 
-Whoever uses a record then needs no further checks: a number is finite and fits 64 bits, a list holds what its
-declaration says.
+Whoever uses a record then needs no further checks: a number is finite and fits into 64 bits, a list holds
+what its declaration says.
 """
 
 import json
@@ -17,14 +17,14 @@ T = TypeVar("T")
 Check = Callable[[Any], Any]
 
 _LARGEST = 2**63 - 1
-# marks a field with the release that brought it: what an older one wrote lacks it, and means its default
+# marks a field with the release that introduced it: older files lack it, and mean its default
 SINCE = "since"
-_SHOWN, _NAMED = 60, 5  # characters of a value, names of a kind, that an error shows
+_SHOWN, _NAMED = 60, 5  # characters of a value, and names of one kind, that an error shows
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Between which a number must lie, both included; it annotates the field's type."""
+    """Limits of a number, both included; an annotation of the field's type."""
 
     low: float
     high: float = math.inf
@@ -55,7 +55,7 @@ def read_json(content: bytes | str) -> Any:
         values = json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if "\\ud" in text or "\\uD" in text:  # half of a pair can be written escaped, and printed by nothing
+    if "\\ud" in text or "\\uD" in text:  # half of a pair can be written escaped, but not printed
         json.dumps(values, ensure_ascii=False).encode()
     return values
 
@@ -64,13 +64,14 @@ def read_fields(kind: type[T], values: object, what: str, defaults: bool = False
     """Make a dataclass from its fields' JSON values.
 
     Args:
-        kind: the dataclass; its fields' types are numbers, texts, lists, mappings, other dataclasses.
-        values: what JSON has for it.
-        what: how an error begins, such as "not a whole front".
-        defaults: whether every field that has a default may be missing; else those marked with `SINCE`.
+        kind: dataclass whose fields are numbers, texts, lists, mappings or other dataclasses.
+        values: JSON value for it.
+        what: beginning of an error message, such as "not a whole front".
+        defaults: True if every field that has a default may be missing; otherwise only those marked with
+            `SINCE`.
 
     Raises:
-        ValueError: a field is missing, unknown or of another type; every such one is named.
+        ValueError: fields are missing, unknown or of another type; all of them are named.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{what}: {_MisfitError(values, 'a mapping')}")
@@ -103,7 +104,7 @@ def _shortened(text: str) -> str:
 
 @cache
 def _checks(kind: type[Any]) -> tuple[dict[str, Check], set[str], set[str]]:
-    """The check of each field of a dataclass, and the names of those with a default, and of later ones."""
+    """Return the check of each field, the names of fields with a default, and those of later ones."""
     hints = typing.get_type_hints(kind, include_extras=True)
     listed = fields(kind)
     optional = {f.name for f in listed if f.default is not MISSING or f.default_factory is not MISSING}

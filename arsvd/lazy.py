@@ -10,8 +10,8 @@ def lazy_names(package: str, places: Mapping[str, Sequence[str]]) -> Callable[[s
     """Return the `__getattr__` of a package.
 
     Args:
-        package: the package's name.
-        places: module in that package to the names that come from it.
+        package: name of the package.
+        places: names by the module of that package that defines them.
     """
     modules = {name: f"{package}.{module}" for module, names in places.items() for name in names}
 
@@ -19,7 +19,7 @@ def lazy_names(package: str, places: Mapping[str, Sequence[str]]) -> Callable[[s
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(modules[name]), name)
-        setattr(sys.modules[package], name, value)  # so that nobody asks again
+        setattr(sys.modules[package], name, value)  # so that it is not looked up again
         return value
 
     return find

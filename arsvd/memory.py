@@ -1,4 +1,4 @@
-"""How much memory there is to take (Linux; elsewhere nobody tells)."""
+"""How much memory is free (Linux only; other systems do not tell)."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _MEMORY, _GROUP, _GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Pat
 def free_memory() -> int | None:
     """Return how many bytes new processes can take; None where the system does not tell.
 
-    What a control group has left counts as well, and that of every group around it.
+    Limits of this process's control group, and of every group around it, count as well.
     """
     found = []
     with contextlib.suppress(OSError, KeyError, ValueError):
@@ -23,7 +23,7 @@ def free_memory() -> int | None:
 
 
 def _groups() -> Iterator[tuple[Path, str, str, str]]:
-    """Yield the control groups around this process, with the names that their version has for figures."""
+    """Yield the control groups around this process, with their version's names for the figures."""
     new = "memory.max", "memory.current", "inactive_file"
     old = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
     with contextlib.suppress(OSError, ValueError):
@@ -38,6 +38,6 @@ def _groups() -> Iterator[tuple[Path, str, str, str]]:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Read lines of a name and a number."""
+    """Read lines that hold a name and a number."""
     lines = (line.split() for line in path.read_text().splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) > 1}

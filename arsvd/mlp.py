@@ -8,13 +8,13 @@ from torch import nn
 
 
 class MLP(nn.Sequential):
-    """Linear layers with ReLU between them; flattens its input first.
+    """Linear layers with ReLU between them; the input is flattened first.
 
     The layers are named `linear1`, `linear2`, …
 
     Args:
-        widths: features from the input to the output, such as [784, 512, 256, 10].
-        dropout: probability with which a hidden unit is dropped while training.
+        widths: numbers of features from the input to the output, such as [784, 512, 256, 10].
+        dropout: probability with which a hidden unit is dropped in training.
 
     Raises:
         ValueError: fewer than two widths, a width below 1, or a dropout outside [0, 1).
@@ -36,7 +36,7 @@ class MLP(nn.Sequential):
         super().__init__(modules)
 
     def __getitem__(self, idx: slice | int) -> Any:
-        """Return one part, or a plain chain of several: slices are not MLPs of given widths."""
+        """Return one part, or a plain chain of several, since a slice is not an MLP of given widths."""
         if isinstance(idx, slice):
             return nn.Sequential(OrderedDict(list(self._modules.items())[idx]))
         return super().__getitem__(idx)

@@ -1,4 +1,4 @@
-"""Settings that hold for a while: evaluation mode, wrappers taken off, torch's number of threads."""
+"""Temporary settings: evaluation mode, wrappers taken off, torch's number of threads."""
 
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _COMPILED = "_torchdynamo_orig_callable"  # where torch.compile keeps the functi
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and every part of it back into its own mode, also after an error.
+    """Put a model into evaluation mode, and restore the mode of every part afterwards, also after an error.
 
     Args:
         model: any module; parts of it may be in another mode than the whole, as frozen batch norms are.
@@ -27,19 +27,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        model.train(training)  # for modules whose own `train` does more than to set the flag
+        model.train(training)  # for modules whose own `train` does more than set the flag
         for module, mode in modes:
             module.training = mode
 
 
 @contextmanager
 def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield a model without what `torch.compile` and data parallelism put around it and around its parts.
+    """Yield a model without what `torch.compile` and data parallelism wrap around it and its parts.
 
-    Meanwhile its parts have their plain names, and it runs uncompiled, so that hooks are seen.
+    In this context its parts have their plain names, and it runs uncompiled, so that hooks are seen.
 
     Args:
-        model: any module; afterwards it is as it was, but for parts that were replaced meanwhile.
+        model: any module; afterwards it is as before, except for parts that were replaced in the meantime.
 
     Raises:
         ValueError: a wrapper has hooks of its own, or shards its weights.
@@ -84,12 +84,12 @@ def unwrapped(model: nn.Module) -> Iterator[nn.Module]:
             yield plain
     finally:
         for owner, key, old, new in reversed(changed):
-            if owner.get(key, new) is new:  # a part that was replaced meanwhile stays replaced
+            if owner.get(key, new) is new:  # a part that was replaced in the meantime stays replaced
                 owner[key] = old
 
 
 def inner(module: nn.Module) -> nn.Module:
-    """Return what a compiled or data-parallel module wraps; any other module itself.
+    """Return the module inside a compiled or data-parallel module; any other module itself.
 
     Raises:
         ValueError: the wrapper has hooks of its own, or shards its weights.
@@ -109,10 +109,10 @@ def inner(module: nn.Module) -> nn.Module:
 
 
 def _wrapped(module: nn.Module) -> str | None:
-    """Name the attribute of a wrapper that holds the model; None where the module is no wrapper."""
+    """Return the name of the attribute that holds a wrapper's model; None where it is no wrapper."""
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return "module"
-    # these would take seconds to import; where they were not, there is none of them
+    # these take seconds to import; where they were not imported, the model holds none of them
     dynamo = sys.modules.get("torch._dynamo.eval_frame")
     if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
         return "_orig_mod"
@@ -124,10 +124,10 @@ def _wrapped(module: nn.Module) -> str | None:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Let torch use a number of threads inside its operations, and afterwards as many as before.
+    """Let torch use a number of threads inside its operations, and restore the previous number afterwards.
 
     Args:
-        number: at least 1.
+        number: number of threads, at least 1.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(number)

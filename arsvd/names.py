@@ -1,4 +1,4 @@
-"""Names that a folder, a registered model and an address can all hold, in letters of any script."""
+"""Names that work for a folder, a registered model and an address, in letters of any script."""
 
 import unicodedata
 
@@ -6,15 +6,15 @@ _PLAIN = "._-"
 
 
 def plain(text: str, kept: str = _PLAIN) -> str:
-    """Replace what is neither a letter nor a digit by hyphens, each run of it by one.
+    """Replace each run of characters that are neither letters nor digits by one hyphen.
 
     Args:
-        text: in any script; its vowel signs and accents count as letters.
-        kept: characters that stay beside letters and digits.
+        text: text in any script; vowel signs and accents count as letters.
+        kept: other characters that stay.
     """
     result: list[str] = []
     for character in unicodedata.normalize("NFC", text):
-        # letters, marks and numbers of Unicode
+        # letters, marks and numbers in Unicode
         if character in kept or unicodedata.category(character)[0] in "LMN":
             result.append(character)
         elif not result or result[-1] != "\0":

@@ -1,4 +1,4 @@
-"""What a model needs in front of it: the normalisation of its inputs."""
+"""The normalisation of a model's inputs."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ class Normalize(nn.Module):
     """Subtract a mean and divide by a standard deviation, per channel.
 
     Args:
-        mean: (channels,), of pixels in [0, 1].
-        std: (channels,), of pixels in [0, 1], all above 0.
+        mean: (channels,) means of pixels in [0, 1].
+        std: (channels,) standard deviations of pixels in [0, 1], all above 0.
 
     Raises:
         ValueError: the lengths differ or a standard deviation is not above 0.
@@ -36,12 +36,12 @@ class Normalize(nn.Module):
 
 
 def whole(network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Sequential:
-    """Put the normalisation in front of a network, so that nobody has to know its numbers.
+    """Put the normalisation in front of a network, so that its users need not know the numbers.
 
     Args:
-        network: takes normalised images (batch, channels, height, width).
-        mean: (channels,).
-        std: (channels,).
+        network: network for normalised images (batch, channels, height, width).
+        mean: (channels,) means of pixels in [0, 1].
+        std: (channels,) standard deviations of pixels in [0, 1].
 
     Returns:
         A module that takes images in [0, 1]; its parts are `normalize` and `network`.

@@ -1,4 +1,4 @@
-"""Methods of one kind by their names: known without importing them, imported when asked for."""
+"""Methods of one kind by their names, which are known without importing the methods."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -10,21 +10,22 @@ T = TypeVar("T")
 
 
 class UnknownMethodError(ValueError):
-    """There is no method of this name; the message says which there are."""
+    """There is no method of this name; the message lists those there are."""
 
 
 class Registry(Generic[T]):
     """The methods of one kind.
 
-    A line here and a file of its own are all that a method takes. Its module may import neither torch nor
-    anything else that takes long: what a method needs for its work it imports in its functions, since every
-    reader of a sweep file asks the methods for their options.
+    A method takes a line here and a file of its own, and nothing else. Its module may import neither torch
+    nor anything else that takes long: a method imports what it needs inside its functions, since every reader
+    of a sweep file asks the methods for their options.
 
     Args:
-        kind: what one of them is called in messages, such as "rank rule".
-        package: the package of their modules.
-        entries: name to "module:attribute" in that package, in the order that people see.
-        retired: names of methods that are gone, and why; files on record lose them, new ones are refused.
+        kind: name for one of them in messages, such as "rank rule".
+        package: package of their modules.
+        entries: places of the methods by name, as "module:attribute" in that package, in the order shown to
+            people.
+        retired: reasons for the removal of methods, by name; files on record lose them, new ones are refused.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Registry(Generic[T]):
         """Import a method.
 
         Raises:
-            UnknownMethodError: there is none of this name.
+            UnknownMethodError: there is no method of this name.
         """
         if name not in self._entries:
             raise UnknownMethodError(
@@ -61,18 +62,18 @@ class Registry(Generic[T]):
         return self._loaded[name]
 
     def find(self, attribute: str) -> T | None:
-        """Import the method that its module calls so; None where there is none."""
+        """Import the method that has this name in its module; None where there is none."""
         for name, place in self._entries.items():
             if place.partition(":")[2] == attribute:
                 return self[name]
         return None
 
     def items(self) -> Iterator[tuple[str, T]]:
-        """Import every method, and yield it with its name."""
+        """Import every method, and yield each with its name."""
         for name in self._entries:
             yield name, self[name]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name, in the order that people see."""
+        """All names, in the order shown to people."""
         return tuple(self._entries)

@@ -1,4 +1,4 @@
-"""`python -m mlflow_server`: the server where the rest of the package is not installed, as in a container."""
+"""`python -m mlflow_server`: the server where the rest of the project is not installed, as in a container."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Where a server listens, and under which names it may be asked for."""
+"""Where a server listens, and by which names it may be addressed."""
 
 import contextlib
 import ipaddress
@@ -14,10 +14,10 @@ _NAME = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone.
+    """Tell whether an address can be reached only from this machine.
 
     Args:
-        host: an IP address, or a name, all of whose addresses must be loopback ones.
+        host: IP address, or a name, all of whose addresses must be loopback ones.
 
     Raises:
         SettingError: the name has no address.
@@ -33,19 +33,19 @@ def address(host: str, port: int, scheme: str = "http") -> str:
 
 
 def allowed_hosts(host: str, port: int, names: Sequence[str] = ()) -> list[str]:
-    """Return the values of a request's Host header that are answered.
+    """Return the values of a request's Host header that the server accepts.
 
-    A page of another site can make a browser ask a server by a name that it has pointed at the server's
-    address (DNS rebinding). Exact names keep that out; patterns such as 192.168.* also match names like
+    A page of another site can make a browser address a server by a name that it has pointed at the server's
+    address (DNS rebinding). Exact names prevent that; patterns such as 192.168.* also match names like
     192.168.example.org.
 
     Args:
-        host: where the server listens.
-        port: its port.
-        names: further names or addresses, with a port of their own or without.
+        host: address on which the server listens.
+        port: TCP port of the server.
+        names: further names or addresses, with or without ports of their own.
 
     Raises:
-        SettingError: a name that is none.
+        SettingError: one of the names is not a host name.
     """
     hosts = [*_LOOPBACK_NAMES]
     if _is_any(host):
@@ -61,16 +61,16 @@ def allowed_hosts(host: str, port: int, names: Sequence[str] = ()) -> list[str]:
     found = []
     for name in [*hosts, *names]:
         has_port = re.search(r"[^:]:[0-9]+$", name) is not None
-        # without a port as well: so a browser asks on 80 and 443, that is through a proxy
+        # without a port as well: browsers omit ports 80 and 443, which means that a proxy is in front
         found += [name] if has_port else [f"{name}:{port}", name]
     return list(dict.fromkeys(found))
 
 
 def allowed_origins(hosts: Sequence[str]) -> list[str]:
-    """Return the origins whose pages may ask the server: its own.
+    """Return the origins whose pages may send requests to the server: its own.
 
-    A name without a port is that of a proxy before the server. A loopback name without one is another server
-    of this machine, on port 80 or 443.
+    A name without a port belongs to a proxy in front of the server. A loopback name without one is another
+    server of this machine, on port 80 or 443.
     """
     return [
         f"{scheme}://{host}" for host in hosts if host not in _LOOPBACK_NAMES for scheme in ("http", "https")
@@ -97,7 +97,7 @@ def _is_any(host: str) -> bool:
 
 
 def _own_names() -> list[str]:
-    """This machine's name and the addresses that it has under that name."""
+    """Return this machine's name and the addresses that it has under that name."""
     name = socket.gethostname()
     names = [name]
     with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""MLflow's web application, which keeps to its own files and runs and calls nothing for whoever asks.
+"""MLflow's web application, restricted to its own files, that runs and calls nothing for its clients.
 
-MLflow serves an assistant that starts coding agents and a shell for whoever asks from the same machine: where
-several users share it, each could act as the one who runs the server. It serves a gateway, web hooks and jobs
-besides, by which a caller makes the server send requests to any address, or evaluate what the caller wrote.
-Nothing here needs them, and most have no switch, so their routes end here. What names a place for files is
+MLflow serves an assistant that starts coding agents and a shell for any client on the same machine: where
+several users share it, each could act as the one who runs the server. It also serves a gateway, web hooks and
+jobs, by which a client makes the server send requests to any address, or evaluate what the client wrote.
+Nothing here needs them, and most have no switch, so their routes are closed here. Locations of files are
 checked in `mlflow_server.locations`.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from mlflow_server.pages import Application, Receive, Scope, Send, with_choices
 
-# Each by the beginning of its routes behind /api/2.0, /ajax-api/3.0 and so on.
+# Each by the beginning of its routes, after /api/2.0, /ajax-api/3.0 and so on.
 _SHUT = {
     "mlflow/assistant": "the assistant is",
     "mlflow/gateway": "the gateway is",
@@ -27,13 +27,13 @@ _SHUT = {
     "mlflow/prompt-optimization": "prompt optimization is",
     "mlflow/demo": "demonstrations are",
     "mlflow/runs/create-promptlab-run": "the prompt laboratory is",
-    # they speak of buckets that an experiment would name, which this server lets no experiment do
+    # they concern buckets that an experiment would name, which this server allows no experiment to do
     "mlflow/artifacts/presigned": "addresses of buckets are",
 }
 _API = re.compile(rf"/(?:ajax-)?api/[0-9.]+/({'|'.join(map(re.escape, _SHUT))})")
 _GATEWAY = "/gateway/"
-# A page of runs asks for the gateway's endpoints, and shows an error in red where there is none. As MLflow
-# itself does without a gateway, it is told that there are no endpoints.
+# A page of runs asks for the gateway's endpoints, and shows an error in red where there is no answer. As
+# MLflow does without a gateway, this server answers that there are no endpoints.
 _ENDPOINTS = re.compile(r"/ajax-api/2\.0/mlflow/gateway-proxy/?")
 
 
@@ -63,14 +63,15 @@ def _application() -> Application:
 
 
 def of_own_pages(application: Application, origins: Sequence[str]) -> Application:
-    """Refuse with status 403 what pages of other origins ask for, and leave the rest to an application.
+    """Refuse requests from pages of other origins with status 403, and pass the rest to an application.
 
-    MLflow itself lets every page of this machine in, whatever its port: a notebook or a game on localhost
+    MLflow itself accepts every page of this machine, whatever its port: a notebook or a game on localhost
     would act with the login that the browser keeps for this server.
 
     Args:
-        application: what answers.
-        origins: scheme, host and port of the server's own pages. What no page asks for names no origin.
+        application: application that answers the rest.
+        origins: scheme, host and port of the server's own pages. Requests that come from no page name no
+            origin.
     """
     known = {origin.lower().encode() for origin in origins}
 
@@ -87,9 +88,9 @@ def of_own_pages(application: Application, origins: Sequence[str]) -> Applicatio
 
 
 def without_services(application: Application) -> Application:
-    """Answer requests for what is shut with status 404 and leave the others to an application.
+    """Answer requests for closed services with status 404, and pass the others to an application.
 
-    Only the list of the gateway's endpoints is there, and empty.
+    Of the gateway there is only its list of endpoints, which is empty.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,12 +112,12 @@ async def _respond(send: Send, status: int, body: bytes, kind: bytes = b"text/pl
 
 
 def shut_service(path: str) -> str | None:
-    """Return what a path belongs to and is shut, with its verb; None where the path is open.
+    """Return the closed service that a path belongs to, with its verb; None where the path is open.
 
     Args:
-        path: the path of a request, decoded.
+        path: path of a request, decoded.
     """
-    # with any prefix in front, and however often a slash is written
+    # with any prefix in front, and with repeated slashes
     path = "/".join(["", *(part for part in path.split("/") if part), ""])
     if found := _API.search(path):
         return _SHUT[found[1]]

@@ -10,13 +10,13 @@ _CONNECT_SECONDS = 5
 
 
 def resolve_artifacts(place: str) -> str:
-    """Return where artifacts go, as MLflow writes it.
+    """Return the location of artifacts in MLflow's notation.
 
     Args:
-        place: a folder, as a path or a file:// address, or s3://BUCKET/PREFIX.
+        place: folder, as a path or a file:// address, or s3://BUCKET/PREFIX.
 
     Raises:
-        SettingError: an address of another kind.
+        SettingError: the address is of another kind.
     """
     parts = urlsplit(place)
     if parts.scheme == "s3":
@@ -34,7 +34,7 @@ def check_artifacts(uri: str) -> None:
     """Make sure that files can be kept there.
 
     Args:
-        uri: what `resolve_artifacts` returned. A folder is made where it is missing, a bucket is not.
+        uri: location that `resolve_artifacts` returned. A missing folder is created, a missing bucket is not.
 
     Raises:
         ServerError: the folder cannot be written, boto3 is missing, or the bucket cannot be used.

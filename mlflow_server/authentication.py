@@ -15,19 +15,19 @@ from mlflow_server.process import direct_opener
 
 ADMIN = "admin"
 _LEAST_LENGTH = 12  # MLflow refuses shorter ones
-# Accounts exist only where the administrator made them. Their holders browse and load everything, may start
-# experiments of their own, and need a grant to write into those of others.
+# Accounts exist only where the administrator created them. Their holders browse and load everything, may
+# start experiments of their own, and need a grant to write into those of others.
 _DEFAULT_PERMISSION = "READ"
 
 
 @dataclass(frozen=True)
 class Authentication:
-    """What the basic-auth application needs.
+    """The secrets and settings that the basic-auth application needs.
 
     Attributes:
-        environment: variables for the server's process: secrets do not belong on a command line.
-        password_file: the administrator's password, mode 0600.
-        new: whether the password was made just now.
+        environment: variables for the server's process, since secrets do not belong on a command line.
+        password_file: file of the administrator's password, mode 0600.
+        new: True if the password was created just now.
     """
 
     environment: dict[str, str]
@@ -36,11 +36,11 @@ class Authentication:
 
 
 def prepare_authentication(folder: Path, database: str) -> Authentication:
-    """Make the secrets that are missing, and the configuration of the basic-auth application.
+    """Create the secrets that are missing, and the configuration of the basic-auth application.
 
     Args:
-        folder: where they are kept.
-        database: the database of accounts.
+        folder: folder that holds them.
+        database: address of the database of accounts.
 
     Raises:
         ServerError: mlflow[auth] is not installed, or a secret's file cannot be used.
@@ -62,7 +62,7 @@ def prepare_authentication(folder: Path, database: str) -> Authentication:
 
 
 def admin_is_known(address: str, authentication: Authentication) -> bool:
-    """Whether a running server takes the password in the file as its administrator's."""
+    """Tell whether a running server accepts the password in the file as its administrator's."""
     pair = f"{ADMIN}:{authentication.environment['MLFLOW_AUTH_ADMIN_PASSWORD']}"
     request = urllib.request.Request(  # noqa: S310 - an address of this machine
         f"{address}/api/2.0/mlflow/users/current",
@@ -91,7 +91,7 @@ def _configuration(database: str) -> str:
 
 
 def _secret(path: Path) -> tuple[str, bool]:
-    """Read a secret, or make one; returns whether it was made."""
+    """Read a secret, or create one; returns it, and True if it was created."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -118,10 +118,10 @@ def _secret(path: Path) -> tuple[str, bool]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file that only this user may read, whole or not at all."""
+    """Write a file that only this user may read, as a whole or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed here
+        for left in path.parent.glob(f".{path.name}.*"):  # left by a process that was killed here
             left.unlink()
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)

@@ -1,11 +1,11 @@
-"""Make a bucket where it is missing: `python -m mlflow_server.bucket NAME`."""
+"""Create a bucket where it is missing: `python -m mlflow_server.bucket NAME`."""
 
 import os
 import sys
 
 
 def make_bucket(name: str) -> bool:
-    """Make a bucket on the store that `MLFLOW_S3_ENDPOINT_URL` names; returns whether it was missing."""
+    """Create a bucket on the store that `MLFLOW_S3_ENDPOINT_URL` names; returns True if it was missing."""
     import boto3
     from botocore.exceptions import ClientError
 
@@ -14,7 +14,7 @@ def make_bucket(name: str) -> bool:
         client.head_bucket(Bucket=name)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-            raise  # refused, or a store that fails: a new bucket would not mend that
+            raise  # refused, or a store that fails: a new bucket would not help
         client.create_bucket(Bucket=name)
         return True
     return False

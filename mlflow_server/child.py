@@ -1,6 +1,6 @@
 """`python -m mlflow_server.child server …`: MLflow's own command, once its databases can be opened.
 
-A module of its own, so that what MLflow takes to import is paid in the server's process alone.
+A module of its own, so that only the server's process pays for the import of MLflow.
 """
 
 import configparser

@@ -11,7 +11,8 @@ _SETTINGS = {
     "MLFLOW_ENABLE_AI_GATEWAY": "false",
     "PYTHONUNBUFFERED": "1",
 }
-# A shell that talks to another server, or that has a safeguard switched off, must not reach into this one.
+# Settings of a shell that uses another server, or that has a safeguard switched off, must not affect this
+# one.
 _FOREIGN = ("MLFLOW_", "_MLFLOW_", "UVICORN_", "GUNICORN_")
 _KEPT = ("MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_SQLALCHEMYSTORE_", "MLFLOW_LOGGING_")
 

@@ -1,4 +1,4 @@
-"""What keeps a server from starting."""
+"""The errors that keep a server from starting."""
 
 
 class ServerError(RuntimeError):

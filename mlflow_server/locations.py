@@ -1,9 +1,10 @@
-"""Where a caller of the server may have it read and write: below the artifacts that the server was given.
+"""Where clients of the server may have it read and write: only inside the server's artifacts.
 
-MLflow takes the place of an experiment's files from whoever creates the experiment, and that may be anyone
-with an account; by it the server would write any file of the user that runs it. The stores here are MLflow's
-own, and refuse such places by whatever route they come. Places that a database holds already are those of the
-embedded store, which `arsvd ui` shows; a server that passes files through has none, and opens none.
+MLflow takes the location of an experiment's files from whoever creates the experiment, which may be anyone
+with an account; that way the server would write any file of the user that runs it. The stores here are
+MLflow's own, and refuse such locations whichever route they come by. Locations that a database holds already
+are those of the embedded store, which `arsvd ui` shows; a server that passes files through has none, and
+opens none.
 """
 
 import re
@@ -20,14 +21,14 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingSt
 _PROXIED = "mlflow-artifacts:"
 # Of runs, logged models and other versions; of this machine where MLflow finds it in the folder of the run.
 _SOURCES = ("", "file", "mlflow-artifacts", "models", "runs")
-# Tags by which a trace says where the server reads.
+# Tags with which a trace says where the server reads.
 _PLACES = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation", "mlflow.trace.spansLocation")
 _TAG = "mlflow.traceTag."
 _LEAVES = re.compile(r"[\\\x00-\x1f]|(^|[/:])\.\.($|/)")
 
 
 def guard_stores() -> None:
-    """Let the server of this process keep to its artifacts; call it before any request."""
+    """Restrict the server of this process to its artifacts; call this before any request."""
     for scheme in DATABASE_ENGINES:
         handlers._tracking_store_registry.register(scheme, _GuardedTracking)
         handlers._model_registry_store_registry.register(scheme, _GuardedModels)
@@ -36,13 +37,13 @@ def guard_stores() -> None:
 
 
 def check_location(location: str | None) -> None:
-    """Refuse a place for an experiment's files that is not below the server's artifacts.
+    """Refuse a location of an experiment's files that is not inside the server's artifacts.
 
     Args:
-        location: what the caller asks for; nothing leaves the choice to the server.
+        location: requested location; None or "" leaves the choice to the server.
 
     Raises:
-        MlflowException: it is elsewhere; status 400.
+        MlflowException: the location is elsewhere; status 400.
     """
     if location and not _is_proxied(location):
         raise _refusal(
@@ -55,10 +56,10 @@ def check_source(source: str | None) -> None:
     """Refuse a source of a model version from which the server would read elsewhere.
 
     Args:
-        source: the address of a model's files.
+        source: address of a model's files.
 
     Raises:
-        MlflowException: it is elsewhere; status 400.
+        MlflowException: the source is elsewhere; status 400.
     """
     scheme, colon, _ = (source or "").partition(":")
     known = (scheme if colon else "") in _SOURCES and not _leaves(source or "")
@@ -122,13 +123,13 @@ class _GuardedModels(ModelStore):
 
 
 def _is_proxied(location: str) -> bool:
-    """Whether a place is a folder of the server's artifacts, however MLflow may read it."""
+    """Tell whether a place is a folder of the server's artifacts, however MLflow may read it."""
     rest = location.removeprefix(_PROXIED)
     return rest != location and not _leaves(rest) and not rest.startswith("//") and not set("?#;") & set(rest)
 
 
 def _leaves(text: str) -> bool:
-    """Whether a path goes up, or has signs that some reader takes for a way up."""
+    """Tell whether a path goes up, or has characters that some reader takes for a way up."""
     while (plain := unquote(text)) != text:
         if set("?#;") & (set(plain) - set(text)):
             return True

@@ -1,9 +1,9 @@
-"""What MLflow's pages show to whoever has chosen nothing yet: sweeps, and nothing that this server shuts.
+"""Defaults of MLflow's pages, for people who chose nothing yet: sweeps, and no closed services.
 
-MLflow keeps such choices in the browser. It begins with its views for language models, an assistant over a
-quarter of the page and advertisements, and no setting of its server changes that: so its one HTML page gets a
-script that answers in place of a choice that was never made. Nothing is stored, and what a person chooses
-counts from then on.
+MLflow keeps such choices in the browser. By default it shows its views for language models, an assistant over
+a quarter of the page and advertisements, and no setting of its server changes that. So its one HTML page gets
+a script that answers in place of a choice that was never made. Nothing is stored, and what a person chooses
+takes effect from then on.
 """
 
 import json
@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# The runs table with the widths of its columns: a sweep's results come first, behind its name and the time of
+# The runs table with the widths of its columns: a sweep's results come first, after its name and the time of
 # its creation, which MLflow keeps in front.
 COLUMNS = {
     "metrics.`hypervolume`": 100,
@@ -26,9 +26,9 @@ COLUMNS = {
 }
 _OWN_COLUMNS = {"attributes.`Run Name`": 300, "runDateAndNestInfo": 150}
 _POINT = ("accuracy", "macro_f1", "loss", "params", "macs", "ratio")
-# What members had before it was called "proposed"; queries go on to find it.
+# Former names of the "proposed" metrics; queries still find members by them.
 FORMER_METRICS = tuple(f"asked_{name}" for name in _POINT)
-# One number each: as charts they would be one bar or one dot each, among the curves and before them.
+# Single numbers: as charts they would be one bar or one dot each, among and before the curves.
 SINGLE_METRICS = (
     *FORMER_METRICS,
     *(f"{point}_{name}" for point in ("dense", "proposed") for name in _POINT),
@@ -44,7 +44,7 @@ SINGLE_METRICS = (
 
 
 def _without_charts(metrics: Sequence[str]) -> dict[str, object]:
-    """Say that charts of metrics were deleted: MLflow makes none again, and one of every other metric."""
+    """Mark charts of metrics as deleted: MLflow then makes none of them, and one of every other metric."""
     section = {"uuid": "model-metrics", "name": "Model metrics", "display": True, "isGenerated": True}
     charts = [
         {
@@ -74,10 +74,10 @@ _TABLE = {
     "columnWidths": _OWN_COLUMNS | COLUMNS,
     **_without_charts(FORMER_METRICS),
 }
-# Each by a pattern of the name under which the browser would keep the choice.
+# Each under a pattern of the name by which the browser would keep the choice.
 _CHOICES: dict[str, object] = {
     r"mlflow\.workflowType_v1": "machine_learning",
-    r"mlflow\.home\.getting-started\.collapsed_v1": True,  # a demonstration that is shut
+    r"mlflow\.home\.getting-started\.collapsed_v1": True,  # a demonstration that is closed
     r"mlflow\.telemetry\.info\.alert\.dismissed_v1": True,  # nothing is collected here
     r"_mlflow_model_registry_promo_modal_dismissed_v1": True,
     r"MLflowLocalStorage-[\d.]+-ExperimentPage-\[.*\]-ReactComponentState": _TABLE,
@@ -104,7 +104,7 @@ _SCRIPT = """
 
 
 def _table(answers: dict[str, object]) -> str:
-    # as the browser keeps them: each answer is JSON in a text
+    # as the browser keeps them: each answer is JSON in a string
     return json.dumps([[pattern, json.dumps(value)] for pattern, value in answers.items()])
 
 
@@ -112,13 +112,13 @@ HEAD = (
     f"<script>{_SCRIPT.replace('FIXED', _table(_FIXED)).replace('CHOICES', _table(_CHOICES))}</script>"
     "<style>[data-assistant-ui]{display:none!important}</style>"
 ).encode()
-# What the browser may know of the page: with that an answer could say that it has not changed, or be packed.
+# Headers by which the browser may know the page: with them an answer could be "not changed", or compressed.
 _UNSUITED = (b"if-none-match", b"if-modified-since", b"accept-encoding", b"range")
 _VALIDATORS = (b"etag", b"last-modified", b"content-length")
 
 
 def with_choices(application: Application) -> Application:
-    """Put what answers for a person's choices into MLflow's HTML page; the rest is left to an application."""
+    """Put the script that answers for a person's choices into MLflow's HTML page; pass on the rest."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope.get("method") != "GET" or scope.get("path") != "/":

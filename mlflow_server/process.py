@@ -26,14 +26,14 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers.
+    """A server that is running.
 
     Attributes:
-        address: where it answers, such as http://127.0.0.1:5000.
-        password_file: the file of the administrator's password, None without authentication.
-        notices: what its operator should know, a sentence each.
-        process: the process; its group holds the workers too.
-        log: what the process writes.
+        address: URL at which it answers, such as http://127.0.0.1:5000.
+        password_file: file of the administrator's password; None without authentication.
+        notices: sentences that its operator should know.
+        process: process of the server; its group holds the workers too.
+        log: file that the process writes to.
     """
 
     address: str
@@ -44,7 +44,7 @@ class Server:
 
     @property
     def page(self) -> str:
-        """The page of experiments in the web interface."""
+        """Address of the experiments page in the web interface."""
         return f"{self.address}/#/experiments?workflowType=machine_learning"
 
     def introduction(self) -> str:
@@ -62,10 +62,10 @@ class Server:
         return "\n".join(lines)
 
     def watch(self) -> None:
-        """Return never: wait until the server ends by itself.
+        """Wait until the server ends by itself; never returns normally.
 
         Raises:
-            ServerError: it ended; with the last lines that it wrote.
+            ServerError: the server ended; the message has the last lines that it wrote.
         """
         self.process.wait()
         raise ServerError(_ended(self.process, self.log))
@@ -82,13 +82,13 @@ def running(
     """Run a command in a process group of its own, and end the whole group with the context.
 
     Args:
-        command: the program and its arguments.
-        environment: all of its environment.
-        log: takes what it writes; a pipe that nobody reads would stop it.
-        folder: where it works, None for this process's own place.
-        private: whether only this user may read the files that it makes.
+        command: program and its arguments.
+        environment: complete environment of the program.
+        log: file that takes its output; a pipe that nobody reads would block it.
+        folder: working directory of the program; None for this process's own.
+        private: True if only this user may read the files that it creates.
 
-    Should this process be killed, the server ends as well; so it does with the thread that started it.
+    If this process is killed, the server ends as well; it also ends with the thread that started it.
     """
     process = subprocess.Popen(
         command,
@@ -114,7 +114,7 @@ def wait_until_healthy(
     """Return once the server's health check answers.
 
     Raises:
-        ServerError: it ended, or did not answer in time.
+        ServerError: the server ended, or did not answer in time.
     """
     opener = direct_opener()
     deadline = time.monotonic() + seconds
@@ -132,7 +132,7 @@ def wait_until_healthy(
 
 
 def direct_opener() -> urllib.request.OpenerDirector:
-    """Return what opens addresses of this machine: no proxy knows it, and its certificate names another."""
+    """Return an opener for this machine: no proxy knows it, and its certificate names another address."""
     unverified = ssl.create_default_context()
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
@@ -165,7 +165,7 @@ def free_port(host: str, port: int) -> int:
 
 @contextlib.contextmanager
 def ends_on_signals() -> Iterator[None]:
-    """Leave the context in order, with what it holds, on Ctrl-C, SIGTERM and a closed terminal.
+    """Leave the context in order, with all that it holds, on Ctrl-C, SIGTERM or a closed terminal.
 
     A signal that this process was started to ignore stays ignored: `nohup` means it.
     """
@@ -184,7 +184,7 @@ def ends_on_signals() -> Iterator[None]:
 
 
 def _follow_parent() -> Callable[[], None] | None:
-    """Return what makes a child end when this process is killed and cannot end it (Linux only)."""
+    """Return a hook that ends a child when this process is killed and cannot end it (Linux only)."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)  # loaded before the fork
@@ -200,7 +200,7 @@ def _ended(process: "subprocess.Popen[bytes]", log: IO[bytes]) -> str:
 
 
 def _told(log: IO[bytes], lead: str) -> str:
-    """The end of what a process wrote. Read by position: the process shares this file's offset."""
+    """Return the end of a process's output. Read by position: the process shares this file's offset."""
     size = os.fstat(log.fileno()).st_size
     read = os.pread(log.fileno(), _TOLD_BYTES, max(0, size - _TOLD_BYTES))
     text = read.decode(errors="replace").strip()
@@ -213,7 +213,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_ORDERLY_SECONDS)
-    finally:  # also when a second Ctrl-C cuts the waiting short
+    finally:  # also when a second Ctrl-C cuts the wait short
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # workers that outlived it
         process.wait()

@@ -1,9 +1,9 @@
-"""MLflow's databases in SQLite files: their tables are made and changed whole or not at all.
+"""MLflow's databases in SQLite files: their tables are created and changed as a whole or not at all.
 
-MLflow makes its tables in some sixty steps, each of which SQLite keeps at once. A process that ends in
+MLflow creates its tables in some sixty steps, each of which SQLite commits at once. A process that ends in
 between leaves a file that no MLflow opens again. So the steps are taken in a copy that nobody else sees, and
-the copy is written into the file in one transaction: where that is cut, SQLite takes it back when the file is
-opened next. PostgreSQL needs none of this, since all the steps are one transaction there.
+the copy is written into the file in one transaction: if that is interrupted, SQLite rolls it back when the
+file is next opened. PostgreSQL needs none of this, since all the steps are one transaction there.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from urllib.parse import quote
 from mlflow_server.errors import ServerError
 from mlflow_server.sqlite import sqlite_file
 
-_WAIT_SECONDS = 60.0  # for another process that makes the tables
+_WAIT_SECONDS = 60.0  # for another process that creates the tables
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Tables:
     """One of MLflow's sets of tables.
 
     Attributes:
-        migrations: the folder of its steps, in MLflow's package.
-        version: the table that says which steps a database has behind it.
-        changed: takes every step in a copy of a database, and returns the copy, open.
-        lost: what to do where a file's content cannot be kept.
+        migrations: folder of its migration steps, in MLflow's package.
+        version: table that says which steps a database has taken.
+        changed: function that takes every step in a copy of a database, and returns the copy, open.
+        lost: advice where a file's content cannot be kept.
     """
 
     migrations: str
@@ -39,10 +39,10 @@ class Tables:
 
 
 def prepare_tracking(uri: str) -> None:
-    """Make the tables of runs and models, or bring them up to date, where they are in an SQLite file.
+    """Create the tables of runs and models, or bring them up to date, where they are in an SQLite file.
 
     Args:
-        uri: the database's address; one of another kind is left to MLflow.
+        uri: address of the database; one of another kind is left to MLflow.
 
     Raises:
         ServerError: the file cannot be used; the message says what to do.
@@ -59,10 +59,10 @@ def prepare_tracking(uri: str) -> None:
 
 
 def prepare_accounts(uri: str) -> None:
-    """Make the tables of accounts, or bring them up to date, where they are in an SQLite file.
+    """Create the tables of accounts, or bring them up to date, where they are in an SQLite file.
 
     Args:
-        uri: the database's address; one of another kind is left to MLflow.
+        uri: address of the database; one of another kind is left to MLflow.
 
     Raises:
         ServerError: the file cannot be used; the message says what to do.
@@ -108,11 +108,11 @@ def _prepare(uri: str, tables: Tables) -> None:
 
 
 def _change(database: sqlite3.Connection, path: Path, tables: Tables) -> None:
-    """Take every step in a copy of a database, and put the copy's content in the place of its own."""
+    """Take every step in a copy of a database, and replace the database's content by the copy's."""
     with _quiet():
         try:
             changed = tables.changed(database)
-        except Exception as error:  # half of a step was taken before: the next may fail with anything
+        except Exception as error:  # half of a step was taken before, so the next may fail with anything
             cause = (str(error) or type(error).__name__).splitlines()[0]
             with contextlib.closing(sqlite3.connect("")) as empty:
                 changed = tables.changed(empty)
@@ -129,9 +129,9 @@ def _change(database: sqlite3.Connection, path: Path, tables: Tables) -> None:
 
 def _changed_tracking(database: sqlite3.Connection) -> sqlite3.Connection:
     import sqlalchemy
-    from mlflow.store.db.utils import _initialize_tables  # makes what is missing and takes every step
+    from mlflow.store.db.utils import _initialize_tables  # creates what is missing and takes every step
 
-    copy = sqlite3.connect("")  # in memory, and where it grows large in a file that has no name
+    copy = sqlite3.connect("")  # in memory, or in an unnamed file once it grows large
     database.backup(copy)
     engine = sqlalchemy.create_engine("sqlite://", creator=lambda: copy, poolclass=sqlalchemy.StaticPool)
     _initialize_tables(engine)
@@ -142,7 +142,7 @@ def _changed_accounts(database: sqlite3.Connection) -> sqlite3.Connection:
     import sqlalchemy
     from mlflow.server.auth.db.utils import migrate_if_needed
 
-    # its steps open connections of their own, which have to meet the same memory
+    # its steps open connections of their own, which have to share the same memory
     name = f"file:arsvd-{secrets.token_hex(8)}?mode=memory&cache=shared"
     copy = sqlite3.connect(name, uri=True)
     database.backup(copy)
@@ -159,9 +159,9 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[sqlite3.Connection]:
-    """Keep every other process out of a file, which is made where it is missing."""
+    """Keep every other process out of a file, which is created where it is missing."""
     with contextlib.closing(_open(path, "rwc")) as database:
-        # a lock that outlives its transaction: what is read here still holds when it is written over
+        # a lock that outlives its transaction: what is read here still holds when it is overwritten
         database.execute("pragma locking_mode = exclusive")
         database.execute("begin exclusive")
         database.execute("commit")
@@ -180,7 +180,7 @@ def _version(database: sqlite3.Connection, table: str) -> str | None:
 
 
 def _filled(database: sqlite3.Connection) -> set[str]:
-    """Return the tables that hold something, the experiment that MLflow itself makes not counted."""
+    """Return the tables that hold something, except for the experiment that MLflow itself creates."""
     held = set()
     for table in _tables(database):
         apart = "where experiment_id != 0" if table == "experiments" else ""
@@ -192,7 +192,7 @@ def _filled(database: sqlite3.Connection) -> set[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the steps from being told one by one."""
+    """Silence the messages about single steps."""
     loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""The shared tracking server: settings to a running MLflow server."""
+"""The shared tracking server: from settings to a running MLflow server."""
 
 import contextlib
 import os
@@ -28,8 +28,8 @@ def serve(settings: ServerSettings, wait_seconds: float = _WAIT_SECONDS) -> Iter
     """Run MLflow's tracking server until the context ends.
 
     Args:
-        settings: where it listens and what it keeps where.
-        wait_seconds: how long it may take to answer; the first start makes a database's tables.
+        settings: settings of the server.
+        wait_seconds: seconds that it may take to answer; the first start creates a database's tables.
 
     Yields:
         The server, once it answers.
@@ -71,10 +71,10 @@ def serve(settings: ServerSettings, wait_seconds: float = _WAIT_SECONDS) -> Iter
 
 def _command(settings: ServerSettings, port: int) -> list[str]:
     hosts = allowed_hosts(settings.host, port, settings.names)
-    # The access log would grow without bound; a client that holds a connection must not hold up the end.
+    # The access log would grow without bound; a client that holds a connection must not delay the shutdown.
     options = ["--no-access-log", "--timeout-graceful-shutdown", "5"]
     if settings.workers > 1:
-        # the import of MLflow takes longer than uvicorn waits for a sign of life
+        # importing MLflow takes longer than uvicorn waits for a sign of life
         options += ["--timeout-worker-healthcheck", "120"]
     if settings.tls is not None:
         certificate, key = settings.tls
@@ -133,7 +133,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _log(folder: Path) -> IO[bytes]:
-    """Open the log; the one of the server before is kept beside it."""
+    """Open the log; the previous server's log is kept beside it."""
     path = folder / "server.log"
     if path.exists():
         os.replace(path, folder / "server.log.1")

@@ -1,4 +1,4 @@
-"""What a server is started with, checked before anything starts."""
+"""The settings of a server, checked before anything starts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +18,18 @@ class ServerSettings:
     """A tracking server's settings.
 
     Attributes:
-        data: the folder of everything that the server keeps itself: secrets, its log, and where nothing else
-            is said the database and the artifacts.
-        host: the address to listen on.
+        data: folder of everything that the server keeps itself: secrets, its log, and by default the database
+            and the artifacts.
+        host: address to listen on.
         port: TCP port; 0 takes a free one.
         database: sqlite:///PATH or postgresql://…; None for an SQLite file in `data`.
-        artifacts: a folder or s3://BUCKET/PREFIX; None for a folder in `data`. Clients never see it: the
-            server passes files through.
-        authentication: whether requests need an account; None where others can reach the address.
-        names: further host names under which the server may be asked for.
-        workers: processes that answer.
-        tls: the files of a certificate and of its key, None to serve unencrypted.
+        artifacts: folder or s3://BUCKET/PREFIX; None for a folder in `data`. Clients never see it: the server
+            passes files through.
+        authentication: True if requests need an account; None to require one where others can reach the
+            address.
+        names: further host names by which the server may be addressed.
+        workers: number of processes that answer.
+        tls: files of a certificate and of its key; None to serve unencrypted.
     """
 
     data: Path
@@ -45,7 +46,7 @@ class ServerSettings:
         """Return the same settings with every choice made and every path absolute.
 
         Raises:
-            SettingError: a setting that cannot be used, such as an open address without authentication.
+            SettingError: a setting cannot be used, such as an open address without authentication.
         """
         data = self.data.expanduser().absolute()
         alone = is_loopback(self.host)

@@ -1,4 +1,4 @@
-"""Addresses of SQLite files, whatever their paths hold."""
+"""Addresses of SQLite files, whatever characters their paths hold."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -10,7 +10,7 @@ def sqlite_address(path: Path) -> str:
     """Return the address by which MLflow opens an SQLite file.
 
     Args:
-        path: the file's absolute path.
+        path: absolute path of the file.
 
     Raises:
         SettingError: the installed SQLAlchemy cannot open a path with such characters.
@@ -18,21 +18,22 @@ def sqlite_address(path: Path) -> str:
     plain = str(path)
     if not set(plain) & set("?%"):
         return f"sqlite:///{plain}"
-    # Every character, slashes too: MLflow makes the folder of what it reads as a path, and this names none.
+    # Every character, slashes too: MLflow would create folders for what it reads as a path, and this is not
+    # one.
     address = f"sqlite:///{quote(plain, safe='')}"
-    if sqlite_file(address) != path:  # SQLAlchemy before 2.1 takes an escaped path as it stands
+    if sqlite_file(address) != path:  # SQLAlchemy before 2.1 takes an escaped path literally
         raise SettingError(f"{plain} holds '?' or '%', which needs SQLAlchemy 2.1: use another folder")
     return address
 
 
 def sqlite_file(address: str) -> Path | None:
-    """Return the file that a database's address names; None where it names none, or another kind.
+    """Return the file that a database's address names; None where it names none, or is of another kind.
 
     Args:
-        address: the address, as SQLAlchemy and MLflow write it.
+        address: address as SQLAlchemy and MLflow write it.
 
     Raises:
-        sqlalchemy.exc.ArgumentError: it is no address.
+        sqlalchemy.exc.ArgumentError: it is not an address.
     """
     from sqlalchemy.engine import make_url
 

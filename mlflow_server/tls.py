@@ -1,4 +1,4 @@
-"""The files of a certificate: whether they can be served, before anything starts."""
+"""The files of a certificate, checked before anything starts."""
 
 import ssl
 from pathlib import Path
@@ -10,17 +10,17 @@ def check_certificate(certificate: Path, key: Path) -> None:
     """Open a certificate and its key as the server will.
 
     Args:
-        certificate: the certificate with those that vouch for it, as PEM.
-        key: its key, as PEM and without a password.
+        certificate: PEM file of the certificate, with its chain.
+        key: PEM file of its key, without a password.
 
     Raises:
-        SettingError: a file is missing or cannot be read, or the two are no certificate and its key.
+        SettingError: a file is missing or cannot be read, or the two are not a certificate and its key.
     """
     for path in (certificate, key):
         if not path.is_file():
             raise SettingError(f"the TLS file {path} does not exist, or is no file")
     try:
-        # the callback is asked where the key has a password, and OpenSSL would ask the terminal without it
+        # the callback runs where the key has a password; without it OpenSSL would prompt on the terminal
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError as error:
         raise SettingError(_explained(certificate, key, error)) from None

@@ -20,10 +20,10 @@ def browse(
     Unlike `serve` it keeps nothing of its own, and runs name their files by this machine's paths.
 
     Args:
-        backend: the store's address, such as sqlite:///….
-        artifacts: where new experiments would keep their files.
+        backend: address of the store, such as sqlite:///….
+        artifacts: location of the files of new experiments.
         port: TCP port; 0 takes a free one.
-        wait_seconds: how long the server may take to answer.
+        wait_seconds: seconds that the server may take to answer.
 
     Yields:
         The server, once it answers.
@@ -35,7 +35,7 @@ def browse(
     hosts = allowed_hosts(LOOPBACK, port)
     command = [sys.executable, "-m", "mlflow_server.child", "server", "--app-name", "arsvd"]
     command += ["--host", LOOPBACK, "--port", str(port)]
-    # MLflow would else serve, and write for whoever asks, a folder `mlartifacts` in the current directory
+    # Otherwise MLflow would serve, and write for any client, a folder `mlartifacts` in the current directory.
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
     command += ["--workers", "1", "--uvicorn-opts", "--no-access-log"]
     command += [

@@ -1,6 +1,7 @@
-"""The search of arsvd: sweeps of training and compression, their records in MLflow, and the best model back.
+"""The search of arsvd: sweeps of training and compression, their records in MLflow, loading the best model.
 
-`load_best` and the rest are imported when first used: trials import this package too, and need no MLflow.
+`load_best` and the other names are imported when first used: trials import this package too, and need no
+MLflow.
 """
 
 from importlib.util import find_spec
@@ -34,10 +35,10 @@ __all__ = [
 
 
 def _check_company() -> None:
-    """Refuse to work where other packages stand in the place of this project's, instead of failing inside.
+    """Refuse to work where other packages replace this project's, instead of failing inside them.
 
     Raises:
-        ImportError: one does; the message names it.
+        ImportError: a package is another project's; the message names it.
     """
     spec = find_spec("arsvd")
     found = None if spec is None or spec.origin is None else Path(spec.origin)
@@ -55,6 +56,6 @@ def _check_company() -> None:
 
 
 _check_company()
-from arsvd.lazy import lazy_names  # noqa: E402 - not before it is known whose it is
+from arsvd.lazy import lazy_names  # noqa: E402 - only once it is known to be ours
 
 __getattr__ = lazy_names(__name__, _PLACES)

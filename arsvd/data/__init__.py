@@ -1,6 +1,6 @@
 """Image data sets as uint8 tensors: `load` one by name, `fetch` its files.
 
-A name is imported when it is first used: sweep files are checked without torch.
+A name is imported when it is first used, so that sweep files can be checked without torch.
 """
 
 from typing import TYPE_CHECKING

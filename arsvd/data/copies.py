@@ -1,4 +1,4 @@
-"""Images that are there more than once."""
+"""Images that occur more than once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Once:
-    """Which images stay, so that none is there twice.
+    """Which images stay, so that none occurs twice.
 
     Args:
-        kept: bool `(samples,)`.
-        distinct: How many different images there are.
-        copies: How many images left out equal one that stays, of the same rank.
-        repeated: How many images left out equal one that stays, of a higher rank.
-        contradicting: Images that are equal and have different labels, as groups of indices; none stays.
+        kept: bool `(samples,)`, True for images that stay.
+        distinct: number of different images.
+        copies: number of images left out that equal one that stays, of the same rank.
+        repeated: number of images left out that equal one that stays, of a higher rank.
+        contradicting: images that are equal and have different labels, as groups of indices; none of them
+            stays.
     """
 
     kept: NDArray[np.bool_]
@@ -34,9 +35,10 @@ def keep_once(images: NDArray[Any], labels: NDArray[np.int64], rank: NDArray[np.
     """Choose one of each set of equal images: the first one of the highest rank.
 
     Args:
-        images: `(samples, channels, height, width)`, contiguous.
-        labels: `(samples,)`.
-        rank: `(samples,)`; where splits share an image, it stays in the one of the highest rank.
+        images: contiguous array `(samples, channels, height, width)`.
+        labels: class indices `(samples,)`.
+        rank: ranks of the splits `(samples,)`; an image that splits share stays in the one of the highest
+            rank.
     """
     first: dict[bytes, int] = {}
     equal: dict[int, list[int]] = {}

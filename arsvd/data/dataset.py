@@ -1,4 +1,4 @@
-"""The data set that every other part works on: three splits of uint8 images, and what is known of them."""
+"""The data set that every other part works on: three splits of uint8 images, and what is known about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from arsvd.data.errors import DataError
 
-SPLITS = ("train", "validation", "test")  # what trials get; confirmation images are none of their business
+SPLITS = ("train", "validation", "test")  # what trials get; they never see the confirmation images
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Split:
         labels: int64 `(samples,)`, indices into the data set's classes.
 
     Raises:
-        DataError: A tensor of another type or shape, or another number of labels than images.
+        DataError: a tensor of another type or shape, or another number of labels than images.
     """
 
     images: Tensor
@@ -50,22 +50,23 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64]) -> Split:
-        """The samples at `indices`, in that order, copied."""
+        """Copy the samples at `indices`, in that order."""
         chosen = torch.from_numpy(indices)
         return Split(self.images[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a source holds.
+    """The images that a source holds, with what is known about them.
 
     Args:
-        classes: One name per label.
-        train: Training split; validation images are still to be taken out of it where there are none.
-        test: Test split.
-        validation: Validation split; None where it is to be held out of `train`.
-        notes: As in `Dataset`.
-        scale: As in `Dataset`.
+        classes: names of the classes, in the order of the labels.
+        train: training split; the validation images are still to be taken out of it where `validation` is
+            None.
+        test: test split.
+        validation: validation split; None where it is to be held out of `train`.
+        notes: notes for people, see `Dataset.notes`.
+        scale: level that is 1.0 in a model's input, see `Dataset.scale`.
     """
 
     classes: tuple[str, ...]
@@ -81,19 +82,19 @@ class Dataset:
     """A data set, split and described.
 
     Args:
-        name: Name of the source, one of `arsvd.data.NAMES`.
-        classes: One name per label.
-        train: Split that fits weights.
-        validation: Split that every choice is made on; held out of the source's training images.
-        test: Split that is measured once, for the members of the final front.
-        mean: Per channel, of pixels in [0, 1], over `train` only.
-        std: As `mean`; 1.0 for a channel of one constant value.
+        name: name of the source, one of `arsvd.data.NAMES`.
+        classes: names of the classes, in the order of the labels.
+        train: split on which weights are fitted.
+        validation: split on which every choice is made; held out of the source's training images.
+        test: split that is measured once, for the members of the final front.
+        mean: mean of each channel, of pixels in [0, 1], over `train` only.
+        std: standard deviation of each channel, like `mean`; 1.0 for a channel of one constant value.
         hash: `content_hash` of the classes and splits.
-        notes: What was read, left out and changed, one sentence each, for people.
-        scale: Level in the source's files that is 1.0 in a model's input: 255, unless they have more than 8
+        notes: sentences for people that say what was read, left out and changed.
+        scale: level in the source's files that is 1.0 in a model's input: 255, unless they have more than 8
             bits.
-        origin: Something that tells apart data sets of one name that come from two places.
-        confirmation: Split that confirms what was chosen on `validation`, and chooses nothing else; None
+        origin: text that tells apart data sets of one name that come from two places.
+        confirmation: split that confirms what was chosen on `validation`, and is used for no choice; None
             where none is held out.
     """
 
@@ -128,7 +129,7 @@ class Dataset:
         return self.shape[0] == 3
 
     def to(self, device: torch.device | str) -> Dataset:
-        """The data set with every split on a device; the same tensors where they are there already."""
+        """Return the data set with every split on a device; tensors that are there already stay the same."""
         train, validation, test = (
             Split(split.images.to(device), split.labels.to(device))
             for split in (self.train, self.validation, self.test)
@@ -136,11 +137,11 @@ class Dataset:
         return replace(self, train=train, validation=validation, test=test)
 
     def to_numpy(self) -> dict[str, Any]:
-        """The data set as numpy arrays, which share memory with its tensors, and plain values.
+        """Return the data set as numpy arrays, which share memory with its tensors, and plain values.
 
         Returns:
             `<split>_images` and `<split>_labels` for train, validation and test; the other fields by name,
-            but for `notes`, `scale` and `origin`, which no training needs.
+            except `notes`, `scale` and `origin`, which no training needs.
         """
         values: dict[str, Any] = {
             "name": self.name,
@@ -157,7 +158,7 @@ class Dataset:
 
     @classmethod
     def from_numpy(cls, values: Mapping[str, Any]) -> Dataset:
-        """The data set that `to_numpy` described. Arrays are not copied.
+        """Rebuild the data set that `to_numpy` described. Arrays are not copied.
 
         An object store hands out read-only arrays. The tensors made from them must then only be read.
         """
@@ -194,7 +195,7 @@ def describe(
         test=test,
         mean=mean,
         std=std,
-        # without confirmation images the hash is that of releases that knew none
+        # without confirmation images the hash equals that of releases that did not know them
         hash=content_hash(
             classes, tuple(s for s in (train, validation, test, confirmation) if s is not None)
         ),
@@ -203,15 +204,16 @@ def describe(
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation per channel, of pixels in [0, 1].
+    """Compute the mean and population standard deviation of each channel, for pixels in [0, 1].
 
     Both come from counts of the 256 pixel values, so they do not depend on the order of summation.
 
     Args:
-        images: uint8 `(samples, channels, height, width)`.
+        images: pixels `(samples, channels, height, width)`, uint8.
 
     Returns:
-        Means and deviations, one a channel. A constant channel has deviation 1.0, so that it can divide.
+        Means and deviations, one per channel. A constant channel has deviation 1.0, so that it can be divided
+        by.
     """
     values = torch.arange(256, dtype=torch.float64) / 255
     means: list[float] = []
@@ -227,11 +229,11 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def content_hash(classes: tuple[str, ...], splits: tuple[Split, ...]) -> str:
-    """SHA-256, in hex, of everything that can change a result: class names, pixels, labels, their order."""
+    """Hash everything that can change a result: class names, pixels, labels, their order. SHA-256, in hex."""
     digest = hashlib.sha256(b"arsvd data 1\n")
     digest.update("\0".join(classes).encode("utf-8", "surrogateescape"))
     for split in splits:
-        # The shape goes first: two splits that are cut at another sample must not give the same bytes.
+        # The shape goes first: two splits that are cut at different samples must not give the same bytes.
         digest.update(f"\n{tuple(split.images.shape)}\n".encode())
         digest.update(np.ascontiguousarray(split.images.numpy()).data)
         digest.update(np.ascontiguousarray(split.labels.numpy(), dtype="<i8").data)

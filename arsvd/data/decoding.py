@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 Levels = NDArray[Any]
 
-# Without a size, images that share one of at most this side keep it; others are brought to DEFAULT_SIZE.
+# Without a size, images that share one with sides of at most this keep it; others become DEFAULT_SIZE.
 LARGEST_KEPT_SIDE = 64
 DEFAULT_SIZE = (32, 32)
 BROKEN_SHOWN = 5
 CHUNK = 256
-# Pillow goes by a file's first bytes, not by its ending, and starts Ghostscript on PostScript: what is not
-# listed is not opened, whatever it is called. Targa files have no first bytes of their own.
+# Pillow goes by a file's first bytes, not by its ending, and starts Ghostscript on PostScript: formats that
+# are not listed are not opened, whatever the file is called. Targa files have no first bytes of their own.
 FORMATS = (
     *("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000"),
     *("DIB", "ICO", "PCX", "QOI", "SGI", "SUN"),
@@ -38,7 +38,7 @@ FORMATS = (
 TARGA, MULTI_JPEG = "TGA", "MPO"  # the latter is opened as JPEG
 _FLOATS = (".pfm",)
 _ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
-_QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF's orientations
+_QUARTER_TURNS = (5, 6, 7, 8)  # values of EXIF's orientation
 _WIDE = re.compile(r"(?P<channels>RGB|RGBA|RGBX);16(?P<order>[LBN])")
 
 
@@ -46,9 +46,9 @@ class _Picture(NamedTuple):
     """One image.
 
     Args:
-        levels: `(height, width)` or `(height, width, 3)`; uint8, or float32 where there are more bits.
-        transparent: Whether it has transparent pixels.
-        frames: How many frames its file has.
+        levels: pixels `(height, width)` or `(height, width, 3)`; uint8, or float32 where there are more bits.
+        transparent: True if it has transparent pixels.
+        frames: number of frames in its file.
     """
 
     levels: Levels
@@ -61,10 +61,10 @@ class Decoded:
     """Decoded images.
 
     Args:
-        levels: `(samples, channels, height, width)`: 1 channel if every image is greyscale, else 3. uint8;
-            float32, as they are in the files, where images have more than 8 bits a channel.
-        transparent: How many images have transparent pixels, which were laid on white.
-        animated: How many images have further frames, which were not read.
+        levels: pixels `(samples, channels, height, width)`: 1 channel if every image is greyscale, else 3.
+            uint8, or float32 with the files' own levels where images have more than 8 bits a channel.
+        transparent: number of images with transparent pixels, which were laid on white.
+        animated: number of images with further frames, which were not read.
     """
 
     levels: Levels
@@ -74,7 +74,7 @@ class Decoded:
 
 @functools.cache
 def endings() -> frozenset[str]:
-    """The endings of files that are read, in lower case."""
+    """List the endings of files that are read, in lower case."""
     import PIL.Image
 
     PIL.Image.init()
@@ -84,17 +84,17 @@ def endings() -> frozenset[str]:
 
 
 def decode(paths: Sequence[str], size: tuple[int, int] | None) -> Decoded:
-    """Decode images, in threads, since Pillow decodes outside the interpreter lock.
+    """Decode images in threads, since Pillow decodes outside the interpreter lock.
 
     Images are turned as their EXIF orientation says. Transparent pixels are laid on white.
 
     Args:
-        paths: The files.
-        size: `(height, width)` in pixels; None keeps a shared size of at most 64×64, else 32×32.
+        paths: image files.
+        size: height and width in pixels; None keeps a shared size of at most 64×64, else 32×32.
 
     Raises:
-        DataError: Files that cannot be decoded: the first five by name and cause, and how many. Images of 8
-            and of more bits side by side.
+        DataError: files cannot be decoded (the message names the first five with their causes, and counts
+            all), or images of 8 and of more bits are mixed.
     """
     import PIL.Image
 
@@ -134,8 +134,9 @@ def _refuse_two_depths(paths: Sequence[str], pictures: Sequence[_Picture]) -> No
 
 def _try_decode(path: str, size: tuple[int, int] | None) -> _Picture | str:
     try:
-        # From a path Pillow maps uncompressed TIFF into memory, and then scrambles what EXIF turns by a
-        # quarter (13.0); of a file it reads as much as that says of itself, into a buffer of gigabytes.
+        # Given a path, Pillow maps uncompressed TIFF into memory, and then scrambles images that EXIF turns
+        # by a quarter (13.0); from a file it reads as much as the file claims to hold, into a buffer of
+        # gigabytes.
         with open(path, "rb") as file:
             content = io.BytesIO(file.read())
         return _decode_one(content, path, size)
@@ -147,12 +148,12 @@ def _try_decode(path: str, size: tuple[int, int] | None) -> _Picture | str:
 
 
 def _decode_one(file: BinaryIO, path: str, size: tuple[int, int] | None) -> _Picture:
-    """One image; a large one is resized here, to save memory."""
+    """Decode one image; a large one is resized here, to save memory."""
     import PIL.Image
 
     with PIL.Image.open(file, formats=_formats(path)) as image:
         _refuse_huge(image)
-        # an MPO's further frames are the same photo in other sizes or from beside
+        # an MPO's further frames are the same photo in other sizes or from another viewpoint
         frames = 1 if image.format == MULTI_JPEG else getattr(image, "n_frames", 1)
         target = size
         if target is None and max(image.size) > LARGEST_KEPT_SIDE:
@@ -171,7 +172,7 @@ def _decode_one(file: BinaryIO, path: str, size: tuple[int, int] | None) -> _Pic
 
 
 def _formats(path: str) -> tuple[str, ...]:
-    """What a file may be: Targa by its ending, else anything that this Pillow was built to read."""
+    """List the formats that a file may have: Targa by its ending, else all that this Pillow can read."""
     import PIL.Image
 
     ending = os.path.splitext(path)[1].lower()
@@ -189,25 +190,25 @@ def _refuse_huge(image: Image) -> None:
 
 
 def _orientation(image: Image) -> int:
-    """EXIF's orientation: 1 for upright, and where nothing readable is said. TIFF's is applied by Pillow."""
+    """Read EXIF's orientation; 1 (upright) where none is readable. TIFF's is applied by Pillow."""
     if image.format == "TIFF" or _ORIENTED.isdisjoint(image.info):
         return 1
     try:
         return int(image.getexif().get(0x0112, 1))
-    except Exception:  # damaged EXIF, of which Pillow raises what its parts raise: shown as it is stored
+    except Exception:  # damaged EXIF raises whatever its parsers raise: such an image stays as stored
         return 1
 
 
 def _turn_upright(image: Image) -> None:
     from PIL import ImageOps
 
-    image.load()  # what a PNG says of its orientation may stand behind its pixels
+    image.load()  # a PNG's orientation may be stored behind its pixels
     if _orientation(image) != 1:
         ImageOps.exif_transpose(image, in_place=True)
 
 
 def _on_white(image: Image) -> tuple[Image, bool]:
-    """The image in mode L (greyscale) or RGB, and whether it had transparent pixels."""
+    """Return the image in mode L (greyscale) or RGB, and True if it had transparent pixels."""
     import PIL.Image
 
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
@@ -221,7 +222,7 @@ def _on_white(image: Image) -> tuple[Image, bool]:
 
 
 def _deep_grey(image: Image) -> Levels:
-    """The levels of greyscale of 16 or 32 bits, as float32 `(height, width)`."""
+    """Return the levels of 16 or 32 bit greyscale, as float32 `(height, width)`."""
     if image.mode == "F":
         raise ValueError("holds floating-point pixels, whose range is unknown")
     if "transparency" in image.info:
@@ -238,15 +239,15 @@ def _raw_mode(image: ImageFile) -> str:
 
 
 def _is_wide_colour(image: ImageFile) -> bool:
-    """Whether colour or transparency has 16 bits a channel, of which Pillow would keep the upper eight."""
+    """Tell whether colour or transparency has 16 bits a channel; Pillow would keep only the upper eight."""
     return image.mode in ("RGB", "RGBA", "CMYK") and ";16" in _raw_mode(image)
 
 
 def _wide_colour(image: ImageFile, file: BinaryIO, path: str) -> Levels:
-    """The levels of colour of 16 bits a channel, as float32 `(height, width, 3)`.
+    """Return the levels of colour with 16 bits a channel, as float32 `(height, width, 3)`.
 
-    Pillow has no mode for them. It takes one byte of each two, and which one the raw mode says, so the image
-    is decoded twice.
+    Pillow has no mode for them. It takes one byte of every two, and the raw mode decides which one, so the
+    image is decoded twice.
     """
     import PIL.Image
 

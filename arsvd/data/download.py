@@ -1,4 +1,4 @@
-"""Fetching files so that a failure leaves nothing that a later load would take as whole."""
+"""Fetching files so that a failure leaves nothing behind that a later load would take as whole."""
 
 from __future__ import annotations
 
@@ -39,17 +39,18 @@ def fetch_unless_whole(
     """Download a data set's files, unless they are there and can be read.
 
     Args:
-        name: Data set, for messages.
-        root: Data directory; made if it does not exist.
-        target: Where the files lie under it.
-        read: What reads the files under a data directory, and raises `DataError` where they are not whole.
-        download: What brings the files into another data directory, and returns their paths.
+        name: name of the data set, for messages.
+        root: data directory; created if it does not exist.
+        target: folder of the files, below `root`.
+        read: function that reads the files below a data directory, and raises `DataError` where they are not
+            whole.
+        download: function that downloads the files into another data directory, and returns their paths.
 
     Returns:
         `target`.
 
     Raises:
-        DataError: Any fault of network, disk or archive, with its cause.
+        DataError: network, disk or archive failed; the message gives the cause.
     """
     try:
         read(root)
@@ -59,17 +60,17 @@ def fetch_unless_whole(
             read(stage)
             target.mkdir(parents=True, exist_ok=True)
             for file in files:
-                os.replace(file, target / file.name)  # each in one step, over what is there
+                os.replace(file, target / file.name)  # each in one step, over the old file if there is one
     return target
 
 
 @contextmanager
 def _staging(name: str, root: Path, target: Path) -> Iterator[Path]:
-    """A temporary directory beside the data, on the same file system; removed at the end."""
+    """Make a temporary directory beside the data, on the same file system; it is removed at the end."""
     timeout = socket.getdefaulttimeout()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # torchvision's downloader sets no timeout, so a silent server would hold the command for ever.
+        # torchvision's downloader sets no timeout, so a silent server would block the command forever.
         socket.setdefaulttimeout(TIMEOUT_SECONDS)
         with tempfile.TemporaryDirectory(prefix=".arsvd-fetch-", dir=root) as folder:
             yield Path(folder)

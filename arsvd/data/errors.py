@@ -1,5 +1,5 @@
-"""What is wrong with data."""
+"""The error for unusable data."""
 
 
 class DataError(ValueError):
-    """Data that is missing, broken or asked for wrongly. The message says what, where, and what mends it."""
+    """Data is missing, broken or requested wrongly. The message says what, where, and how to fix it."""

@@ -22,9 +22,9 @@ from arsvd.data.scanning import Found, refuse_same, scan
 from arsvd.data.splitting import TEST_SEED, held_samples
 from arsvd.memory import free_memory
 
-# Ranks of the splits: an image that two share stays in the later one.
+# Ranks of the splits: an image that two splits share stays in the later one.
 _LEFT_OUT, _TRAIN, _VALIDATION, _TEST = -1, 0, 1, 2
-_NAMED = 5  # sets of contradicting images that are named
+_NAMED = 5  # sets of contradicting images that a message names
 
 
 def read(
@@ -35,23 +35,23 @@ def read(
     validation: int | float,
     seed: int = 0,
 ) -> Source:
-    """Read a directory of images, every one of them once, and split it: no two splits share an image.
+    """Read a directory of images, each image once, and split it so that no two splits share an image.
 
-    Hidden and system files and folders are no data. Of equal images of one class one is read; of those that
-    lie in several classes none. Where a test folder repeats training images, they are left out of training.
+    Hidden and system files and folders are ignored. Of equal images in one class one is read; of those in
+    several classes, none. Training images that a test folder repeats are left out of training.
 
     Args:
-        path: Directory of class folders, or of train/ and test/ with the same class folders in each, by these
+        path: directory of class folders, or of train/ and test/ with the same class folders in each, by these
             or similar names (`layout.WORDS`). val/ is taken as the test split where there is no test/, and is
             not read where there is one.
-        size: `(height, width)` in pixels, or one number for both; None as in `decoding.decode`.
-        test: Share held out as the test split, always the same images, where the directory has no test split.
-        validation: As for `splitting.hold_out`.
-        seed: Chooses the validation images.
+        size: height and width in pixels, or one number for both; None for the default of `decoding.decode`.
+        test: share held out as the test split, always the same images, where the directory has no test split.
+        validation: amount of training images to hold out, see `splitting.hold_out`.
+        seed: seed that chooses the validation images.
 
     Raises:
-        DataError: A directory of another layout, with fewer than two classes, with an empty class, with
-            images that cannot be decoded, or with images that are all equal.
+        DataError: the directory has another layout, fewer than two classes, an empty class, images that
+            cannot be decoded, or only images that are all equal.
     """
     if path is None or not str(path):
         raise DataError(f"imagefolder needs a directory: dataset.path=DIR. {EXPECTED}")
@@ -98,11 +98,11 @@ def read(
 
 
 def _require_room(images: int, size: tuple[int, int] | None) -> None:
-    """Refuse a size at which the images would not fit into memory, before they are decoded for minutes."""
+    """Refuse a size at which the images would not fit into memory, before decoding them takes minutes."""
     free = free_memory()
     if size is None or free is None:
         return
-    # one byte a pixel at least, each image by itself and all of them in one array
+    # at least one byte a pixel, for each image by itself and again in the array of all
     needed = 2 * images * size[0] * size[1]
     if needed > free:
         raise DataError(
@@ -161,10 +161,10 @@ def _eight_bits(
 ) -> tuple[NDArray[np.uint8], float, list[str]]:
     """Bring levels of more than 8 bits to 8, all by one scale: the largest of the training split is 255.
 
-    Images that become equal by it are left out like other copies: their rank changes, in place.
+    Images that become equal are then left out like other copies: their rank changes, in place.
 
     Returns:
-        The images, the level that is white, and what was done in words.
+        The images, the level that is white, and sentences that say what was done.
     """
     if levels.dtype == np.uint8:
         return levels, 255.0, []

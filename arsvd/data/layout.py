@@ -20,7 +20,7 @@ EXPECTED = (
     "An image folder holds one folder a class with its images inside, or train/ and test/ (or val/) that "
     "each hold such class folders."
 )
-# Left by file managers, notebooks, archives and network drives, beside all that begins with a point.
+# Left by file managers, notebooks, archives and network drives, besides all names that begin with a dot.
 _SYSTEM = {
     *("@eadir", "@recycle", "@recently-snapshot", "@snapshot", "@tmp", "#recycle", "#snapshot", "__macosx"),
     *("$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder"),
@@ -33,7 +33,7 @@ _ROLES = {
 }
 _ALL_WORDS = "|".join(word for words in WORDS.values() for word in words)
 _EXACT = re.compile(rf"(?:{_AFFIXES})?[^a-z]*(?:{_ALL_WORDS})[^a-z]*(?:{_AFFIXES})?[^a-z]*")
-_DEEPEST = 3  # folders that hold nothing but one folder, as archives unpack to
+_DEEPEST = 3  # folders that hold nothing but one folder, as in unpacked archives
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Layout:
     """Where an image folder keeps its splits.
 
     Args:
-        train: Folder of the class folders to train on.
-        test: Folder of the same class folders for the test split; None where there is none.
-        notes: What was decided, one sentence each.
+        train: folder of the class folders to train on.
+        test: folder of the same class folders for the test split; None where there is none.
+        notes: sentences that say what was decided.
     """
 
     train: Path
@@ -52,18 +52,18 @@ class Layout:
 
 
 def is_system(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or left by a system: never data."""
+    """Tell whether a file or folder of this name is hidden, or left by a system: never data."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The names of the folders in a folder that may be data, links to folders among them, sorted."""
+    """List the names of a folder's subfolders that may be data, links to folders included, sorted."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not is_system(entry.name) and entry.is_dir())
 
 
 def split_role(name: str) -> str | None:
-    """The split that a folder's name tells of, such as train of `seg_train`; None where it tells of none."""
+    """Return the split that a folder's name stands for, such as train for `seg_train`, or None."""
     return next((role for role, words in _ROLES.items() if words.search(name.lower())), None)
 
 
@@ -71,7 +71,7 @@ def find_layout(folder: Path) -> Layout:
     """Find the splits of an image folder by the names of its folders.
 
     Raises:
-        DataError: Folders that look like splits and cannot be taken as such.
+        DataError: folders look like splits and cannot be used as such.
     """
     top = _unwrapped(folder, splits=False)
     notes = [] if top == folder else [f"read from {top.relative_to(folder)}/, the only folder there"]
@@ -102,11 +102,11 @@ def find_layout(folder: Path) -> Layout:
 
 
 def _unwrapped(folder: Path, *, splits: bool) -> Path:
-    """The folder inside that holds more than one folder, such as `data/` of `pets/data/train/`.
+    """Descend to the first folder that holds more than one folder, such as `data/` of `pets/data/train/`.
 
     Args:
-        folder: Where to begin.
-        splits: Whether a folder inside may be called like a split, as in `seg_train/seg_train/`.
+        folder: folder to begin with.
+        splits: True if a folder inside may have the name of a split, as in `seg_train/seg_train/`.
     """
     for _ in range(_DEEPEST):
         names = subfolders(folder)
@@ -117,7 +117,7 @@ def _unwrapped(folder: Path, *, splits: bool) -> Path:
 
 
 def _one(top: Path, names: Sequence[str], role: str) -> str:
-    """The folder of a split among several that tell of it: the one whose whole name does."""
+    """Choose among several folders whose names stand for a split: the one whose whole name does."""
     plain = [name for name in names if _EXACT.fullmatch(name.lower())] if len(names) > 1 else list(names)
     if len(plain) == 1:
         return plain[0]
@@ -158,7 +158,7 @@ def _refuse_class_beside(top: Path, train: str, others: Sequence[str]) -> None:
 
 
 def _same_inside(top: Path, names: Sequence[str], nested: Sequence[str]) -> list[str]:
-    """Say where every class folder holds the same folders, which may be classes of splits nobody knows."""
+    """Say where every class folder holds the same folders, which may be the classes of unknown splits."""
     if len(names) < 2 or len(nested) != len(names):
         return []
     inside = {tuple(subfolders(top / name)) for name in names}

@@ -30,20 +30,21 @@ def load(
     """Load a data set, hold out its validation split, and measure it.
 
     Args:
-        name: One of `NAMES`.
-        root: Data directory; None as in `data_root`.
-        path: The directory of images; `imagefolder` only, which needs it.
-        validation: Held out of the training split, stratified: an int counts images, a float in (0, 1) is a
-            share.
-        seed: Chooses the validation images, the same on every platform. It never moves a test image.
-        size: `(height, width)` in pixels or one number for both; `imagefolder` only.
-        test: Share that `imagefolder` holds out as the test split where the directory has none; 0.2 when
+        name: name of the data set, one of `NAMES`.
+        root: data directory; None for the default of `data_root`.
+        path: directory of images; needed by `imagefolder`, and taken by no other source.
+        validation: amount to hold out of the training split, stratified: an int counts images, a float in
+            (0, 1) is a share.
+        seed: seed that chooses the validation images, the same on every platform. It never moves a test
+            image.
+        size: height and width in pixels, or one number for both; `imagefolder` only.
+        test: share that `imagefolder` holds out as the test split where the directory has none; 0.2 when
             None. Every other source has a fixed test split.
-        confirmation: Held out of what `validation` leaves of the training split, in the same way; None for
-            none.
+        confirmation: amount to hold out of what `validation` leaves of the training split, in the same way;
+            None for nothing.
 
     Raises:
-        DataError: An unknown name, data that is missing or broken, or a split that cannot be made.
+        DataError: the name is unknown, data is missing or broken, or a split cannot be made.
     """
     _require_known(name)
     try:
@@ -64,24 +65,24 @@ def load(
 
 
 def fetch(name: str, *, root: Path | str | None = None) -> Path:
-    """Download a data set, unless it is there and whole.
+    """Download a data set, unless it is already there and whole.
 
     Args:
-        name: One of `NAMES`.
-        root: Data directory; None as in `data_root`.
+        name: name of the data set, one of `NAMES`.
+        root: data directory; None for the default of `data_root`.
 
     Returns:
-        The directory of its files.
+        The directory that holds its files.
 
     Raises:
-        DataError: An unknown name, or a failed download with its cause. No half-written file is left.
+        DataError: the name is unknown, or the download failed, with its cause. No half-written file is left.
     """
     _require_known(name)
     return SOURCES[name].fetch(data_root(root))
 
 
 def _refuse_flat(train: Split) -> None:
-    # the first few tell of almost every data set that it is none of these
+    # a few images are enough to rule out almost every other data set
     for images in (train.images[:100], train.images):
         pixels = images.flatten(1)
         if bool((pixels.amin(1) != pixels.amax(1)).any()):

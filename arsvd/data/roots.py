@@ -10,25 +10,25 @@ from arsvd.data.errors import DataError
 
 
 def data_root(root: Path | str | None = None) -> Path:
-    """The directory that data files are read from and fetched to.
+    """Return the directory that data files are read from and downloaded to.
 
     Args:
-        root: The directory, or None for the environment variable ARSVD_DATA, else `~/.cache/arsvd`.
+        root: directory; None for the environment variable ARSVD_DATA, else `~/.cache/arsvd`.
 
     Returns:
         An absolute path with `~` expanded. It need not exist.
 
     Raises:
-        DataError: A home directory that cannot be found.
+        DataError: the home directory cannot be found.
     """
     return absolute(root or os.environ.get("ARSVD_DATA") or "~/.cache/arsvd")
 
 
 def absolute(path: Path | str) -> Path:
-    """`path` with `~` expanded, absolute, links kept.
+    """Return `path` as an absolute path, with `~` expanded and links kept.
 
     Raises:
-        DataError: A home directory that cannot be found.
+        DataError: the home directory cannot be found.
     """
     try:
         return Path(path).expanduser().absolute()
@@ -37,5 +37,5 @@ def absolute(path: Path | str) -> Path:
 
 
 def fetch_command(name: str, root: Path) -> str:
-    """The command that fetches a data set, ready to paste into a shell."""
+    """Return the command that fetches a data set, ready to paste into a shell."""
     return f"`arsvd data {name} --data-dir {shlex.quote(str(root))}`"

@@ -1,4 +1,4 @@
-"""The image files of class folders, and what else is there."""
+"""The image files of class folders, and what else is in them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Found:
     """The image files of one split.
 
     Args:
-        folder: The folder of the class folders.
-        classes: The names of the class folders, sorted.
-        paths: The image files.
-        labels: Index of each file's class.
-        left_out: What else is there, and how often.
+        folder: folder that holds the class folders.
+        classes: names of the class folders, sorted.
+        paths: paths of the image files.
+        labels: class index of each file.
+        left_out: counts of everything else that is there, by kind.
     """
 
     folder: Path
@@ -38,15 +38,15 @@ class Found:
 def scan(folder: Path, root: Path) -> Found:
     """List the images of a folder of class folders, in an order that does not depend on the disk.
 
-    Links are followed to files, to class folders, and to folders outside of the data set. No folder is
-    entered twice for one class, and none of the data set from inside another one of it.
+    Links are followed to files, to class folders, and to folders outside the data set. No folder is entered
+    twice for one class, and no folder of the data set is entered from inside another one.
 
     Args:
-        folder: The folder of the class folders.
-        root: The whole data set.
+        folder: folder that holds the class folders.
+        root: root folder of the whole data set.
 
     Raises:
-        DataError: Fewer than two classes, two that are one folder, or one without images.
+        DataError: there are fewer than two classes, two that are one folder, or one without images.
     """
     names = subfolders(folder)
     if len(names) < 2:
@@ -71,15 +71,15 @@ def scan(folder: Path, root: Path) -> Found:
 
 
 def labels(found: Found) -> NDArray[np.int64]:
-    """The label of each file."""
+    """Return the label of each file."""
     return np.array(found.labels, dtype=np.int64)
 
 
 def refuse_same(folders: Sequence[Path]) -> None:
-    """Refuse class folders of which one is another, or lies in another, through links.
+    """Refuse class folders that are the same folder, or lie in one another, through links.
 
     Raises:
-        DataError: There are such two.
+        DataError: there are two such folders.
     """
     places: dict[str, Path] = {}
     for folder in folders:
@@ -129,7 +129,7 @@ def _walk(
 
 
 def _holds(question: Callable[[], bool]) -> bool:
-    """Ask what an entry is; a link that leads in a circle is nothing."""
+    """Answer a question about an entry; a link that leads in a circle is nothing."""
     try:
         return question()
     except OSError:
@@ -137,7 +137,7 @@ def _holds(question: Callable[[], bool]) -> bool:
 
 
 def _reason(entry: os.DirEntry[str]) -> str | None:
-    """Why a file is not read; None where it is. A link that leads nowhere is, and named when it fails."""
+    """Say why a file is not read; None where it is. A dangling link is read, and named when it fails."""
     ending = os.path.splitext(entry.name)[1].lower()
     if ending not in endings():
         return f"{ending} files" if ending else "files without an ending"
@@ -147,7 +147,7 @@ def _reason(entry: os.DirEntry[str]) -> str | None:
 
 
 def _is_around(place: str, root: str) -> bool:
-    """Whether a folder lies in the data set, or holds it."""
+    """Tell whether a folder lies in the data set, or holds it."""
     return os.path.commonpath([place, root]) in (place, root)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from arsvd.data.dataset import Split
 from arsvd.data.errors import DataError
 
-# For sources without a test split: fixed, so that no validation seed moves an image in or out of test.
+# Fixed for sources without a test split, so that no validation seed moves an image in or out of test.
 TEST_SEED = 1797
 
 
@@ -21,17 +21,17 @@ def hold_out(
     """Divide a split in two, with the classes in equal shares in both.
 
     Args:
-        split: The samples to divide.
-        amount: What to hold out: an int counts images, a float in (0, 1) is a share of the split.
-        seed: Non-negative. The same seed holds out the same samples on every platform.
-        classes: Class names, for messages.
-        option: Name of the option that `amount` was given by, for messages.
+        split: samples to divide.
+        amount: amount to hold out: an int counts images, a float in (0, 1) is a share of the split.
+        seed: non-negative seed. The same seed holds out the same samples on every platform.
+        classes: class names, for messages.
+        option: name of the option that set `amount`, for messages.
 
     Returns:
-        What is kept and what is held out, each in the order of `split`.
+        The samples kept and the samples held out, each in the order of `split`.
 
     Raises:
-        DataError: An amount or seed that cannot be used, or a class with fewer than two images.
+        DataError: the amount or the seed cannot be used, or a class has fewer than two images.
     """
     held = held_samples(split.labels.numpy(), amount, seed, classes=classes, option=option)
     return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))
@@ -43,17 +43,17 @@ def held_samples(
     """Choose the samples that `hold_out` holds out.
 
     Args:
-        labels: Label of each sample.
-        amount: As for `hold_out`.
-        seed: As for `hold_out`.
-        classes: As for `hold_out`.
-        option: As for `hold_out`.
+        labels: label of each sample.
+        amount: number or share of samples to hold out, see `hold_out`.
+        seed: non-negative seed, see `hold_out`.
+        classes: class names, for messages.
+        option: name of the option that set `amount`, for messages.
 
     Returns:
-        bool, one a sample: whether it is held out.
+        bool `(samples,)`, True for samples that are held out.
 
     Raises:
-        DataError: As for `hold_out`.
+        DataError: the amount or the seed cannot be used, or a class has fewer than two images.
     """
     sizes = np.bincount(labels, minlength=len(classes))
     counts = held_counts([int(size) for size in sizes], amount, classes=classes, option=option)
@@ -63,21 +63,21 @@ def held_samples(
 def held_counts(
     sizes: Sequence[int], amount: int | float, *, classes: Sequence[str], option: str
 ) -> list[int]:
-    """How many samples of each class to hold out, by the method of largest remainders.
+    """Decide how many samples of each class to hold out, by the method of largest remainders.
 
     Every class keeps at least one sample and gives up at least one. Equal remainders go to the first class.
 
     Args:
-        sizes: Samples in each class.
-        amount: As for `hold_out`.
-        classes: As for `hold_out`.
-        option: As for `hold_out`.
+        sizes: number of samples in each class.
+        amount: number or share of samples to hold out, see `hold_out`.
+        classes: class names, for messages.
+        option: name of the option that set `amount`, for messages.
 
     Returns:
-        One count a class; their sum is exactly the amount.
+        One count per class; their sum is exactly the amount.
 
     Raises:
-        DataError: As for `hold_out`, except for the seed.
+        DataError: the amount cannot be used, or a class has fewer than two images.
     """
     total = sum(sizes)
     count = _as_count(amount, total, option)
@@ -134,7 +134,7 @@ def _as_count(amount: int | float, total: int, option: str) -> int:
 def _choose(labels: NDArray[np.int64], counts: Sequence[int], seed: int) -> NDArray[np.bool_]:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
         raise DataError(f"the split seed must be an integer of at least 0, got {seed!r}")
-    # Raw bits: numpy promises the same ones on every platform and in every version, which it does not of
+    # Raw bits: numpy promises the same ones on every platform and in every version, but not the same
     # permutation() (NEP 19). Sorting by them is a permutation.
     keys = np.random.PCG64(int(seed)).random_raw(len(labels))
     order = np.lexsort((keys, labels))

@@ -1,4 +1,4 @@
-"""File names to write: the ending says the form, and what cannot be written is refused before any work."""
+"""File names to write: the ending chooses the form, and unwritable names are refused before any work."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -21,13 +21,13 @@ def check_output(
     """Refuse a file name under which a model cannot be written.
 
     Args:
-        path: the file to write; one that is there is replaced.
-        endings: those that can be written, in lower case.
-        inputs: files that are read for it, and must not be overwritten; None stands for no file.
+        path: file to write; an existing one is replaced.
+        endings: endings that can be written, in lower case.
+        inputs: files that the model is made from and that must not be overwritten; None stands for no file.
 
     Raises:
-        ValueError: the folder does not exist or takes no files, the name is that of a folder or of an input,
-            or its ending is none of these.
+        ValueError: the folder does not exist or is not writable, the name is that of a folder or of an input,
+            or the ending is not one of `endings`.
     """
     target = Path(path)
     folder = target.absolute().parent
@@ -50,8 +50,8 @@ def load_line(path: str | os.PathLike[str], into: bool = False) -> str:
     """Return the line of Python that loads a written model.
 
     Args:
-        path: the file.
-        into: whether the file alone does not say how the model is built.
+        path: file of the model.
+        into: True if the file alone does not say how the model is built.
     """
     if ending(path) == EXPORTED:
         return f'torch.export.load("{path}").module()'

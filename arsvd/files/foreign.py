@@ -21,26 +21,27 @@ _WEIGHTS_ENDINGS = (".pt", ".pth")
 def read_model(
     path: str | os.PathLike[str], factory: Factory | None = None, told: Told = lambda _: None
 ) -> nn.Module:
-    """Read a model from a file, without pickle. What the file is says its content, whatever its ending.
+    """Read a model from a file, without pickle. The content decides what the file is, not its ending.
 
     - a program of `torch.export` (`.pt2`) with a dynamic batch; its linear operations become `nn.Linear`.
     - a file of `torch.save` with a state dict, or a checkpoint with one, for what the factory makes.
     - safetensors, either a file that `arsvd.save` wrote or a state dict for the factory.
 
     Args:
-        path: the file.
-        factory: makes the dense module that the weights belong to. A file of `arsvd.save` needs it only
-            where it holds parts that this library does not know.
-        told: takes a line of text for each thing that was not taken literally, such as prefixes of names.
+        path: file to read.
+        factory: function that builds the dense module that the weights belong to. A file of `arsvd.save`
+            needs it only where it holds parts that this library does not know.
+        told: function that receives a line of text for each thing that was not taken literally, such as
+            prefixes of names.
 
     Returns:
         The model in evaluation mode, on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, of a kind that is not read, needs pickle, or does not fit the
-            factory's module; a factory is missing, or given where none is needed.
-        TypeError: the factory makes something that is no module.
+        ValueError: the file is damaged, of an unsupported kind, needs pickle, or does not fit the factory's
+            module; a factory is missing, or given where none is needed.
+        TypeError: the factory does not return a module.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -67,20 +68,20 @@ def read_model(
 
 
 def _by_ending(path: str | os.PathLike[str]) -> FileKind:
-    """Return what a file claims to be whose content tells nothing: its reader says what is wrong with it."""
+    """Return what a file claims to be by its ending, so that its reader says what is wrong with it."""
     if ending(path) == EXPORTED:
         return FileKind(EXPORTED, "")
     return FileKind(TORCH if ending(path) in _WEIGHTS_ENDINGS else SAFETENSORS, "")
 
 
 def _plain_safetensors(path: str | os.PathLike[str]) -> tuple[bool, State]:
-    """Say whether `arsvd.save` wrote a file, and read the tensors of another one."""
+    """Tell whether `arsvd.save` wrote a file, and read the tensors of another one."""
     try:
         with safe_open(path, framework="pt") as file:
             if HEADER in (file.metadata() or {}):
                 return True, {}
             return False, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors' own, and what torch raises on dtypes that it does not know
+    except Exception as error:  # safetensors' own, and torch's on dtypes that it does not know
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
@@ -98,13 +99,14 @@ def write_model(
 
     Args:
         model: any module.
-        path: the file.
+        path: file to write.
         example: inputs of the model (rows, …), two rows or more: an export needs them. A model that was read
             from a `.pt2` file, in which only the batch is dynamic, needs none.
         metadata: JSON-able values to keep with it.
 
     Raises:
-        ValueError: another ending, a place where nothing can be written, or a model that cannot be exported.
+        ValueError: the ending is unknown, nothing can be written to that place, or the model cannot be
+            exported.
     """
     check_output(path)
     if ending(path) == SAFETENSORS:

@@ -1,4 +1,4 @@
-"""Opening files whose place somebody else may have filled with something that is no file."""
+"""Opening files in places where somebody else may have put something that is not a file."""
 
 import errno
 import os
@@ -7,10 +7,10 @@ from typing import BinaryIO
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file to read. A pipe or a device is refused: it might never end, or never begin.
+    """Open a file to read. A pipe or a device is refused, since it might never end, or never begin.
 
     Raises:
-        OSError: there is nothing, or no file, or no permission to read it.
+        OSError: there is nothing, or not a file, or no permission to read it.
     """
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,4 +1,4 @@
-"""Read what `torch.save` wrote, tensors and plain values alone; nothing in it is run."""
+"""Read what `torch.save` wrote, tensors and plain values only; nothing in it is run."""
 
 import io
 import os
@@ -16,7 +16,7 @@ import torch
 
 from arsvd.files.endings import SAFETENSORS
 
-_MOST_DESCRIPTION = 8_000_000  # bytes of the pickle that names the tensors; a model has some hundred a tensor
+_MOST_DESCRIPTION = 8_000_000  # bytes of the pickle that names the tensors; a few hundred a tensor are usual
 _DEEPEST = 50  # tuples within tuples; a tensor's own description has two
 _PICKLES = 5  # in a file of the old form, before the numbers
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -26,8 +26,8 @@ def pickled_content(path: str | os.PathLike[str], zipped: bool) -> Any:
     """Read what `torch.save` wrote, by `torch.load(weights_only=True)`.
 
     Args:
-        path: the file.
-        zipped: whether it is an archive; files from before torch 1.6 are none.
+        path: file to read.
+        zipped: True if it is an archive; files from before torch 1.6 are not.
 
     Raises:
         ValueError: the file is damaged, holds more than tensors and plain values, or its parts are larger
@@ -35,7 +35,7 @@ def pickled_content(path: str | os.PathLike[str], zipped: bool) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what follows is a refusal with a message of its own, or tensors
+            warnings.simplefilter("ignore")  # what follows is tensors, or a refusal with its own message
             if zipped:
                 _check_archive(path)
                 with _named_as_torch_expects(path) as name:
@@ -58,7 +58,7 @@ def pickled_content(path: str | os.PathLike[str], zipped: bool) -> Any:
 
 @contextmanager
 def _named_as_torch_expects(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yield a name of a file under which torch.load looks at its content; at `.safetensors` it does not."""
+    """Yield a file name under which torch.load looks at the content, not one with `.safetensors`."""
     if not os.fspath(path).endswith(SAFETENSORS):
         yield os.fspath(path)
         return
@@ -69,7 +69,7 @@ def _named_as_torch_expects(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _check_archive(path: str | os.PathLike[str]) -> None:
-    """Refuse an archive that unpacks to more than it is, as the reader sees it that torch uses."""
+    """Refuse an archive that unpacks to more than its size, as seen by the reader that torch uses."""
     size = Path(path).stat().st_size
     reader = torch._C.PyTorchFileReader(os.fspath(path))
     if hasattr(reader, "get_record_size"):
@@ -85,15 +85,15 @@ def _check_archive(path: str | os.PathLike[str]) -> None:
 
 
 def _check_depth(content: BinaryIO) -> None:
-    """Refuse tuples nested so deep that Python's own hash of them ends the process.
+    """Refuse tuples nested so deeply that Python's own hash of them ends the process.
 
-    What is no pickle is left to torch, which fails at the same place.
+    Content that is not a pickle is left to torch, which fails at the same place.
 
     Args:
-        content: up to five pickles, one after the other.
+        content: stream of up to five pickles, one after the other.
 
     Raises:
-        ValueError: tuples are nested too deep.
+        ValueError: tuples are nested too deeply.
     """
     for _ in range(_PICKLES):
         try:

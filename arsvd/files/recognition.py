@@ -1,4 +1,4 @@
-"""Tell what a file of weights is by its first bytes: endings such as `.bin` and `.ckpt` say little."""
+"""Tell by its first bytes what a file of weights is: endings such as `.bin` and `.ckpt` say little."""
 
 import os
 import re
@@ -12,20 +12,20 @@ TORCH = ".pt"
 _HEAD = 512
 _MOST_HEADER = 10_000_000  # bytes; a hundred thousand tensors need fewer
 _LENGTH_BYTES = 8
-_NO_LENGTH = 1 << 48  # letters as a number are larger than this
+_NO_LENGTH = 1 << 48  # eight letters, read as a number, are larger than this
 _KERAS = "a model of Keras, which is not read: load it there and save its weights as .safetensors"
 _PACKED = "packed: unpack it first"
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file is.
+    """What a file is, and how to read it.
 
     Attributes:
-        reader: the ending that such files usually have: `.safetensors`, `.pt2` or `.pt`; None where this
-            library does not read them.
-        words: what it is, and what to do where it is not read; continues "the file is …".
-        zipped: whether it is a zip archive.
+        reader: usual ending of such files, `.safetensors`, `.pt2` or `.pt`; None where this library does not
+            read them.
+        words: description of the file, and advice where it is not read; continues "the file is …".
+        zipped: True if it is a zip archive.
     """
 
     reader: str | None
@@ -33,7 +33,7 @@ class FileKind:
     zipped: bool = False
 
 
-# first bytes to what follows "the file is"
+# first bytes, and what follows "the file is"
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", f"HDF5, as {_KERAS.removeprefix('a model of ')}"),
     (b"GGUF", "a model in GGUF for llama.cpp, which is not read: give the weights it was made from"),
@@ -49,7 +49,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     ),
     (b"\x7fELF", "compiled code and no model; export the model with torch.export instead"),
 )
-# places within a file, and what stands there
+# places within a file, and the bytes there
 _DEEPER = (
     (4, b"TFL3", "a model of TensorFlow Lite, which is not read: give the weights it was made from"),
     (257, b"ustar", f"a tar archive, {_PACKED}; weights as torch saved them before 2017 are not read"),
@@ -61,13 +61,13 @@ _JSON = re.compile(rb"\s*[{\[]")
 
 
 def recognise(path: str | os.PathLike[str]) -> FileKind | None:
-    """Say what a file is by its content; None where nothing tells.
+    """Say by its content what a file is; None where the content does not tell.
 
     Args:
-        path: an existing file; of an archive the list of its parts is read, of others a few bytes.
+        path: existing file; for an archive its list of parts is read, for others a few bytes.
 
     Raises:
-        ValueError: it begins as an archive or a safetensors file and cannot be one.
+        ValueError: the file begins like an archive or a safetensors file and cannot be one.
     """
     with Path(path).open("rb") as file:
         head = file.read(_HEAD)
@@ -117,7 +117,7 @@ def _archive(path: str | os.PathLike[str]) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] or name for name in archive.namelist()]
-    except Exception as error:  # zipfile raises many kinds on what is no archive
+    except Exception as error:  # zipfile raises many kinds for what is no archive
         raise ValueError(f"{path} is not a whole file: it begins as an archive, but {error}") from error
     if any(name == "constants.pkl" or name.startswith("code/") for name in names):
         words = (

@@ -17,22 +17,22 @@ PathLike = str | os.PathLike[str]
 
 _SHOWN = 5
 _EXTRA = "_extra_state"
-_COUNTER = "num_batches_tracked"  # of batch norms; files of old releases lack it, evaluation never reads it
+_COUNTER = "num_batches_tracked"  # of batch norms; missing in files of old releases, never read in evaluation
 
 
 def states_in(content: Any, path: PathLike, told: Told) -> dict[str, State]:
-    """Find the state dicts in what a file holds: the whole of it, or entries of a checkpoint.
+    """Find the state dicts in the content of a file: the whole of it, or entries of a checkpoint.
 
     Args:
-        content: what was read.
-        path: its file, for messages.
-        told: takes a line where the whole is a state dict and entries of it are left out.
+        content: content of the file.
+        path: path of the file, for messages.
+        told: function that receives a line where the whole is a state dict and entries of it are left out.
 
     Returns:
-        The name of the entry, "" for the whole, to its tensors and extra states.
+        The tensors and extra states by the name of their entry, which is "" for the whole.
 
     Raises:
-        ValueError: there is none, or the tensors are larger than the file.
+        ValueError: there is no state dict, or its tensors are larger than the file.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a state dict")
@@ -67,7 +67,7 @@ def _state(values: Mapping[Any, Any]) -> State:
 
 
 def _check_sizes(states: Iterable[State], path: PathLike) -> None:
-    """Refuse tensors that were given more memory than the file has numbers for."""
+    """Refuse tensors that claim more memory than the file has numbers for."""
     tensors = [t for state in states for t in state.values() if isinstance(t, Tensor)]
     sizes = {}
     for tensor in tensors:
@@ -79,24 +79,24 @@ def _check_sizes(states: Iterable[State], path: PathLike) -> None:
 
 
 def fill(states: dict[str, State], factory: Factory, path: PathLike, told: Told) -> nn.Module:
-    """Load weights into what the factory makes; every name and shape must fit.
+    """Load weights into the module that the factory builds; every name and shape must fit.
 
-    Taken as they are meant, and told: one state dict among the entries of a checkpoint, and names that
-    `DataParallel`, `torch.compile` or a surrounding module have prefixed. Tensors that the model ties need
-    to be in the file once.
+    Two things are corrected, and told: a single state dict among the entries of a checkpoint is taken, and
+    prefixes of names from `DataParallel`, `torch.compile` or a surrounding module are removed. Tensors that
+    the model ties need to be in the file only once.
 
     Args:
-        states: name of an entry to its state dict, "" for a file that is one.
-        factory: makes the dense module.
-        path: the file, for messages.
-        told: takes one line for each thing that was not taken literally.
+        states: state dict of each entry by its name, which is "" for a file that is a state dict itself.
+        factory: function that builds the dense module.
+        path: path of the file, for messages.
+        told: function that receives one line for each thing that was not taken literally.
 
     Returns:
         The module in evaluation mode.
 
     Raises:
-        ValueError: the weights do not fit, are not plain numbers, or several entries fit alike.
-        TypeError: the factory makes something that is no module.
+        ValueError: the weights do not fit, are not plain numbers, or several entries fit equally well.
+        TypeError: the factory does not return a module.
     """
     model = make(factory)
     own: State = model.state_dict()
@@ -124,7 +124,7 @@ def make(factory: Factory) -> nn.Module:
     """Call a factory.
 
     Raises:
-        TypeError: it makes something that is no module.
+        TypeError: the result is not a module.
     """
     model = factory()
     if not isinstance(model, nn.Module):
@@ -167,7 +167,7 @@ def _renamed(state: State, own: State) -> State:
 
 
 def _fitting_names(state: State, own: State) -> tuple[dict[str, str], str]:
-    """Return each name as the model has it, and how that was reached; "" where they stand as they are."""
+    """Map each name to the model's, and say how; "" where the names are equal already."""
     plain = {name: name for name in state}
     best, words = plain, ""
     for pattern, how in (
@@ -187,7 +187,7 @@ def _fitting_names(state: State, own: State) -> tuple[dict[str, str], str]:
 
 
 def _first_part(state: State) -> str:
-    """Return a pattern of the first part that all names share; else one that matches nothing."""
+    """Return a pattern of the first part that all names share, or one that matches nothing."""
     parts = {name.partition(".")[0] for name in state if not name.endswith(_EXTRA)}
     return "^" + re.escape(f"{parts.pop()}.") if len(parts) == 1 else "^$"
 
@@ -197,7 +197,7 @@ def _known(names: dict[str, str], own: State) -> int:
 
 
 def _missing(state: State, own: State) -> list[str]:
-    """List what a state dict lacks; a tensor that the model ties to one that is there is not lacking."""
+    """List what a state dict lacks; a tensor tied to one that is present does not count as lacking."""
     there = {_place(own[name]) for name in state if name in own}
     return [
         name
@@ -207,7 +207,7 @@ def _missing(state: State, own: State) -> list[str]:
 
 
 def _place(value: Any) -> object:
-    """Return what two entries of a state dict share where they are one tensor; never equal to others else."""
+    """Return a key that is equal for two entries of a state dict exactly where they are one tensor."""
     if not isinstance(value, Tensor) or not value.numel():
         return object()
     return value.data_ptr(), value.shape, value.stride(), value.dtype
@@ -233,7 +233,7 @@ def _faults(state: State, own: State) -> list[str]:
 
 
 def _misfit(value: Any, wanted: Tensor) -> str:
-    """Say why a value of a file cannot take a tensor's place; "" where it can."""
+    """Say why a value of a file cannot replace a tensor; "" where it can."""
     if not isinstance(value, Tensor):
         return f"is a {type(value).__name__} in the file"
     if value.is_meta:
@@ -250,11 +250,11 @@ def _misfit(value: Any, wanted: Tensor) -> str:
 
 
 def _sort(dtype: torch.dtype) -> str:
-    """Return what kind of numbers a dtype holds: casts between kinds lose what they mean."""
+    """Return the kind of numbers of a dtype: casts between kinds lose their meaning."""
     if dtype.is_complex:
         return "complex"
     if dtype.is_floating_point:
-        return "floating" if dtype.itemsize > 1 else _named(dtype)  # 8 bits have a scale beside them
+        return "floating" if dtype.itemsize > 1 else _named(dtype)  # 8 bits need a scale beside them
     return "bool" if dtype == torch.bool else "whole"
 
 

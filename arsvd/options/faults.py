@@ -12,9 +12,9 @@ class FaultError(ValueError):
     """What is wrong with one value, before the key that holds it is known.
 
     Args:
-        text: What the value was and what is allowed.
-        hint: A suggestion to append where another message replaces ``text``.
-        parts: Faults of parts of the value, as pairs of the part's path and its text, instead of ``text``.
+        text: description of what the value was and what is allowed.
+        hint: suggestion to append where another message replaces ``text``.
+        parts: faults of parts of the value, as pairs of the part's path and its text, instead of ``text``.
     """
 
     def __init__(self, text: str, hint: str = "", parts: Sequence[tuple[str, str]] = ()) -> None:
@@ -37,7 +37,7 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what would break a message's line, or act on the terminal that shows it."""
+    """Escape what would break a message's line, or control the terminal that shows it."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
@@ -48,12 +48,12 @@ def listed(words: Iterable[str], last: str = "or") -> str:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that looks most like ``word``, or None where none is close."""
+    """Return the candidate that looks most like ``word``, or None where none is close."""
     found = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.6)
     return found[0] if found else None
 
 
 def did_you_mean(word: object, candidates: Iterable[str]) -> str:
-    """A suggestion to append to a message, empty where no candidate is close."""
+    """Write a suggestion to append to a message, empty where no candidate is close."""
     match = nearest(word, candidates) if isinstance(word, str) else None
     return f"; did you mean {match}?" if match else ""

@@ -9,8 +9,8 @@ from arsvd.options.kinds import Kind, Number, OneOf, Whole
 
 T = TypeVar("T")
 
-# A threshold of 1 drops no energy and log(1 - 1) has no value, so a range that is uniform in
-# -log(1 - threshold) has to stop short of 1. A dropped share of 1e-6 is below what a validation set can show.
+# A threshold of 1 drops no energy and log(1 - 1) has no value, so a range that is uniform in -log(1 -
+# threshold) has to stop short of 1. A dropped share of 1e-6 is below what a validation set can show.
 LEAST_DROPPED_ENERGY = 1e-6
 DEFAULT_POINTS = 48
 MOST_POINTS = 10_000
@@ -23,12 +23,12 @@ class Choice(Generic[T]):
     options: tuple[T, ...]
 
     def written(self) -> dict[str, Any]:
-        """The form as the sweep file has it."""
+        """Return the form as the sweep file holds it."""
         return {"choice": [list(option) if isinstance(option, tuple) else option for option in self.options]}
 
     @property
     def middle(self) -> T:
-        """The middle one of numbers, of two the smaller; of other values the first."""
+        """Middle one of the values if they are numbers, the smaller of two; otherwise the first one."""
         numbers = [option for option in self.options if isinstance(option, int | float)]
         if len(numbers) < len(self.options) or any(isinstance(option, bool) for option in numbers):
             return self.options[0]
@@ -45,12 +45,12 @@ class Uniform:
     high: float
 
     def written(self) -> dict[str, Any]:
-        """The form as the sweep file has it."""
+        """Return the form as the sweep file holds it."""
         return {"uniform": [self.low, self.high]}
 
     @property
     def middle(self) -> float:
-        """The number half way."""
+        """Number halfway."""
         return _short((self.low + self.high) / 2, self.low, self.high)
 
 
@@ -62,12 +62,12 @@ class LogUniform:
     high: float
 
     def written(self) -> dict[str, Any]:
-        """The form as the sweep file has it."""
+        """Return the form as the sweep file holds it."""
         return {"loguniform": [self.low, self.high]}
 
     @property
     def middle(self) -> float:
-        """The number half way in the logarithm."""
+        """Number halfway in the logarithm."""
         return _short(math.sqrt(self.low * self.high), self.low, self.high)
 
 
@@ -79,12 +79,12 @@ class IntRange:
     high: int
 
     def written(self) -> dict[str, Any]:
-        """The form as the sweep file has it."""
+        """Return the form as the sweep file holds it."""
         return {"int": [self.low, self.high]}
 
     @property
     def middle(self) -> int:
-        """The number half way, rounded down."""
+        """Number halfway, rounded down."""
         return (self.low + self.high) // 2
 
 
@@ -93,9 +93,9 @@ class EnergyRange:
     """Thresholds from low to high, uniform in -log(1 - threshold); the search draws any of them.
 
     Args:
-        low: The smallest threshold.
-        high: The largest threshold; 1 is read as 1 - `LEAST_DROPPED_ENERGY`.
-        points: How many thresholds every trained member is evaluated at.
+        low: smallest threshold.
+        high: largest threshold; 1 is read as 1 - `LEAST_DROPPED_ENERGY`.
+        points: number of thresholds at which every trained member is evaluated.
     """
 
     low: float
@@ -103,18 +103,18 @@ class EnergyRange:
     points: int
 
     def written(self) -> dict[str, Any]:
-        """The form as the sweep file has it."""
+        """Return the form as the sweep file holds it."""
         return {"range": [self.low, self.high], "points": self.points}
 
     @property
     def middle(self) -> float:
-        """The threshold half way in -log(1 - threshold)."""
+        """Threshold halfway in -log(1 - threshold)."""
         dropped = math.sqrt((1 - self.low) * max(1 - self.high, LEAST_DROPPED_ENERGY))
         return _short(1 - dropped, self.low, self.high)
 
 
 def _short(value: float, low: float, high: float) -> float:
-    """Round to what a person would write, within bounds."""
+    """Round to a number that a person would write, within bounds."""
     return min(max(float(f"{value:.6g}"), low), high)
 
 
@@ -134,8 +134,8 @@ class Searchable(Generic[T]):
     """A plain value of a kind, or one of the searched forms that the key takes.
 
     Args:
-        kind: What a plain value, an option or a bound must be.
-        forms: The names of the forms that the key takes.
+        kind: check of a plain value, an option or a bound.
+        forms: names of the forms that the key takes.
     """
 
     kind: Kind[T]
@@ -163,7 +163,7 @@ class Searchable(Generic[T]):
         return Uniform(low, high) if form == "uniform" else LogUniform(low, high)
 
     def _form_of(self, value: dict[str, Any]) -> str:
-        """The name of the one form that a mapping spells, or a fault."""
+        """Return the name of the one form that a mapping spells, or raise a fault."""
         companions = {"points"} if "range" in value and "range" in self.forms else set()
         names = [name for name in value if name not in companions]
         if len(names) == 1 and names[0] in self.forms:

@@ -17,8 +17,8 @@ from arsvd.options.faults import FaultError, did_you_mean, listed, shown
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# What is beyond these fits no memory, whatever the machine. What fits this one is known when the sizes of the
-# data are: see `sweeps.run.resources` and `arsvd.data`.
+# Numbers beyond these fit into no memory, whatever the machine. What fits into this machine's is known when
+# the sizes of the data are: see `sweeps.run.resources` and `arsvd.data`.
 MOST_COUNT, MOST_PIXELS, MOST_WIDTH, MOST_LAYERS, MOST_FACTORS = 10_000_000, 10_000, 1_000_000, 100, 100
 SEED_LIMIT = 2**32 - 1  # NumPy's legacy generator, which Optuna's samplers use, takes no larger seed
 
@@ -33,13 +33,13 @@ class Kind(Protocol[T_co]):
 
 
 def refuse(value: object, allowed: str, hint: str = "") -> FaultError:
-    """The fault of a value that is not what ``allowed`` says."""
+    """Build the fault of a value that is not what ``allowed`` says."""
     return FaultError(f"got {shown(value)}, must be {allowed}", hint)
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number between two bounds; whole numbers are taken too, and become floats."""
+    """A finite number between two bounds; whole numbers are accepted too, and become floats."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -71,9 +71,9 @@ class Whole:
     """A whole number between two bounds, both included.
 
     Args:
-        low: The least.
-        high: The largest that is a sensible choice; it is named with the least.
-        most: The largest that a machine's memory could hold; it is named only where it is exceeded.
+        low: smallest number allowed.
+        high: largest number that is a sensible choice; messages name it with `low`.
+        most: largest number that a machine's memory could hold; messages name it only where it is exceeded.
     """
 
     low: int
@@ -195,7 +195,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Label:
-    """A name in letters of any script that fits an address."""
+    """A name, in letters of any script, that can be part of an address."""
 
     allowed: str = "up to 64 letters of any script, digits, dots, hyphens and underscores"
 
@@ -229,8 +229,8 @@ class DistinctNames:
     """A list of different names, at least one.
 
     Args:
-        options: The names there are.
-        retired: Names that are gone, and why.
+        options: names to choose from.
+        retired: reasons for the removal of names, by name.
     """
 
     options: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""One setting, declared once: what it may be, what it is when left out, and what it means on record."""
+"""One setting, declared once: what values it takes, its default, and its meaning on record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,18 +22,19 @@ REQUIRED: Final[Any] = _Required()
 
 @dataclass(frozen=True)
 class Option(Generic[T]):
-    """One setting, by which the sweep file's key, its checks and its comment are made.
+    """One setting, from which the sweep file's key, its checks and its comment are made.
 
     Args:
-        key: the dotted name in a sweep file, such as "training.lr".
-        kind: what one value must be.
-        help: a few words for the comment beside the key.
-        default: the value where a sweep file leaves the key out; it may change with a release.
-        absent: what a file or record means that was written before the option existed; frozen for ever, since
-            the keys of members hash what differs from it. Where it is not given, every one holds the key.
-        forms: the searched forms that the key takes; none where it is not searched.
-        member: whether it decides how one member is trained, compressed or fine-tuned.
-        alike: whether the members of one pack have to agree in it.
+        key: dotted name in a sweep file, such as "training.lr".
+        kind: check of one value.
+        help: short text for the comment beside the key.
+        default: value where a sweep file leaves the key out; it may change with a release.
+        absent: value that a file or record means which was written before the option existed; frozen forever,
+            since the keys of members hash the values that differ from it. Where it is not given, every file
+            and record holds the key.
+        forms: searched forms that the key takes; none where it is not searched.
+        member: True if it affects how one member is trained, compressed or fine-tuned.
+        alike: True if the members of one pack have to agree in it.
         on_record: values that a member's record holds in another way.
     """
 
@@ -49,25 +50,25 @@ class Option(Generic[T]):
 
     @property
     def name(self) -> str:
-        """The last part of the key."""
+        """Last part of the key."""
         return self.key.rpartition(".")[2]
 
     @property
     def field(self) -> str:
-        """The name in a member's record: the key without its section."""
+        """Name in a member's record: the key without its section."""
         return "_".join(self.key.split(".")[1:])
 
     @property
     def required(self) -> bool:
-        """Whether a sweep file must hold the key."""
+        """True if a sweep file must hold the key."""
         return self.default is REQUIRED
 
     @property
     def always(self) -> bool:
-        """Whether no file or record has ever been without the key."""
+        """True if no file or record has ever been without the key."""
         return self.absent is REQUIRED
 
     @property
     def check(self) -> Kind[Any]:
-        """What turns a value of a sweep file into its final form, or raises `FaultError`."""
+        """Check that turns a value of a sweep file into its final form, or raises `FaultError`."""
         return Searchable(self.kind, self.forms) if self.forms else self.kind

@@ -39,8 +39,7 @@ class Basis:
             members: True if the model is a pack, which gives (members, rows, classes).
 
         Returns:
-            A symmetric (…, out, out) float64 for each site, positive once it is damped; nothing where all errors
-            count alike, as they do
-            unless a basis says otherwise.
+            A symmetric (…, out, out) float64 for each site, positive once it is damped; nothing where all
+            errors count alike, as they do unless a basis says otherwise.
         """
         return {}

@@ -15,13 +15,13 @@ from arsvd.testing.networks import inputs, network
 
 
 def its_range_is_of_shares(basis: str, net: str) -> None:
-    """Thresholds that are worth a try are shares of the energy."""
+    """The range of thresholds worth trying consists of shares of the energy."""
     low, high = BASES[basis].energy_range
     assert 0 < low < high < 1
 
 
 def inputs_are_taken_where_they_are_needed(basis: str, net: str) -> None:
-    """A basis that looks at inputs refuses to do without, and one that does not refuses them."""
+    """A basis that uses inputs requires them, and one that does not refuses them."""
     given = None if BASES[basis].calibrated else inputs()
     try:
         spectra(network(net), given, basis=basis)
@@ -32,7 +32,7 @@ def inputs_are_taken_where_they_are_needed(basis: str, net: str) -> None:
 
 
 def energy_descends_from_the_first_component(basis: str, net: str) -> None:
-    """Energies are finite, not negative and in order."""
+    """Energies are finite, non-negative and in descending order."""
     for spectrum in _made(basis, net):
         energy = spectrum.energy
         assert torch.isfinite(energy).all()
@@ -58,7 +58,7 @@ def components_are_dual_to_their_vectors(basis: str, net: str) -> None:
 
 
 def metrics_are_symmetric_and_positive(basis: str, net: str) -> None:
-    """What errors cost does not depend on their sign, and is never a gain."""
+    """The cost of an error does not depend on its sign, and is never a gain."""
     model = network(net)
     sites = find_sites(model)
     for name, metric in BASES[basis].metrics(model, sites, [inputs()]).items():

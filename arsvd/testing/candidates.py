@@ -20,7 +20,7 @@ _RULES, _THRESHOLDS, _MAX_DROP = ("energy",), (0.5, 0.9, 0.99), 0.05
 
 
 def points_are_distinct(family: Candidates, net: str) -> None:
-    """No choice of sizes of a basis is proposed twice."""
+    """No choice of sizes is proposed twice in one basis."""
     _, _, planned, stepped, _ = _run(family, net)
     for points in (planned, stepped):
         # the dense model may be proposed in every basis
@@ -29,7 +29,7 @@ def points_are_distinct(family: Candidates, net: str) -> None:
 
 
 def points_are_what_their_models_do(family: Candidates, net: str) -> None:
-    """A point rebuilt from its sizes has the accuracy and the cost that were told."""
+    """A point rebuilt from its sizes has the accuracy and the cost that were reported."""
     model, context, planned, stepped, _ = _run(family, net)
     for point in (*planned, *stepped):
         spectra = context.evaluators[point.basis or "weight"].spectra
@@ -50,7 +50,7 @@ def models_of_its_own_do_what_their_points_say(family: Candidates, net: str) -> 
 
 
 def the_model_is_left_as_it_was(family: Candidates, net: str) -> None:
-    """A family changes nothing of the model that it looks at."""
+    """A family changes nothing in the model that it examines."""
     model = _run(family, net)[0]
     assert all(
         torch.equal(one, other)

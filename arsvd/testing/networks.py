@@ -1,4 +1,4 @@
-"""Small networks that methods are tried on, also those at the edge of what there is."""
+"""Small networks on which methods are tried, including extreme ones."""
 
 from collections.abc import Callable
 
@@ -44,14 +44,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 
 def network(name: str) -> nn.Module:
-    """Make a network, the same one at every call."""
+    """Make a network; every call returns the same one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return NETWORKS[name]()
 
 
 def inputs(rows: int = 60) -> Tensor:
-    """Draw inputs (rows, FEATURES) in float64, the same ones at every call."""
+    """Draw inputs (rows, FEATURES) in float64; every call returns the same ones."""
     return torch.randn(rows, FEATURES, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.5
 
 

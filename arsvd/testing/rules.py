@@ -17,7 +17,7 @@ Rule = type[RegisteredRule]
 
 
 def ranks_are_in_range(rule: Rule, net: str, basis: str) -> None:
-    """Every rank lies in [1, full rank], one a layer."""
+    """Every rank lies in [1, full rank], one per layer."""
     spectra, rules = _made(rule, net, basis)
     for one in rules:
         ranks = one.ranks(spectra)
@@ -26,7 +26,7 @@ def ranks_are_in_range(rule: Rule, net: str, basis: str) -> None:
 
 
 def more_is_never_worse(rule: Rule, net: str, basis: str) -> None:
-    """Of rules that ask for more and more, models never get smaller nor errors larger."""
+    """Rules that ask for more give models that are never smaller and errors that are never larger."""
     spectra, rules = _made(rule, net, basis)
     plans = [plan(spectra, one) for one in rules]
     for less, more in itertools.pairwise(plans):
@@ -35,7 +35,7 @@ def more_is_never_worse(rule: Rule, net: str, basis: str) -> None:
 
 
 def everything_gives_the_dense_outputs(rule: Rule, net: str, basis: str) -> None:
-    """Who asks for everything gets the model that there was."""
+    """A rule that asks for everything leaves the model's outputs unchanged."""
     spectra, rules = _made(rule, net, basis)
     chosen = plan(spectra, rules[-1])
     assert [layer.kept_energy for layer in chosen.layers] == [1.0] * len(spectra)
@@ -45,7 +45,7 @@ def everything_gives_the_dense_outputs(rule: Rule, net: str, basis: str) -> None
 
 
 def the_same_spectra_give_the_same_ranks(rule: Rule, net: str, basis: str) -> None:
-    """A rule has no state and draws nothing."""
+    """A rule has no state and uses no random numbers."""
     spectra, rules = _made(rule, net, basis)
     assert [one.ranks(spectra) for one in rules] == [one.ranks(spectra) for one in rule.examples(spectra)]
 
@@ -62,7 +62,7 @@ def no_plan_is_larger_than_the_dense_model(rule: Rule, net: str, basis: str) -> 
 
 
 def a_plan_names_its_rule_and_survives_json(rule: Rule, net: str, basis: str) -> None:
-    """A plan says what it came from, and can be kept."""
+    """A plan says what it came from, and can be stored."""
     spectra, rules = _made(rule, net, basis)
     for one in rules:
         chosen = plan(spectra, one)
@@ -71,7 +71,7 @@ def a_plan_names_its_rule_and_survives_json(rule: Rule, net: str, basis: str) ->
 
 
 def other_bases_are_refused(rule: Rule, net: str, basis: str) -> None:
-    """A rule says so where it does not apply."""
+    """A rule refuses a basis to which it does not apply."""
     for other in set(BASES.names) - set(rule.bases):
         spectra = factorised(network(net), other)
         for one in rule.examples(spectra):
@@ -84,7 +84,7 @@ def other_bases_are_refused(rule: Rule, net: str, basis: str) -> None:
 
 
 def a_swept_rule_has_one_rule_a_threshold_or_one_alone(rule: Rule, net: str, basis: str) -> None:
-    """What a sweep file may name can be made from its thresholds."""
+    """Every rule that a sweep file may name can be made from its thresholds."""
     if rule.searched:
         spectra, thresholds = factorised(network(net), basis), (0.5, 0.9)
         made = rule.at(thresholds)
@@ -109,7 +109,7 @@ CHECKS: dict[str, Callable[[Rule, str, str], None]] = {
 
 
 def dropped(spectra: Spectra, ranks: Sequence[int | None]) -> float:
-    """Return the error of ranks: shares of each layer's energy, or of all of it where its units are one."""
+    """Return the lost energy: each layer's shares summed, or weighted where layers share a unit."""
     overall = sum(float(s.energy.sum()) for s in spectra) or 1.0
     shares = [float(s.energy.sum()) / overall if spectra.comparable else 1.0 for s in spectra]
     return sum(share * (1 - s.kept(r)) for share, s, r in zip(shares, spectra, ranks, strict=True))

@@ -9,7 +9,7 @@ from arsvd.data.sources.base import DataSource
 
 
 def options_are_of_the_data_set(source: DataSource, root: Path) -> None:
-    """Settings of a source stand in the section of the data set, and say what they are."""
+    """Settings of a source belong to the section of the data set, and say what they are."""
     for option in source.options:
         section, _, name = option.key.partition(".")
         assert section == "dataset", option.key
@@ -31,7 +31,7 @@ def labels_are_classes_and_splits_are_alike(source: DataSource, root: Path) -> N
 
 
 def reading_twice_gives_the_same(source: DataSource, root: Path) -> None:
-    """Nothing is drawn anew: a data set is known by its content."""
+    """Nothing is drawn anew: a data set is identified by its content."""
     request = source.example(root)
     once, again = source.read(request), source.read(request)
     assert once.classes == again.classes

@@ -36,14 +36,15 @@ Method = type[TrainingMethod]
 Settings = Mapping[str, Any]
 
 WIDTHS = ((9, 6), (4, 7), (6, 3))  # of the hidden layers: each member is padded somewhere
-# at other widths a member's numbers lie otherwise in a CPU's vectors in each pack, and sums round otherwise
+# at other widths a member's numbers lie differently in a CPU's vectors in each pack, and sums round
+# differently
 ALIGNED = (16, 8)
 EPOCHS, BATCH, STEPS = 3, 16, 4
 WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::bincount")
 
 
 def declares_itself(method: Method, settings: Settings) -> None:
-    """The facts on the class are whole, and the examples switch the method on."""
+    """The declarations on the class are complete, and the examples switch the method on."""
     assert METHODS[method.name] is method, f"the registry has another class as {method.name}"
     assert method.options, "the first option switches the method on"
     others = {o.key for name in METHODS if name != method.name for o in METHODS[name].options}
@@ -66,7 +67,7 @@ def imports_no_torch(method: Method, settings: Settings) -> None:
 
 
 def members_train_as_alone(method: Method, settings: Settings) -> None:
-    """In a pack of other widths a member gets the weights that it gets alone, and padding stays zero."""
+    """In a pack of other widths a member gets the same weights as alone, and padding stays zero."""
     members = [_member(settings, seed) for seed in range(3)]
     pack, result = _trained(members, WIDTHS)
     for position in range(3):
@@ -82,7 +83,7 @@ def members_train_as_alone(method: Method, settings: Settings) -> None:
 
 
 def no_member_touches_a_bit_of_another(method: Method, settings: Settings) -> None:
-    """Not even one that diverges."""
+    """No member changes a bit of another, not even one that diverges."""
     one, diverging, other = (_member(settings, seed, lr) for seed, lr in enumerate((1e-2, 1e30, 3e-3)))
     pack, result = _trained([one, diverging, other], [ALIGNED] * 3, torch.float32)
     without, expected = _trained([one, other], [ALIGNED] * 2, torch.float32)
@@ -92,9 +93,9 @@ def no_member_touches_a_bit_of_another(method: Method, settings: Settings) -> No
 
 
 def off_is_free(method: Method, settings: Settings) -> None:
-    """Off for all, nothing is built; off for one in a pack, not a bit of it differs.
+    """If it is off for all, nothing is built; if it is off for one in a pack, that one's bits do not differ.
 
-    Where the method changes what layers are made of, members that differ in it share no pack.
+    Where the method changes the shape of layers, members that differ in it do not share a pack.
     """
     switch = method.options[0]
     off = _member({**settings, switch.key: switch.absent}, seed=1)
@@ -119,7 +120,7 @@ def differs_from_off(method: Method, settings: Settings) -> None:
 
 
 def penalty_has_its_gradient(method: Method, settings: Settings) -> None:
-    """By finite differences in float64; and padding adds nothing to it and gets no gradient."""
+    """The gradient agrees with finite differences in float64; padding adds nothing and gets no gradient."""
     setup = _setup([_member(settings, seed) for seed in range(3)], WIDTHS)
     methods = setup.methods()
     (own,) = [each for each in methods if isinstance(each, method)]
@@ -127,7 +128,7 @@ def penalty_has_its_gradient(method: Method, settings: Settings) -> None:
     if own.penalty() is None:
         return
     generator = torch.Generator().manual_seed(2)
-    for parameter in parameters:  # where they begin a gradient may be 0
+    for parameter in parameters:  # where they start, a gradient may be 0
         for member, (rows, columns) in enumerate(parameter.shapes):
             noise = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
             parameter.tensor[member, :rows, :columns] += noise * 0.1
@@ -167,7 +168,7 @@ def penalty_has_its_gradient(method: Method, settings: Settings) -> None:
 
 
 def goes_on_from_checkpoints(method: Method, settings: Settings) -> None:
-    """Resumed anywhere, a training gives the bits of one that never stopped; others refuse its state."""
+    """A training resumed anywhere gives the bits of one that never stopped; others refuse its state."""
     members = [_member(settings, seed) for seed in range(2)]
     states: dict[int, list[MemberState]] = {}
     whole, result = _trained(members, WIDTHS[:2], torch.float32, kept=states)
@@ -185,7 +186,7 @@ def goes_on_from_checkpoints(method: Method, settings: Settings) -> None:
 
 
 def a_step_waits_for_nothing(method: Method, settings: Settings) -> None:
-    """The host reads no value of a step: what it reads for AdamW on a CPU, it reads without the method."""
+    """The host reads no value of a step, except those that AdamW reads on a CPU without the method."""
     members = [_member(settings, seed) for seed in range(2)]
     with_it, without = (_operations(each) for each in (members, [replace(m, settings={}) for m in members]))
     for name in WAITING:
@@ -193,7 +194,7 @@ def a_step_waits_for_nothing(method: Method, settings: Settings) -> None:
 
 
 def a_step_reads_its_inputs_from_one_place(method: Method, settings: Settings) -> None:
-    """As a CUDA graph does; where there is a device, in a graph."""
+    """A step can be replayed as a CUDA graph does; where there is a device, it runs in a graph."""
     members = [_member(settings, seed) for seed in range(3)]
     for device in ["cpu", "cuda"][: 1 + torch.cuda.is_available()]:
         plain, losses = _stepped(members, lambda step: step, device)
@@ -263,7 +264,7 @@ def _trained(
     states: Sequence[MemberState] | None = None,
     kept: dict[int, list[MemberState]] | None = None,
 ) -> tuple[Pack, TrainingResult]:
-    """Train members; every state of theirs goes through bytes into `kept`, by the number of its step."""
+    """Train members; each of their states goes through bytes into `kept`, by the number of its step."""
     pack = _setup(members, widths, dtype).pack
 
     def keep(_: int, state: MemberState) -> None:
@@ -290,7 +291,7 @@ def _stepped(
     device: str,
     steps: int = STEPS * EPOCHS,
 ) -> tuple[Pack, Tensor]:
-    """Do some steps as training on CUDA does, with random numbers that are hashed."""
+    """Run some steps as training on CUDA does, with hashed random numbers."""
     setup = _setup(members, WIDTHS[: len(members)], device=device)
     seeds = [member.seed for member in members]
     setup = replace(setup, draws=CounterDraws(seeds, torch.float64, torch.device(device)))
@@ -323,8 +324,8 @@ class _Operations(TorchDispatchMode):
 
 
 def _operations(members: Sequence[Hyperparameters]) -> Counter[str]:
-    """Count the operations of two steps; what comes before them cancels out."""
-    _data()  # made at its first use, which is not to be counted
+    """Count the operations of two steps; those that come before cancel out."""
+    _data()  # built at its first use, which should not be counted
     few: Counter[str] = Counter()
     more: Counter[str] = Counter()
     for steps, names in ((1, few), (3, more)):

@@ -1,7 +1,7 @@
 """Train packs of MLPs: many members in one set of tensors, through one loop.
 
-A name is imported when it is first used: who reads a sweep file asks the training methods in this package for
-their options, and needs no torch for it.
+A name is imported when it is first used: whoever reads a sweep file asks the training methods in this package
+for their options, and needs no torch for that.
 """
 
 from typing import TYPE_CHECKING

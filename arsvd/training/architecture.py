@@ -7,7 +7,7 @@ from typing import Any
 from arsvd.training.hyperparameters import checked
 from arsvd.training.methods import METHODS
 
-# One entry a layer: the features from the layer's input over its inner dimensions to its output.
+# One entry per layer: its numbers of features, from its input over its inner dimensions to its output.
 Architecture = tuple[tuple[int, ...], ...]
 
 
@@ -15,7 +15,7 @@ def dense_architecture(widths: Sequence[int]) -> Architecture:
     """Describe an MLP of plain layers.
 
     Args:
-        widths: features from the input to the output.
+        widths: numbers of features, from the input to the output.
 
     Raises:
         ValueError: there are fewer than two widths, or one is below 1.
@@ -26,10 +26,10 @@ def dense_architecture(widths: Sequence[int]) -> Architecture:
 
 
 def new_architecture(widths: Sequence[int], settings: Mapping[str, Any]) -> Architecture:
-    """Describe a new member, whose layers are made as its training methods have it.
+    """Describe a new member, whose layers its training methods may change.
 
     Args:
-        widths: features from the input to the output.
+        widths: numbers of features, from the input to the output.
         settings: values by the options' keys, as `Hyperparameters` takes them.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Random numbers without a state: a hash of the seed, the step and the place.
+"""Stateless random numbers: a hash of the seed, the step and the place.
 
-`torch.Generator`s cost one launch a member and a step, and a CUDA graph would have to hold all of them. A
-hash draws for a whole pack in a few elementwise operations, inside a graph as well as outside of it.
+`torch.Generator`s cost one launch per member and step, and a CUDA graph would have to hold all of them. A
+hash draws for a whole pack in a few elementwise operations, inside a graph as well as outside.
 """
 
 import functools
@@ -19,7 +19,7 @@ def mixed(values: Tensor) -> Tensor:
     """Scatter 32-bit integers over the whole range, one to one.
 
     Args:
-        values: int32, any shape; not changed.
+        values: int32 numbers of any shape; not changed.
 
     Returns:
         int32 of the same shape. High bits are as good as low ones.
@@ -38,9 +38,9 @@ class CounterDraws:
     """Draws by hashing, for training on CUDA; works on any device.
 
     Args:
-        seeds: one a member, or one for all.
+        seeds: one seed per member, or a single one for all.
         dtype: type of the masks.
-        device: where everything is drawn.
+        device: device on which everything is drawn.
     """
 
     kind = "counters"
@@ -54,11 +54,11 @@ class CounterDraws:
         self._dtype = dtype
 
     def stream(self, number: int) -> "CounterStream":
-        """Return a stream, which moves with the step of all."""
+        """Return a stream; all streams move with the step."""
         return CounterStream(self._keys, self._step, number, self._dtype)
 
     def at(self, step: int) -> None:
-        """Move to a step; may be called between replays of a CUDA graph that holds masks."""
+        """Move to a step; this may be called between replays of a CUDA graph that holds masks."""
         self._step.fill_(_signed(step))
 
 
@@ -66,9 +66,9 @@ class CounterStream:
     """The hashes for one purpose.
 
     Args:
-        keys: (members or 1,) int32 hashes of the seeds.
-        step: () int32, changed from outside.
-        number: the purpose's.
+        keys: int32 hashes of the seeds, (members,) or (1,).
+        step: scalar int32, the step, changed from outside.
+        number: number of the purpose.
         dtype: type of the masks.
     """
 
@@ -93,7 +93,7 @@ class CounterStream:
         return mixed(place ^ key[:, None])
 
     def masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]]) -> Masks:
-        """Return what draws a step's masks. Padded units are drawn too: they are zero whatever it says."""
+        """Return a function that draws a step's masks, also for padded units, which stay zero in any case."""
         device = self._keys.device
         # a unit is kept where a uniform int32 is not below this
         bounds = [min(round(rate * 2**32) - 2**31, 2**31 - 1) for rate in rates]
@@ -123,17 +123,17 @@ class CounterStream:
         return self._places[batch, width]
 
     def state(self, member: int, within_epoch: bool) -> dict[str, Tensor]:
-        """Return nothing: seed and step say it all."""
+        """Return nothing: the seed and the step determine everything."""
         return {}
 
     def restore(self, member: int, state: Mapping[str, Tensor]) -> None:
-        """Refuse a state that has something in it."""
+        """Refuse a state that is not empty."""
         if state:
             raise ValueError(f"the state has {sorted(state)}, counters need none")
 
 
 def _stream(number: int) -> int:
-    return (number + 1) * 0x9E3779B9  # far apart, so that sums with small counters do not meet
+    return (number + 1) * 0x9E3779B9  # far apart, so that sums with small counters do not collide
 
 
 def _signed(value: int) -> int:

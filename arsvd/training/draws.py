@@ -1,6 +1,6 @@
 """Random numbers for each member of a pack: the order of its images, and what training methods draw.
 
-Everything that is drawn for a member depends on its own seed alone, so that it sees the same in any pack.
+Everything that is drawn for a member depends on its own seed alone, so that it is the same in any pack.
 """
 
 import functools
@@ -12,10 +12,10 @@ from torch import Tensor
 
 _T = TypeVar("_T")
 
-_STREAMS = 4  # of a member, each for one purpose: order, flips, dropout, and one to spare
+_STREAMS = 4  # per member, each for one purpose: order, flips, dropout, and one to spare
 ORDER = 0
 
-# the number of a batch's rows to a mask (members, batch, width) for each hidden layer
+# maps the number of rows of a batch to one mask (members, batch, width) per hidden layer
 Masks = Callable[[int], list[Tensor]]
 
 
@@ -31,11 +31,11 @@ class Stream(Protocol):
         ...
 
     def masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]]) -> Masks:
-        """Return what draws a step's dropout masks, scaled to a mean of 1.
+        """Return a function that draws a step's dropout masks, scaled to a mean of 1.
 
         Args:
-            rates: (members,) the probability of a zero.
-            widths: per hidden layer, each member's width without padding.
+            rates: (members,) probabilities of a zero.
+            widths: width of each member without padding, per hidden layer.
         """
         ...
 
@@ -53,7 +53,7 @@ class Stream(Protocol):
 
 
 class Draws(Protocol):
-    """Where a training's random numbers come from."""
+    """The source of a training's random numbers."""
 
     @property
     def kind(self) -> str:
@@ -61,7 +61,7 @@ class Draws(Protocol):
         ...
 
     def stream(self, number: int) -> Stream:
-        """Return the stream for one purpose, each purpose with a number of its own below 4."""
+        """Return the stream for one purpose; each purpose has its own number below 4."""
         ...
 
     def at(self, step: int) -> None:
@@ -70,10 +70,10 @@ class Draws(Protocol):
 
 
 class GeneratorDraws:
-    """Draws from a `torch.Generator` a member and stream, for training on a CPU.
+    """Draws from one `torch.Generator` per member and stream, for training on a CPU.
 
     Args:
-        seeds: one a member, or one for all: then every member's state is the same.
+        seeds: one seed per member, or a single one for all; then every member's state is the same.
         dtype: type of the masks.
     """
 
@@ -91,7 +91,7 @@ class GeneratorDraws:
 
 
 class GeneratorStream:
-    """One generator a member, or one for all.
+    """One generator per member, or a single one for all.
 
     Args:
         seeds: seeds of the generators.
@@ -118,7 +118,7 @@ class GeneratorStream:
         return self._generators
 
     def masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]]) -> Masks:
-        """Return what draws a step's masks."""
+        """Return a function that draws a step's masks."""
         return functools.partial(self._masks, rates, widths)
 
     def _masks(self, rates: Sequence[float], widths: Sequence[Sequence[int]], batch: int) -> list[Tensor]:
@@ -145,7 +145,7 @@ class GeneratorStream:
         return kept.to(self._dtype).mul_(2**16 / (2**16 - dropped))
 
     def state(self, member: int, within_epoch: bool) -> dict[str, Tensor]:
-        """Return a generator's state; that of epochs' draws is the one at the beginning of the epoch."""
+        """Return a generator's state; for draws by epoch, the one at the beginning of the epoch."""
         if within_epoch and self._began:
             return {"generator": _own(self._began, member)}
         return {"generator": _own(self._generators, member).get_state()}
@@ -161,5 +161,5 @@ class GeneratorStream:
 
 
 def _own(listed: Sequence[_T], member: int) -> _T:
-    """Return a member's entry; one entry is everybody's."""
+    """Return a member's entry; a single entry belongs to all."""
     return listed[0 if len(listed) == 1 else member]

@@ -1,7 +1,8 @@
 """The update of AdamW as one CUDA kernel: each number is read once and written once.
 
-Done operation by operation, an update reads or writes 20 numbers a parameter; here it is 7, and with hundreds
-of members nothing else of a step moves as many. Needs Triton, which comes with torch's CUDA builds for Linux.
+Done operation by operation, an update reads or writes 20 numbers per parameter; here it is 7, and with
+hundreds of members no other part of a step moves as many. Needs Triton, which comes with torch's CUDA builds
+for Linux.
 """
 
 import torch
@@ -47,14 +48,14 @@ def adamw(
     """Move one stacked parameter and its moments; see `PackAdamW.step`.
 
     Args:
-        parameter: (members, …) contiguous, as are the next three. Its device must be the current one: there
-            Triton launches.
-        gradient: of the loss.
-        first: moment.
-        second: moment.
+        parameter: contiguous tensor (members, …), as are the next three. Its device must be the current one,
+            since Triton launches there.
+        gradient: gradient of the loss.
+        first: first moment.
+        second: second moment.
         lr: (members,) peak learning rates.
-        decay: (members,) weight decays; zeros for parameters that it leaves alone.
-        coefficients: (4,) of this step.
+        decay: (members,) weight decays; zeros for parameters that are not decayed.
+        coefficients: (4,) coefficients of this step, see `PackAdamW.coefficients`.
         betas: decay rates of the two moments.
     """
     members, numbers = parameter.shape[0], parameter[0].numel()
@@ -75,10 +76,10 @@ def adamw(
 
 
 def probe(device: torch.device) -> None:
-    """Compile the kernel and run it once on next to nothing.
+    """Compile the kernel and run it once on tiny tensors.
 
     Raises:
-        Exception: whatever is missing: a C compiler, a driver that Triton knows, a device that it supports.
+        Exception: something is missing: a C compiler, a driver that Triton knows, a device that it supports.
     """
     one = [torch.ones(1, 1, device=device) for _ in range(4)]
     column = torch.ones(1, device=device)

@@ -1,4 +1,4 @@
-"""A training step as one CUDA graph: a launch of the host instead of a hundred."""
+"""A training step as one CUDA graph: one launch by the host instead of a hundred."""
 
 import functools
 
@@ -6,8 +6,8 @@ import torch
 
 from arsvd.training.step import StepInputs, TrainingStep
 
-# Steps before the capture, on the same stream: by then libraries have their handles, and the workspaces that
-# they keep for each stream.
+# Steps before the capture, on the same stream: after them libraries have their handles, and the workspaces
+# that they keep for each stream.
 WARM_UP = 3
 
 
@@ -15,9 +15,9 @@ WARM_UP = 3
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """Return the one stream of a device on which steps are prepared and captured.
 
-    Each stream that multiplies matrices gets workspaces of cuBLAS (32 MiB a handle on Hopper) that torch does
-    not free with the stream, so all trainings share one. Graphs that were captured on it share its workspaces
-    and must not be replayed side by side. They never are: one graph lives at a time, that of the training.
+    Each stream that multiplies matrices gets cuBLAS workspaces (32 MiB per handle on Hopper) that torch does
+    not free with the stream, so all trainings share one. Graphs captured on it share its workspaces and must
+    not be replayed side by side. They never are: only one graph exists at a time, that of the training.
     """
     return torch.cuda.Stream(device)
 
@@ -26,7 +26,7 @@ class StaticStep:
     """A training step that always reads its inputs from the same memory.
 
     Args:
-        step: what is done.
+        step: training step to run.
     """
 
     def __init__(self, step: TrainingStep) -> None:
@@ -34,7 +34,7 @@ class StaticStep:
         self._inputs: StepInputs | None = None
 
     def __call__(self, inputs: StepInputs) -> None:
-        """Copy the inputs to their places and do the step."""
+        """Copy the inputs to their places and run the step."""
         self._place(inputs)
         self._run()
 
@@ -54,12 +54,12 @@ class StaticStep:
 
 
 class CapturedStep(StaticStep):
-    """Captures the step after a few that are done as usual, and replays it from then on.
+    """Captures the step after a few that run as usual, and replays it from then on.
 
-    The first steps are steps of the training like all others: nothing is done twice. Everything that the
-    step changes (weights, moments, losses, what methods keep) and reads (images, teacher, random counters)
-    must stay where it is; only the inputs and what `Draws.at` sets differ between replays. The step's device
-    must be the current one.
+    The first steps are steps of the training like all others: nothing is done twice. Everything that the step
+    changes (weights, moments, losses, what methods keep) and reads (images, teacher, random counters) must
+    stay where it is; only the inputs and what `Draws.at` sets differ between replays. The step's device must
+    be the current one.
     """
 
     def __init__(self, step: TrainingStep) -> None:
@@ -74,15 +74,15 @@ class CapturedStep(StaticStep):
             return
         if self._done < WARM_UP:
             self._done += 1
-            # capture happens on a side stream, and so must the steps that prepare it
+            # capture happens on a side stream, so the steps that prepare it must run there too
             self._side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._side):
                 super()._run()
             torch.cuda.current_stream().wait_stream(self._side)
             return
         graph = torch.cuda.CUDAGraph()
-        # the outer context is for errors: a capture that cannot be ended leaves its stream the current one
+        # the outer context is for errors: a capture that cannot be ended leaves its stream as the current one
         with torch.cuda.stream(self._side), torch.cuda.graph(graph, stream=self._side):
-            super()._run()  # recorded, not done
+            super()._run()  # recorded, not executed
         self._graph = graph
         graph.replay()

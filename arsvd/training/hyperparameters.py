@@ -17,8 +17,8 @@ class Hyperparameters:
         lr: peak learning rate, above 0.
         weight_decay: decoupled decay of the weights (not of the biases), at least 0.
         seed: seed of initialisation, order, dropout and flips.
-        settings: values of the training methods' options by their keys, such as "model.dropout". Those that
-            are as `Option.absent` has it are left out.
+        settings: values of the training methods' options by their keys, such as "model.dropout". Values that
+            equal `Option.absent` are left out.
 
     Raises:
         ValueError: a value is out of its bounds, or no method has such an option; all faults are named.

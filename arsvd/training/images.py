@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class Images:
-    """Labelled images, one byte a pixel until they are asked for.
+    """Labelled images, stored as one byte per pixel until they are requested.
 
     Args:
         images: (samples, channels, height, width) uint8.
         labels: (samples,) int64.
-        mean: (channels,) of pixels in [0, 1].
-        std: (channels,).
-        dtype: of the inputs.
+        mean: (channels,) means of pixels in [0, 1].
+        std: (channels,) standard deviations of pixels in [0, 1].
+        dtype: type of the inputs.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class Images:
 
         Args:
             chosen: (members, batch) sample numbers.
-            change: what is done to the images (rows, channels, height, width) as bytes; nothing when None.
-            in_place: whether the result may take the place of the last one of its size. Where batch follows
-                batch this halves the time: new memory has to be mapped first, and is in no cache.
+            change: function that is applied to the images (rows, channels, height, width) as bytes; None for
+                no change.
+            in_place: True if the result may overwrite the previous result of its size. Where one batch
+                follows another this halves the time: new memory has to be mapped first, and is in no cache.
 
         Returns:
             (members, batch, features).
@@ -62,7 +63,7 @@ class Images:
         return numbers.reshape(*chosen.shape, -1)
 
     def _memory(self, count: int, in_place: bool) -> tuple[Tensor, Tensor]:
-        """Return memory for so many images, as bytes and as numbers."""
+        """Return memory for this many images, as bytes and as numbers."""
         if in_place and count in self._places:
             return self._places[count]
         pixels = self._pixels.new_empty(count, self._pixels.shape[1])
@@ -72,7 +73,7 @@ class Images:
         return found
 
     def labels(self, chosen: Tensor) -> Tensor:
-        """Gather labels: the shape of `chosen`."""
+        """Gather labels, in the shape of `chosen`."""
         return self._labels[chosen]
 
 
@@ -81,8 +82,8 @@ def normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
     Args:
         images: (samples, channels, height, width) uint8.
-        mean: (channels,) of pixels in [0, 1].
-        std: (channels,).
+        mean: (channels,) means of pixels in [0, 1].
+        std: (channels,) standard deviations of pixels in [0, 1].
 
     Returns:
         (samples, features) float32.

@@ -44,28 +44,31 @@ def train(
 ) -> TrainingResult:
     """Train every member of a pack, each by its own hyperparameters and methods, in place.
 
-    Same seeds on the same machine give the same weights on a CPU, and so does a training that was resumed.
-    A member whose loss is not finite is marked failed; the others do not notice, since no operation mixes
-    members. On CUDA the whole step is one graph, and the host waits for the device once an epoch.
+    On a CPU, the same seeds on the same machine give the same weights, also where a training was resumed. A
+    member whose loss is not finite is marked as failed; the others are not affected, since no operation mixes
+    members. On CUDA the whole step is one graph, and the host waits for the device once per epoch.
 
     Args:
         pack: the members' weights, on the device to train on.
-        dataset: on the pack's device.
-        members: one a member.
-        epochs: at least 1.
-        batch_size: images a step.
-        schedule: a name in `SCHEDULES`.
+        dataset: data set on the pack's device.
+        members: hyperparameters of each member.
+        epochs: number of epochs, at least 1.
+        batch_size: images per step.
+        schedule: name of the learning-rate schedule in `SCHEDULES`.
         teacher: logits of the training images, (teachers, views, samples, classes): with flips there are two
             views, the mirrored images' logits second. Needed where a member distils.
-        taught_by: each member's teacher, numbers from 0; by default one teacher teaches all, and of as many
-            as there are members each its own.
-        precision: of matrix products, a name in `PRECISIONS`; by default tf32 on CUDA, else float32.
-        on_epoch: called after each epoch with the result so far.
-        states: one a member, from `on_checkpoint` of an equal training; the training goes on from there.
-        on_checkpoint: called with a member's position and state, for each in turn, when `checkpoint_every`
-            has passed: between two steps, and at the end of a training that took as long.
-        checkpoint_every: seconds.
-        clock: in seconds, for `TrainingResult.seconds`.
+        taught_by: number of each member's teacher, from 0; by default a single teacher teaches all members,
+            and with as many teachers as members each has its own.
+        precision: precision of matrix products, a name in `PRECISIONS`; by default tf32 on CUDA, else
+            float32.
+        on_epoch: callback after each epoch, for the result so far.
+        states: state of each member, from `on_checkpoint` of an equal training, from which the training
+            continues.
+        on_checkpoint: callback for a member's position and state. It is called for each member in turn when
+            `checkpoint_every` has passed, between two steps, and at the end of a training that took at least
+            as long.
+        checkpoint_every: seconds between checkpoints.
+        clock: clock in seconds, for `TrainingResult.seconds`.
 
     Returns:
         Curves and failures.
@@ -74,7 +77,6 @@ def train(
         ValueError: the numbers of members differ, the data set is on another device, the schedule or the
             precision is unknown, epochs or batch size is below 1, or a member distils and there is no
             teacher, or one of another shape or number.
-        StateError: a state is of another training, or they are not at one step.
     """
     device, dtype = pack.biases[0].device, pack.biases[0].dtype
     precision = precision or default_precision(device)
@@ -134,7 +136,7 @@ def train(
                 if on_epoch is not None:
                     on_epoch(result)
                 checkpoint(watch.due())
-        checkpoint(watch.long() and watch.saved != done)  # what follows a long training may be cut off too
+        checkpoint(watch.long() and watch.saved != done)  # what follows a long training may end early too
         watch.count()
         step.settle()
         return result
@@ -144,10 +146,10 @@ class _Watch:
     """Counts the time of a training, and tells when a checkpoint is due.
 
     Args:
-        seconds: one a member; time is added to them.
-        clock: that counts.
-        every: seconds between checkpoints, by the clock on the wall.
-        saved: steps that need no checkpoint any more.
+        seconds: seconds of each member, to which time is added.
+        clock: clock that measures them.
+        every: seconds of wall time between checkpoints.
+        saved: number of steps that are saved already.
     """
 
     def __init__(self, seconds: list[float], clock: Callable[[], float], every: float, saved: int) -> None:
@@ -160,7 +162,7 @@ class _Watch:
         return time.monotonic() - self._marked >= self._every
 
     def long(self) -> bool:
-        """Whether the training took so long that losing it would lose more than a checkpoint may cost."""
+        """Tell whether a training took so long that losing it would cost more than a checkpoint."""
         return time.monotonic() - self._began >= self._every
 
     def mark(self, steps: int) -> None:
@@ -177,7 +179,7 @@ class _Watch:
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
-    """Make a CUDA device the current one: streams, graphs and Triton's kernels go there and nowhere else."""
+    """Make a CUDA device the current one: streams, graphs and Triton's kernels go only there."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
@@ -209,4 +211,4 @@ def _check(
         raise ValueError(
             f"the data set is on {places[0]}, the pack on {places[1]}; `dataset.to(device)` moves it"
         )
-    SCHEDULES[schedule]  # or an error that names those there are
+    SCHEDULES[schedule]  # raises an error that names the known ones

@@ -1,4 +1,4 @@
-"""Logits of whole packs, and how they do on the validation images after each epoch."""
+"""Logits of whole packs, and their loss and accuracy on the validation images after each epoch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -11,8 +11,8 @@ from arsvd.training.loss import Answers
 from arsvd.training.pack import Pack
 
 EVALUATION_ROWS = 8192
-EVALUATION_NUMBERS = 2**28  # in one hidden layer of all members; a gibibyte in float32
-KEPT_NUMBERS = 2**26  # of normalised validation images from one epoch to the next; 256 MiB in float32
+EVALUATION_NUMBERS = 2**28  # in one hidden layer of all members; 1 GiB in float32
+KEPT_NUMBERS = 2**26  # of normalised validation images, kept from one epoch to the next; 256 MiB in float32
 
 
 @torch.no_grad()
@@ -20,10 +20,10 @@ def pack_logits(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = Fal
     """Compute every member's logits on a split, without dropout.
 
     Args:
-        pack: the members.
+        pack: members to evaluate.
         split: images on the pack's device.
-        dataset: whose normalisation is used.
-        mirrored: whether all images are mirrored.
+        dataset: data set whose normalisation is used.
+        mirrored: True if all images are mirrored.
 
     Returns:
         (members, samples, classes).
@@ -32,15 +32,15 @@ def pack_logits(pack: Pack, split: Split, dataset: Dataset, mirrored: bool = Fal
 
 
 class Validation:
-    """Measures a pack on the validation images, again and again.
+    """Measures a pack on the validation images after each epoch.
 
-    The images are normalised once where they take little memory: for small networks that takes as long as
-    everything else that is done here.
+    The images are normalised once where they take little memory: for small networks, normalising takes as
+    long as everything else that is done here.
 
     Args:
-        pack: the members; their weights may change between measurements.
-        dataset: on the pack's device.
-        weights: gives what is used in place of the pack's weights.
+        pack: members to measure; their weights may change between measurements.
+        dataset: data set on the pack's device.
+        weights: function that returns weights to use in place of the pack's.
     """
 
     def __init__(

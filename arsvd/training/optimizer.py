@@ -15,14 +15,14 @@ class PackAdamW:
 
     Args:
         decayed: parameters that weight decay shrinks.
-        others: parameters that it leaves alone.
+        others: parameters that are not decayed.
         lr: (members,) peak learning rates.
-        weight_decay: (members,).
+        weight_decay: (members,) weight decays.
         betas: decay rates of the two moments.
-        eps: added to the root of the second moment.
+        eps: number added to the root of the second moment.
 
     Attributes:
-        parameters: the decayed ones, then the others.
+        parameters: decayed parameters, then the others.
         moments: the first and the second moments, each in the order of `parameters`.
 
     Source:
@@ -55,32 +55,32 @@ class PackAdamW:
             self._step = self._fused_step
 
     def coefficients(self, factors: Sequence[float]) -> Tensor:
-        """Work out what a step takes besides its gradients, for steps 1, 2, …: nothing is left to the host.
+        """Compute what steps 1, 2, … take besides their gradients, so that the host need not.
 
         Args:
-            factors: per step, the schedule's share of the peak learning rate.
+            factors: share of the peak learning rate at each step, from the schedule.
 
         Returns:
-            (steps, 4) on the parameters' device: the factor; the factor by which the learning rate becomes
-            the stride; eps with the second moment's bias correction; the number of the step.
+            (steps, 4) on the parameters' device: the factor; the factor that turns the learning rate into the
+            step size; eps with the second moment's bias correction; the number of the step.
         """
         beta1, beta2 = self._betas
         rows = []
         for step, factor in enumerate(factors, start=1):
             correction1 = 1 - beta1**step
             correction2 = (1 - beta2**step) ** 0.5
-            # p -= lr/c1 * m / (sqrt(v)/c2 + eps), with c2 moved to the other side of the fraction so that
-            # the large tensors are passed over once less
+            # p -= lr/c1 * m / (sqrt(v)/c2 + eps), with c2 moved to the other side of the fraction, which
+            # saves a pass over the large tensors
             rows.append((factor, -correction2 / correction1, self._eps * correction2, step))
         return torch.tensor(rows, dtype=torch.float64).to(self._lr)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], coefficients: Tensor) -> None:
-        """Move every parameter once, with tensor operations of fixed places and sizes only.
+        """Update every parameter once, with tensor operations of fixed places and sizes only.
 
         Args:
-            gradients: one a parameter, in the order of `parameters`.
-            coefficients: (4,) a row of what `coefficients` returned.
+            gradients: gradient of each parameter, in the order of `parameters`.
+            coefficients: (4,) row of the result of `coefficients`.
         """
         self._step(gradients, coefficients)
 
@@ -102,7 +102,7 @@ class PackAdamW:
             parameter.addcmul_(scratch, stride)
 
     def _cpu_step(self, gradients: Sequence[Tensor], coefficients: Tensor) -> None:
-        """Use the kernel of `torch.optim.AdamW(fused=True)`, member by member: it takes one rate a call.
+        """Use the kernel of `torch.optim.AdamW(fused=True)`, member by member: it takes one rate per call.
 
         It reads and writes each number once. Operation by operation an update takes a CPU three times as
         long.
@@ -145,17 +145,17 @@ class PackAdamW:
 
 @functools.cache
 def _has_fused_kernel(device: torch.device) -> bool:
-    """Whether Triton is there and compiles for the device; without it the update takes longer, no more.
+    """Tell whether Triton is there and compiles for the device; without it updates only take longer.
 
     Raises:
-        Exception: the device is out of memory. That passes: it is not remembered, the next call tries again.
+        Exception: the device is out of memory. That passes, so it is not cached: the next call tries again.
     """
     try:
         from arsvd.training.fused import probe
 
         probe(device)
     except Exception as error:
-        # torch has two classes for it and Triton raises a RuntimeError: the text is what they share
+        # torch has two classes for it and Triton raises a RuntimeError: only the text is common to them
         if "out of memory" in str(error):
             raise
         log.warning("AdamW runs without its fused kernel on %s: %s: %s", device, type(error).__name__, error)

@@ -1,10 +1,10 @@
 """Several MLPs in one set of tensors with a leading members dimension.
 
 Every layer of a member is a product of one or more factors: one for a dense layer, N for LoRITa training
-(arXiv 2405.03089), two for a compressed layer that is fine-tuned. Members of one pack agree in the number
-of layers and in the number of factors of each layer; their widths may differ. Narrower members are padded
-with zeros: a padded unit has zero weights in and out, so its activation and all gradients that pass through
-it are zero, and neither AdamW nor weight decay moves a zero with a zero gradient.
+(arXiv 2405.03089), two for a compressed layer that is fine-tuned. Members of one pack agree in the number of
+layers and in the number of factors of each layer; their widths may differ. Narrower members are padded with
+zeros: a padded unit has zero weights in and out, so its activation and all gradients that pass through it are
+zero, and neither AdamW nor weight decay changes a zero with a zero gradient.
 """
 
 import itertools
@@ -26,8 +26,8 @@ class Parameter:
 
     Attributes:
         tensor: (members, rows, columns), padded with zeros.
-        shapes: each member's own rows and columns; the rest is padding.
-        decayed: whether weight decay shrinks it.
+        shapes: rows and columns of each member; the rest is padding.
+        decayed: True if weight decay shrinks it.
         method: name of the training method that it belongs to; None for the pack's own.
     """
 
@@ -59,12 +59,12 @@ def _linears(model: nn.Module) -> list[nn.Linear | LowRankLinear]:
 
 
 class Pack:
-    """Members' weights, stacked.
+    """The stacked weights of several members.
 
     Attributes:
-        architectures: one a member.
-        weights: per layer, per factor: (members, in, out), padded with zeros.
-        biases: per layer: (members, 1, out), padded with zeros.
+        architectures: architecture of each member.
+        weights: tensors (members, in, out), padded with zeros, per layer and factor.
+        biases: tensors (members, 1, out), padded with zeros, per layer.
 
     Raises:
         ValueError: there is no member, or members differ in their layers, in their factors, in their
@@ -104,7 +104,7 @@ class Pack:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> "Pack":
-        """Draw new members, each from its own seed, whatever else is in the pack.
+        """Draw new members, each from its own seed, independent of the rest of the pack.
 
         The first factor is drawn as `nn.Linear` draws its weight; further LoRITa factors are orthogonal,
         so the product is scaled like a plain layer's.
@@ -148,7 +148,7 @@ class Pack:
 
     @property
     def members(self) -> int:
-        """How many members there are."""
+        """Number of members."""
         return len(self.architectures)
 
     @property
@@ -158,11 +158,11 @@ class Pack:
 
     @property
     def hidden_widths(self) -> list[list[int]]:
-        """Per hidden layer: each member's own width, without padding."""
+        """Widths of all members without padding, per hidden layer."""
         return [[a[layer][-1] for a in self.architectures] for layer in range(len(self.architectures[0]) - 1)]
 
     def own_shapes(self, member: int) -> list[tuple[int, int]]:
-        """Rows and columns that a member has of each of `parameters`; the rest is padding."""
+        """Return a member's rows and columns of each of `parameters`; the rest is padding."""
         architecture = self.architectures[member]
         weights = [pair for dims in architecture for pair in itertools.pairwise(dims)]
         return weights + [(1, dims[-1]) for dims in architecture]
@@ -186,8 +186,9 @@ class Pack:
 
         Args:
             x: inputs; a members dimension of 1 is shared by all.
-            weights: what is used in place of `weights`, with the same shapes.
-            hidden: what is done to each hidden layer's outputs (members, batch, width), told its number.
+            weights: weights to use in place of the pack's, with the same shapes.
+            hidden: function of each hidden layer's outputs (members, batch, width) and number, whose result
+                replaces the outputs.
         """
         weights = self.weights if weights is None else weights
         for layer, factors in enumerate(weights):
@@ -209,15 +210,15 @@ class Pack:
         """Take one member out, without its padding.
 
         Args:
-            member: its position.
-            merge: whether each layer's factors are multiplied out to one dense weight (LoRITa); otherwise
+            member: position of the member.
+            merge: True if each layer's factors are multiplied out to one dense weight (LoRITa); otherwise
                 layers of two factors become `LowRankLinear`.
 
         Returns:
             An MLP in float32 on the CPU, in evaluation mode, independent of the pack.
 
         Raises:
-            ValueError: layers of three or more factors are not to be merged.
+            ValueError: layers of three or more factors would stay unmerged.
         """
         architecture = self.architectures[member]
         model = MLP([dims[0] for dims in architecture] + [architecture[-1][-1]])

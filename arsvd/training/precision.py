@@ -1,4 +1,4 @@
-"""How exactly matrix products are made."""
+"""The precision of matrix products."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ def default_precision(device: torch.device) -> str:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse what the device does not have.
+    """Refuse a precision that the device does not have.
 
     Raises:
-        ValueError: the precision is unknown, or tf32 off CUDA.
+        ValueError: the precision is unknown, or is tf32 on a device other than CUDA.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; there are {list(PRECISIONS)}")
@@ -32,12 +32,12 @@ def check_precision(precision: str, device: torch.device) -> None:
 def matrix_products(precision: str, device: torch.device) -> Iterator[None]:
     """Let float32 matrix products round as tf32 does, for as long as the context lasts.
 
-    With bfloat16 as well: autocast covers the steps only, and validation need not be finer than they are. On
-    a CPU nothing changes. torch has no such setting per call; what it was before is set again at the end.
+    This includes bfloat16: autocast covers the steps only, and validation need not be finer than they are. On
+    a CPU nothing changes. torch has no such setting per call; the previous one is restored at the end.
 
     Args:
-        precision: a name in `PRECISIONS`.
-        device: where the products are made.
+        precision: name of the precision in `PRECISIONS`.
+        device: device of the products.
     """
     if precision == "float32" or device.type != "cuda":
         yield

@@ -1,4 +1,4 @@
-"""What training a pack leads to, besides the weights."""
+"""The results of training a pack, besides the weights."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ CURVES = ("train_loss", "validation_loss", "validation_accuracy", "lr")
 
 @dataclass
 class TrainingResult:
-    """What training a pack led to; the weights are in the pack.
+    """The results of training a pack; the weights are in the pack.
 
     Attributes:
-        curves: one dict a member with a value an epoch: "train_loss", "validation_loss" in nats,
+        curves: one dict per member with a value per epoch: "train_loss", "validation_loss" in nats,
             "validation_accuracy" in [0, 1], "lr" the rate at the epoch's end.
-        failures: member to cause, for members whose loss was not finite. Their curves end there.
-        epochs: epochs done.
-        seconds: one a member, its share of the pack's time; with the time before it was resumed.
+        failures: causes by member, for members whose loss was not finite. Their curves end there.
+        epochs: number of epochs done.
+        seconds: share of each member in the pack's time, including the time before it was resumed.
     """
 
     curves: list[dict[str, list[float]]]
@@ -26,7 +26,7 @@ class TrainingResult:
 
     @classmethod
     def empty(cls, members: int) -> "TrainingResult":
-        """The result of a training that has not begun."""
+        """Return the result of a training that has not begun."""
         return cls([{key: [] for key in CURVES} for _ in range(members)], seconds=[0.0] * members)
 
     def add_epoch(

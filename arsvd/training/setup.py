@@ -1,4 +1,4 @@
-"""What a training is made of, as its methods find it."""
+"""The parts of a training, as its methods find them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Setup:
     """A training that is about to begin. Make it with `Setup.of`.
 
     Attributes:
-        pack: the members' weights, which the methods may keep.
-        images: to train on.
-        members: each member's settings.
+        pack: members' weights, which the methods may keep.
+        images: images to train on.
+        members: hyperparameters of each member.
         draws: random numbers, each member's from its own seed.
         teacher: (teachers, views, samples, classes) logits of the training images, or None.
-        taught_by: each member's teacher, or None for the usual one.
-        kinds: the methods that are on for a member at least.
+        taught_by: number of each member's teacher, or None for the default.
+        kinds: methods that are on for at least one member.
     """
 
     pack: Pack
@@ -46,7 +46,7 @@ class Setup:
         teacher: Tensor | None = None,
         taught_by: Sequence[int] | None = None,
     ) -> "Setup":
-        """See which methods are on, and seed what they draw from."""
+        """Find the methods that are on, and seed their random numbers."""
         kinds = tuple(METHODS[name] for name in METHODS if any(map(METHODS[name].on, members)))
         seeds = [member.seed for member in members]
         if len(set(seeds)) == 1 and all(kind.shares_batches(members) for kind in kinds):
@@ -57,7 +57,7 @@ class Setup:
 
     @property
     def device(self) -> torch.device:
-        """Where the pack is trained."""
+        """Device on which the pack is trained."""
         return self.pack.biases[0].device
 
     def methods(self) -> list[TrainingMethod]:

@@ -1,8 +1,8 @@
 """How many members one pack should hold.
 
-Measured on one core of a CPU: the processor time of a member and step alone, as a multiple of what it
-takes in a pack of 8. Small networks are mostly overhead, which a pack pays once; wide ones fill the core
-alone, and in a pack their weights and moments only push each other out of its caches.
+Measured on one core of a CPU: the processor time of a member and step alone, as a multiple of the time in a
+pack of 8. Small networks are mostly overhead, which a pack pays once; wide ones fill the core alone, and in a
+pack their weights and moments only push each other out of its caches.
 
     network             parameters    batch 64    batch 256
     64-32-16-10              2,778         5.2          3.1
@@ -13,38 +13,38 @@ alone, and in a pack their weights and moments only push each other out of its c
     784-512-256-10         535,818         0.8          1.0
     3072-512-256-10      1,707,274         0.7          0.8
 
-That was before steps on a CPU became faster. Since then, on another processor (benchmarks/NOTES.md) and at
-batch 256, it is 1.8 for 784-32-10, 1.6 for 784-64-32-10, 1.3 for 784-128-64-10, 1.0 for 784-256-128-10 (1.1
-against a pack of 4) and 0.9 for 784-512-256-10.
+These numbers date from before steps on a CPU became faster. Since then, on another processor
+(benchmarks/NOTES.md) and at batch 256, the multiple is 1.8 for 784-32-10, 1.6 for 784-64-32-10, 1.3 for
+784-128-64-10, 1.0 for 784-256-128-10 (1.1 against a pack of 4) and 0.9 for 784-512-256-10.
 
 On CUDA (one H200, torch 2.11, 784-512-256-10, batch 256, tf32) a member and step take 133 µs in a pack of 1,
-29 of 8, 15 of 32, 12 of 128, 11 of 256 and of 512: at 64 million parameters in all, 119 such members, the
-work is several times the overhead.
+29 in one of 8, 15 in 32, 12 in 128, 11 in 256 and in 512: at 64 million parameters in all, 119 such members,
+the work is several times the overhead.
 """
 
 import itertools
 
 from arsvd.training.architecture import Architecture
 
-# CPU: parameters of a network up to which a pack of that many pays, see above.
+# CPU: pairs of a network's number of parameters and the pack size that pays off up to there, see above.
 CPU_PACKS = ((50_000, 8), (250_000, 4))
 
 CUDA_PARAMS = 64_000_000  # in all members of a pack
 CUDA_MOST = 256  # more at a time would leave a search too few rounds to learn from
-CUDA_MEMORY = 8 * 2**30  # bytes that a pack may take of a whole GPU, the smallest in use today have 16 GiB
+CUDA_MEMORY = 8 * 2**30  # bytes that a pack may take of a whole GPU; the smallest in use today have 16 GiB
 
 
 def pack_size(
     architecture: Architecture, batch_size: int, samples: int, device: str, share: float = 1.0
 ) -> int:
-    """Choose the members of a pack.
+    """Choose the number of members of a pack.
 
     Args:
-        architecture: of the network that decides, with its factors as they are trained.
-        batch_size: images a step.
-        samples: training images.
+        architecture: architecture of the network that decides, with its factors as they are trained.
+        batch_size: images per step.
+        samples: number of training images.
         device: "cpu" or "cuda".
-        share: of a GPU that the pack has, in (0, 1].
+        share: share of a GPU that the pack has, in (0, 1].
 
     Returns:
         At least 1.
@@ -62,12 +62,12 @@ def trained_params(architecture: Architecture) -> int:
 
 
 def member_bytes(architecture: Architecture, batch_size: int, samples: int) -> int:
-    """Estimate what one member takes on a GPU while a pack is trained in float32.
+    """Estimate how many bytes one member takes on a GPU while a pack is trained in float32.
 
     Args:
-        architecture: the member's, with its factors as they are trained.
-        batch_size: images a step.
-        samples: training images.
+        architecture: architecture of the member, with its factors as they are trained.
+        batch_size: images per step.
+        samples: number of training images.
     """
     weights = 4 * 4 * trained_params(architecture)  # with both moments and the gradient
     # inputs as bytes and as numbers before and after normalisation; per unit: product, ReLU, dropout's bits,

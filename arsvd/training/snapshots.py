@@ -21,12 +21,12 @@ class Snapshots:
     """Reads and writes the state of one training, member by member.
 
     Args:
-        setup: the training.
-        step: the optimizer's moments and the losses.
-        orders: random state of the order of images.
+        setup: setup of the training.
+        step: training step, which has the optimizer's moments and the losses.
+        orders: random stream of the order of images.
         methods: training methods, each with a state of its own.
         result: curves and failures.
-        shared: what else the training is, JSON-able.
+        shared: other settings that identify the training, JSON-able.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Snapshots:
         """Copy a member's state.
 
         Args:
-            member: its position.
-            steps: done so far.
-            within_epoch: whether an epoch has begun and not ended.
+            member: position of the member.
+            steps: number of steps done so far.
+            within_epoch: True if an epoch has begun and not ended.
         """
         tensors = self._own(member)
         for name, keeper in self._keepers(member).items():
@@ -64,17 +64,17 @@ class Snapshots:
         )
 
     def restore(self, states: Sequence[MemberState]) -> int:
-        """Put states in.
+        """Restore members' states.
 
         Args:
-            states: one a member, all at the same step.
+            states: state of each member, all at the same step.
 
         Returns:
-            Steps done.
+            Number of steps done.
 
         Raises:
-            StateError: a state belongs to another training, or they are at different steps. Members before
-                it may have been changed.
+            StateError: a state belongs to another training, or the states are at different steps. Members
+                that come earlier may have been changed already.
         """
         if len({state.steps for state in states}) > 1 or len(states) != self._setup.pack.members:
             raise StateError(
@@ -113,7 +113,7 @@ class Snapshots:
             self._result.failures[member] = state.failure
 
     def _own(self, member: int) -> dict[str, Tensor]:
-        """Name the views of a member's numbers, without padding."""
+        """Return views of a member's numbers by name, without padding."""
         found = {"losses": self._step.losses[member]}
         on = {None, *self._on(member)}
         counts: Counter[str | None] = Counter()
@@ -128,7 +128,7 @@ class Snapshots:
         return found
 
     def _keepers(self, member: int) -> dict[str, Stream | TrainingMethod]:
-        """Name what keeps a state for a member; a method that is off for it keeps none."""
+        """Return what keeps a state for a member, by name; a method that is off for it keeps none."""
         return {"order": self._orders, **self._on(member)}
 
     def _on(self, member: int) -> dict[str, TrainingMethod]:
@@ -144,5 +144,5 @@ class Snapshots:
             "weight_decay": own.weight_decay,
             "seed": own.seed,
         }
-        settings: dict[str, Any] = json.loads(json.dumps(values))  # as a state has them: lists for tuples
+        settings: dict[str, Any] = json.loads(json.dumps(values))  # as a state holds them: lists for tuples
         return settings

@@ -24,7 +24,7 @@ class StateError(ValueError):
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file has beside the tensors; see `MemberState`."""
+    """The parts of a file other than the tensors; see `MemberState`."""
 
     settings: dict[str, Any]
     steps: Size
@@ -38,14 +38,14 @@ class MemberState:
     """Everything that one member needs to go on as if it had never stopped.
 
     Attributes:
-        settings: what the training is, JSON-able; a state continues a training of equal settings only.
-        steps: optimizer steps done.
-        curves: so far, one value a finished epoch.
-        failure: why the member failed, None where it did not.
-        seconds: trained so far, the member's share of its pack's time.
+        settings: settings of the training, JSON-able; a state continues a training of equal settings only.
+        steps: number of optimizer steps done.
+        curves: curves so far, with one value per finished epoch.
+        failure: cause of the member's failure, or None.
+        seconds: seconds trained so far, the member's share of its pack's time.
         tensors: weights, both moments, the sum of the losses since the epoch began, the random state, and
-            what training methods keep, under their names. None has padding: the next pack may have other
-            widths.
+            what training methods keep, under their names. None of them is padded: the next pack may have
+            other widths.
     """
 
     settings: dict[str, Any]
@@ -75,7 +75,7 @@ class MemberState:
         """Read what `to_bytes` wrote.
 
         Raises:
-            StateError: the content is damaged, something else, or of another version.
+            StateError: the content is damaged, of another kind, or of another version.
         """
         try:
             tensors = safetensors.torch.load(content)

@@ -21,8 +21,8 @@ class StepInputs:
 
     Attributes:
         chosen: (members or 1, batch) sample numbers; 1 where all members see the same images.
-        drawn: what methods drew for these images, by their names: (members or 1, batch).
-        coefficients: (4,) the optimizer's, see `PackAdamW.coefficients`.
+        drawn: (members or 1, batch) numbers that methods drew for these images, by the methods' names.
+        coefficients: (4,) coefficients of the optimizer, see `PackAdamW.coefficients`.
     """
 
     chosen: Tensor
@@ -34,12 +34,12 @@ class TrainingStep:
     """Moves every member once. It never waits for the device, so it can be captured in a CUDA graph.
 
     Args:
-        setup: the training; the pack's weights are changed.
-        methods: the training methods that are on, in the order of their work.
-        half: whether matrix products are made in bfloat16, by autocast.
+        setup: setup of the training; the pack's weights are changed.
+        methods: training methods that are on, in the order of their work.
+        half: True if matrix products are made in bfloat16, by autocast.
 
     Attributes:
-        parameters: what is trained, in the optimizer's order.
+        parameters: trained parameters, in the optimizer's order.
         optimizer: AdamW over the parameters.
         losses: (members,) sums over the steps since they were last set to 0, without penalties.
     """
@@ -62,7 +62,7 @@ class TrainingStep:
         )
 
     def __call__(self, inputs: StepInputs) -> None:
-        """Do the step and add its losses to `losses`."""
+        """Run the step and add its losses to `losses`."""
         change = functools.partial(self._changed, inputs=inputs)
         batch = self._images.inputs(inputs.chosen, change if self._methods else None, in_place=True)
         with self._precision(batch.device):
@@ -86,7 +86,7 @@ class TrainingStep:
         self.losses += loss.detach()
 
     def weights(self) -> list[list[Tensor]]:
-        """Return what inputs are multiplied with: the pack's weights, as the methods have them."""
+        """Return what inputs are multiplied by: the pack's weights, as changed by the methods."""
         weights = self._pack.weights
         for method in self._methods:
             weights = method.effective_weights(weights)
@@ -94,7 +94,7 @@ class TrainingStep:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Put the effective weights in place of the pack's, at the end of training."""
+        """Replace the pack's weights by the effective weights, at the end of training."""
         for factors, effective in zip(self._pack.weights, self.weights(), strict=True):
             for own, used in zip(factors, effective, strict=True):
                 if used is not own:

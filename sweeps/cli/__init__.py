@@ -1,6 +1,6 @@
-"""The `arsvd` command. It reads arguments, calls the rooms, prints; nothing else is decided here.
+"""The `arsvd` command: it reads arguments, calls the other packages and prints; it decides nothing else.
 
-Commands import what they need when they run: the parts behind them take seconds to load.
+Commands import what they need when they run, since the packages behind them take seconds to load.
 """
 
 import click

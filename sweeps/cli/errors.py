@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
-# By name, since importing the classes would load every room for the shortest command.
+# By name, since importing the classes would load every package for the shortest command.
 _STATUSES = {
     "ClusterError": BAD_INPUT,
     "ConfigError": BAD_INPUT,
@@ -36,7 +36,7 @@ _STATUSES = {
 
 
 def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the errors that a user can mend into one message and exit status 2."""
+    """Turn errors that a user can fix into one message and exit status 2."""
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **keywords: Any) -> None:
@@ -65,7 +65,7 @@ def _stop(message: str, status: int) -> None:
 
 
 def leave(error: Exception) -> NoReturn:
-    """End this process with an error's message and status, and wait for nothing that was begun."""
+    """End this process with an error's message and status, without waiting for anything in progress."""
     with contextlib.suppress(OSError):
         click.echo(f"arsvd: {error}", err=True)
         sys.stdout.flush()

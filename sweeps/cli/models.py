@@ -1,4 +1,4 @@
-"""Commands that hand out models: the best of a data set, or a compressed one of the user's."""
+"""Commands that output models: the best of a data set, or a compressed one of the user's."""
 
 import contextlib
 from pathlib import Path
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("dataset")
 @click.option(
-    "--max-drop", type=float, help="Fewest parameters within this of the best dense accuracy, such as 0.005."
+    "--max-drop",
+    type=float,
+    help="Choose the fewest parameters within this of the best dense accuracy, such as 0.005.",
 )
-@click.option("--max-params", type=int, help="Most accurate with at most this many parameters.")
+@click.option("--max-params", type=int, help="Choose the most accurate with at most this many parameters.")
 @click.option(
     "--export",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -62,7 +64,7 @@ def _export(version: "RegisteredVersion", path: Path) -> None:
 
     client = connect()
     model = load_version(client, version)
-    # zeros: what an example holds may end up in the file
+    # zeros: the content of an example may end up in the file
     example = torch.zeros(3, *input_shape(client, version)) if ending(path) == EXPORTED else None
     written(model, path, example, version.to_dict())
 
@@ -77,36 +79,40 @@ def _export(version: "RegisteredVersion", path: Path) -> None:
     help="The file to write, .safetensors or .pt2.",
 )
 @click.option("--energy", type=float, help="Target: share of each layer's energy to keep, in (0, 1].")
-@click.option("--max-params", type=int, help="Target: most numbers that the model may store.")
-@click.option("--max-macs", type=int, help="Target: most multiplications an input row in the layers.")
+@click.option("--max-params", type=int, help="Target: largest number of parameters that the model may store.")
+@click.option("--max-macs", type=int, help="Target: most multiplications per input row in the linear layers.")
 @click.option(
     "--max-drop",
     type=float,
-    help="Target: fewest parameters that surely lose no more than this of the dense accuracy, such as 0.005.",
+    help="Target: fewest parameters that lose no more accuracy than this, at --confidence, such as 0.005.",
 )
 @click.option(
     "--confidence",
     type=float,
     default=0.95,
     show_default=True,
-    help="Of --max-drop, in [0.5, 1): half of the labelled rows choose, the others confirm.",
+    help="Confidence in --max-drop, in [0.5, 1): half of the labelled rows choose, the others confirm.",
 )
 @click.option(
     "--labelled",
     type=EXISTING_FILE,
-    help="Arrays `inputs` and `labels`, .npz or .safetensors. They calibrate too without --calibration.",
+    help="Arrays `inputs` and `labels`, .npz or .safetensors. Without --calibration they also calibrate.",
 )
 @click.option(
     "--calibration",
     type=EXISTING_FILE,
-    help="Inputs of the model as .npy, rows first. Without any inputs: weight basis.",
+    help="Inputs of the model as .npy, rows first.",
 )
-@click.option("--basis", type=click.Choice(BASES.names), help="Else activation with inputs.")
+@click.option(
+    "--basis",
+    type=click.Choice(BASES.names),
+    help="Basis of the factorisation.  [default: activation with inputs, else weight]",
+)
 @click.option("--multiple", type=int, default=1, show_default=True, help="Round ranks to a multiple of this.")
 @click.option(
     "--factory",
     metavar="MODULE:FUNCTION",
-    help="Makes the dense model, for files of weights. It is imported.",
+    help="Function that builds the dense model, for files of weights. Its module is imported.",
 )
 @click.option(
     "--scale",
@@ -137,7 +143,7 @@ def compress(
     """Compress the linear layers and convolutions of a model; no pickle is read.
 
     MODEL is a .pt2 file of torch.export, a file of `arsvd.save`, or with --factory a state dict or a
-    checkpoint that has one, in a file of torch.save or safetensors. Its content says what it is, not its
+    checkpoint that has one, in a file of torch.save or safetensors. The content decides what it is, not the
     ending. Give one target.
     """
     from sweeps.foreign.compressing import Data, Target, compress_file
@@ -179,7 +185,7 @@ def compress(
 
 @contextlib.contextmanager
 def _steps() -> "Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]":
-    """Show on a terminal what is done, how far it is and how long it takes."""
+    """Show on a terminal what is being done, how far it is and how long it takes."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)

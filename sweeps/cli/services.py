@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PORT = click.option(
-    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0 takes a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5000,
+    show_default=True,
+    help="TCP port; 0 takes a free one.",
 )
 
 
@@ -23,8 +27,8 @@ _PORT = click.option(
 def ui(sweep_id: str | None, port: int) -> None:
     """Open MLflow's web interface on this machine's sweeps (loopback address only).
 
-    The link that is printed leads to the sweeps of the data set that the newest one is of, or to the run of
-    SWEEP: an id from `arsvd list`, or a beginning of one.
+    The printed link leads to the sweeps on the data set of the newest sweep, or to the run of SWEEP: an id
+    from `arsvd list`, or the beginning of one.
     """
     from mlflow_server import ends_on_signals
     from mlflow_server.ui import browse
@@ -75,14 +79,20 @@ def _page(client: "MlflowClient", sweep: str | None) -> str:
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     callback=known_user,
-    help="Folder of what the server keeps itself.  [default: server/ in ARSVD_HOME]",
-)
-@click.option("--auth", is_flag=True, help="Ask for an account; always so where others reach the address.")
-@click.option(
-    "--allow-host", "names", multiple=True, metavar="NAME", help="A name under which browsers ask for it."
+    help="Folder for the server's own files.  [default: server/ in ARSVD_HOME]",
 )
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer."
+    "--auth", is_flag=True, help="Require an account; always on where others can reach the address."
+)
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Further host name by which browsers address it.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of processes that answer."
 )
 @click.option("--tls-certificate", type=click.Path(dir_okay=False, path_type=Path), help="Serve https.")
 @click.option("--tls-key", type=click.Path(dir_okay=False, path_type=Path), help="The certificate's key.")

@@ -41,8 +41,8 @@ def sweep(
 ) -> None:
     """Run a sweep.
 
-    CONFIG is a sweep file or the name of a bundled one: digits, mnist, cifar10, cifar100. KEY=VALUE changes a
-    key of it, such as search.trials=16.
+    CONFIG is a sweep file or the name of a bundled one: digits, mnist, cifar10, cifar100. KEY=VALUE changes
+    one of its keys, such as search.trials=16.
     """
     from sweeps.config import load_config
 
@@ -75,10 +75,10 @@ def resume(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Go on with a sweep: train what is missing, and finish it.
+    """Continue a sweep: train what is missing, and finish it.
 
-    SWEEP is an id from `arsvd list`, or a beginning of one. Members on file are not trained again. KEY=VALUE
-    changes search.trials, which extends the sweep, resources.* or select.*; other keys stand.
+    SWEEP is an id from `arsvd list`, or the beginning of one. Members on file are not trained again.
+    KEY=VALUE changes search.trials, which extends the sweep, resources.* or select.*; other keys are fixed.
     """
     progress = _progress(quiet or as_json)
     from sweeps.ledger.ledger import Ledger
@@ -92,7 +92,7 @@ def resume(
 
 
 def _progress(quiet: bool) -> "Progress":
-    """Say something before what takes seconds to load."""
+    """Show something before the packages that take seconds to load."""
     from sweeps.run.progress import STARTING, make_progress
 
     progress = make_progress(quiet)
@@ -129,7 +129,7 @@ def _run(prepared: "Prepared", progress: "Progress", address: str | None, as_jso
                 with contextlib.suppress(OSError):  # the terminal may be gone, which is why the sweep ends
                     _print_stopped(error, as_json)
             if address is None or interruption.lost:
-                leave(error)  # Ray may be ending too, and would then be waited for in vain
+                leave(error)  # Ray may be ending too, and waiting for it would be in vain
             raise
     finished = outcome.finished
     if as_json:
@@ -195,7 +195,7 @@ def list_sweeps(as_json: bool) -> None:
 def show(sweep_id: str, as_json: bool) -> None:
     """Print a sweep's front beside the fixed-rank and the weight-energy fronts.
 
-    SWEEP is an id from `arsvd list`, or a beginning of one.
+    SWEEP is an id from `arsvd list`, or the beginning of one.
     """
     from sweeps.ledger.ledger import Ledger, NewerError
     from sweeps.ledger.standing import find_damage, standing_front

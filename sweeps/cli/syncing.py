@@ -21,10 +21,10 @@ from sweeps.cli.options import AS_JSON, DATA_DIR, FORCE, echo_json
 @AS_JSON
 @reports_errors
 def sync(sweep_id: str, to: str | None, data_dir: Path | None, force: bool, as_json: bool) -> None:
-    """Give MLflow what a sweep's directory has and MLflow has not: runs, models, aliases, report.
+    """Add to MLflow what it lacks of a sweep: runs, models, aliases, report.
 
-    SWEEP is an id from `arsvd list`, or a beginning of one. It can be repeated; nothing is there twice. The
-    data set is needed where models are missing. Exit status 1 where something could not be given.
+    SWEEP is an id from `arsvd list`, or the beginning of one. The command can be repeated without duplicates.
+    The data set is needed where models are missing. The exit status is 1 if something could not be stored.
     """
     from sweeps.ledger.ledger import Ledger
     from sweeps.run.syncing import sync_sweep

@@ -25,5 +25,5 @@ __all__ = [
     "parse_config",
 ]
 
-# a search space is Optuna's, which a sweep file is checked without
+# a search space is Optuna's, which checking a sweep file does not need
 __getattr__ = lazy_names(__name__, {"space": ("Space",)})

@@ -1,4 +1,4 @@
-"""The check of a whole mapping, and every fault in plain words."""
+"""The check of a whole mapping, with every fault in plain words."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ def parse_config(
     """Check a mapping with a sweep file's keys.
 
     Args:
-        mapping: What the file holds.
-        source: What to call it in an error.
-        faults: Faults found before, while it was read; reported with the others.
+        mapping: content of the file.
+        source: name of the file in an error.
+        faults: faults found while the file was read; reported with the others.
 
     Raises:
-        ConfigError: anything is wrong; it carries every fault.
+        ConfigError: something is wrong; the error carries every fault.
     """
     checked = _Checked()
     checked.section("", mapping)
@@ -42,7 +42,7 @@ def parse_config(
 
 @cache
 def known_keys() -> dict[str, Option[Any] | None]:
-    """Every dotted key of a sweep file with its option; None where it is a section."""
+    """Return every dotted key of a sweep file with its option; None where it is a section."""
     found: dict[str, Option[Any] | None] = {}
     for key, option in options().items():
         parts = key.split(".")
@@ -53,20 +53,20 @@ def known_keys() -> dict[str, Option[Any] | None]:
 
 
 def takes_text(key: str) -> bool:
-    """Whether a known dotted key holds text of the user's own, such as a path."""
+    """Tell whether a known dotted key holds free text of the user's, such as a path."""
     option = known_keys()[key]
     kind = None if option is None else option.kind
     return isinstance(kind.kind if isinstance(kind, OrNothing) else kind, Label | Text)
 
 
 def applies(key: str, config: SweepConfig) -> bool:
-    """Whether a dotted key means anything with a configuration's data set."""
+    """Tell whether a dotted key means anything with a configuration's data set."""
     name: str = config["dataset.name"]
     return _owners().get(key, name) == name
 
 
 def nearest_key(key: str) -> str | None:
-    """The known dotted key that an unknown one most likely means, or None."""
+    """Return the known dotted key that an unknown one most likely means, or None."""
     parent, _, leaf = key.rpartition(".")
     match = nearest(leaf, _keys_of(parent))
     if match:
@@ -78,7 +78,7 @@ def nearest_key(key: str) -> str | None:
 
 
 def unknown_key(key: str) -> str:
-    """The fault of a key that no sweep file has, or has no more."""
+    """Write the fault of a key that no sweep file has, or has no more."""
     if key in RETIRED:
         return f"{key}: {RETIRED[key]}; remove it"
     match = nearest_key(key)
@@ -124,14 +124,14 @@ class _Checked:
                 self.faults.append((key, unknown_key(key)))
 
     def told(self) -> Iterator[str]:
-        """Tell every fault; a misspelt key is missing too, and its suggestion says that already."""
+        """Yield every fault; a misspelt key is also missing, but its suggestion says that already."""
         meant = {nearest_key(key) for key in self.unknown}
         for key, text in self.faults:
             if key not in self.missing or key not in meant:
                 yield text
 
     def fails(self, key: str, fault: FaultError) -> None:
-        """Take a fault in."""
+        """Record a fault."""
         for part, text in fault.parts:
             self.faults.append((key, f"{key}.{part}: {text}" if part else f"{key}: {text}"))
         self.values.pop(key, None)
@@ -155,7 +155,7 @@ class _Checked:
 
 
 def _keys_of(parent: str) -> list[str]:
-    """The names in a section, those of its own sections too; "" is the whole file."""
+    """List the names in a section, including those of its own sections; "" is the whole file."""
     prefix = f"{parent}." if parent else ""
     rests = [key.removeprefix(prefix) for key in known_keys() if key.startswith(prefix)]
     return [rest for rest in rests if "." not in rest]
@@ -171,7 +171,7 @@ def _required(section: str) -> list[str]:
 
 @cache
 def _owners() -> dict[str, str]:
-    """Key of a setting that belongs to one data source alone: the source."""
+    """Map each key that belongs to one data source alone to that source."""
     return {option.key: name for name, source in SOURCES.items() for option in source.options}
 
 
@@ -213,5 +213,5 @@ def _check_rules(checked: _Checked) -> None:
 
 
 def choices(value: Any) -> tuple[Any, ...]:
-    """Every value that a key can take: the options of a choice, else the one plain value."""
+    """List every value that a key can take: the options of a choice, else the one plain value."""
     return value.options if isinstance(value, Choice) else (value,)

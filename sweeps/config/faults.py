@@ -7,8 +7,8 @@ class ConfigError(ValueError):
     """A sweep file, or an override, that cannot be used.
 
     Args:
-        source: What was read, such as ``sweep file 'mnist.yaml'``.
-        faults: Every fault found, one line each: the key, what it got, what is allowed.
+        source: description of what was read, such as ``sweep file 'mnist.yaml'``.
+        faults: every fault found, one line each: the key, what it got, what is allowed.
     """
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:

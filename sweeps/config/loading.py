@@ -26,16 +26,17 @@ def load_config(source: str | Path, overrides: Sequence[str] = (), on_record: bo
     """Read a sweep file, apply overrides and check the result.
 
     Args:
-        source: A file, or the name of a bundled one; `./mnist` is a file even where `mnist` is bundled.
-        overrides: `section.key=value` each, such as `search.trials=16`. All that follows the = is the value:
-            of a key that holds text it is taken as typed, of another one as `read_value` reads it. Nothing
-            leaves the key out. Spaces around the = count only where they follow it alone. Of two for the same
-            key the later one holds.
-        on_record: Whether it is the file of a sweep that exists: it may be older than some keys, and have
-            some that are gone.
+        source: path of a file, or the name of a bundled one; `./mnist` is a file even where `mnist` is
+            bundled.
+        overrides: texts of the form `section.key=value`, such as `search.trials=16`. Everything after the =
+            is the value: for a key that holds text it is taken as typed, for others it is read by
+            `read_value`. An empty value leaves the key out. Spaces around the = are ignored if one precedes
+            it; otherwise those after it belong to the value. If two set the same key, the later one applies.
+        on_record: True for the file of an existing sweep, which may be older than some keys and have some
+            that no longer exist.
 
     Raises:
-        ConfigError: the file cannot be read, or holds faults; it carries every one of them.
+        ConfigError: the file cannot be read, or holds faults; the error carries every one of them.
     """
     label, data = _read(source)
     mapping, faults = _mapping(label, data)
@@ -47,7 +48,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = (), on_record: bo
 
 
 def bundled_configs() -> tuple[str, ...]:
-    """The names of the sweep files that come with the package."""
+    """List the names of the sweep files that come with the package."""
     folder = resources.files("sweeps") / "configs"
     names = [entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIX)]
     return tuple(sorted(name.removesuffix(_SUFFIX) for name in names))
@@ -57,9 +58,9 @@ def dump_config(config: SweepConfig, comments: bool = False) -> str:
     """Write a configuration as a sweep file that loads back to an equal one, defaults written out.
 
     Args:
-        config: What to write.
-        comments: Whether each key is explained; keys without a value are written too then, but for those of
-            other data sets. They follow the values, and each is what `option_words` says.
+        config: configuration to write.
+        comments: True to explain each key; keys without a value are then written too, except for those of
+            other data sets. The comments follow the values, and each is the result of `option_words`.
     """
     if not comments:
         return write_yaml(
@@ -80,7 +81,7 @@ def dump_config(config: SweepConfig, comments: bool = False) -> str:
 
 
 def option_words(option: Option[Any]) -> str:
-    """Return what a key means, and which names it may have."""
+    """Return the meaning of a key, and the names that it may have."""
     kind = option.kind
     names = kind.names if isinstance(kind, OneOf) else kind.options if isinstance(kind, DistinctNames) else ()
     return f"{option.help} ({listed(names)})" if names else option.help
@@ -102,7 +103,7 @@ def config_to_params(config: SweepConfig) -> dict[str, str]:
 
 
 def written(value: Any) -> Any:
-    """Return a value as the sweep file has it."""
+    """Return a value as the sweep file holds it."""
     if isinstance(value, Choice | Uniform | LogUniform | IntRange | EnergyRange):
         return value.written()
     return list(value) if isinstance(value, tuple) else value
@@ -113,7 +114,7 @@ def _written(config: SweepConfig) -> dict[str, Any]:
 
 
 def _read(source: str | Path) -> tuple[str, bytes]:
-    """The bytes of a file or of a bundled one, and what to call it in an error."""
+    """Return the bytes of a file or of a bundled one, and its name in an error."""
     label = f"sweep file '{printable(str(source))}'"
     if str(source) in bundled_configs():
         return label, (resources.files("sweeps") / "configs" / f"{source}{_SUFFIX}").read_bytes()
@@ -149,7 +150,7 @@ def _mapping(label: str, data: bytes) -> tuple[dict[str, Any], list[str]]:
 
 
 def _apply(mapping: dict[str, Any], override: str) -> list[str]:
-    """Set one override in the mapping; its faults where it cannot be."""
+    """Set one override in the mapping; returns its faults where that is impossible."""
     key, equals, text = override.partition("=")
     if key != key.rstrip():
         text = text.strip()  # key = value
@@ -180,10 +181,10 @@ def _apply(mapping: dict[str, Any], override: str) -> list[str]:
 
 
 def _typed(text: str) -> str | None:
-    """Text as a person typed it; None where there is none.
+    """Return text as a person typed it; None where there is none.
 
     Raises:
-        YamlTextError: no file can hold it.
+        YamlTextError: no file can hold the text.
     """
     try:
         text.encode()

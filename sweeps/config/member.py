@@ -1,4 +1,4 @@
-"""One training configuration, and the key that its record is filed under."""
+"""One training configuration, and the key under which its record is filed."""
 
 import hashlib
 import json
@@ -13,27 +13,27 @@ from sweeps.config.on_record import RECORD_VERSION
 from sweeps.config.options import member_options
 
 KEY_DIGITS = 20
-# what keys of version 1 hash, whatever fields there are now
+# hashed by keys of version 1, whatever fields there are now
 _VERSION_1 = (
     *("hidden", "factors", "dropout", "epochs", "batch_size", "lr", "weight_decay", "label_smoothing"),
     *("schedule", "flip", "basis", "rule", "energy", "calibration", "finetune_epochs", "finetune_points"),
     *("finetune_lr", "distillation_weight", "distillation_temperature", "seed"),
 )
-# what NumPy, Optuna and MLflow take
+# accepted by NumPy, Optuna and MLflow
 _SEED = Option("member.seed", Whole(0, 2**63 - 1), "of weights, batches and dropout")
 
 
 def member_value(option: Option[Any], value: Any) -> Any:
-    """Return what a member has where the sweep file has a value."""
+    """Return a member's value for a value of the sweep file."""
     return option.on_record.get(value, value) if option.on_record else value
 
 
 @dataclass(frozen=True)
 class _Member:
-    """What a member can be asked; `member_class` gives it its fields.
+    """The methods of a member; `member_class` gives it its fields.
 
     Attributes:
-        declared: the option of each field.
+        declared: option of each field, by its name.
     """
 
     declared: ClassVar[Mapping[str, Option[Any]]] = {}
@@ -46,7 +46,7 @@ class _Member:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What members agree in that are trained in one pack: layers, factors, and the steps of training."""
+        """Values in which members of one pack agree: layers, factors, and the steps of training."""
         alike = (getattr(self, name) for name, option in self.declared.items() if option.alike)
         return (len(self.hidden), *alike)
 
@@ -54,13 +54,13 @@ class _Member:
         """Return a member with other values.
 
         Args:
-            changes: Field to value.
+            changes: new values by field name.
         """
         changed: Any = replace(self, **changes)
         return cast("MemberConfig", changed)
 
     def values(self) -> dict[str, Any]:
-        """All values by field name, as JSON has them: a whole float stays a float, widths are a list."""
+        """Return all values by field name, as in JSON: a whole float stays a float, widths are a list."""
         values: dict[str, Any] = {}
         for name, option in self.declared.items():
             value = getattr(self, name)
@@ -69,7 +69,7 @@ class _Member:
         return values
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as a record holds them: those that differ from what their absence means."""
+        """Return the values as a record holds them: those that differ from the meaning of their absence."""
         absent = self._absent()
         return {
             name: value
@@ -83,7 +83,7 @@ class _Member:
 
         Raises:
             ValueError: a field is unknown, of the wrong type, or missing though its absence means nothing;
-                every one is named.
+                all of them are named.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"not a member's configuration: got {values!r}, must be a mapping")
@@ -104,7 +104,7 @@ class _Member:
 
     @classmethod
     def _absent(cls) -> dict[str, Any]:
-        """What each field means that is missing, but for those that no record is without."""
+        """Return the meaning of each absent field, except for those that every record holds."""
         return {
             name: member_value(option, option.absent)
             for name, option in cls.declared.items()
@@ -112,15 +112,15 @@ class _Member:
         }
 
     def key(self, data_hash: str, version: int = RECORD_VERSION) -> str:
-        """Name the member's record: equal for equal data, configuration and seed, else different.
+        """Name the member's record: equal for equal data, configuration and seed, otherwise different.
 
-        The asked point (basis, rule, threshold) is part of it, since the record holds that point.
+        The requested point (basis, rule, threshold) is part of it, since the record holds that point.
 
         Args:
-            data_hash: The data set's content hash.
-            version: The version of records that the sweep began with. Keys hash what differs from its
-                absence, so that a new field leaves them alone; those of version 1 each field that there was
-                as well.
+            data_hash: content hash of the data set.
+            version: version of records that the sweep began with. Keys hash the values that differ from the
+                meaning of their absence, so that a new field leaves keys unchanged; keys of version 1 also
+                hash each field that existed then.
 
         Returns:
             20 hexadecimal digits.
@@ -135,11 +135,11 @@ class _Member:
 
 
 def member_class(declared: Mapping[str, Option[Any]]) -> type[_Member]:
-    """Make the class of members that have some options.
+    """Make the class of members that have the given options.
 
     Args:
-        declared: the option of each field, but for the seed, which every member has. A field that is not
-            given means what its absence on record means.
+        declared: option of each field, except for the seed, which every member has. A field that is not given
+            has the meaning of its absence on record.
     """
     return make_dataclass(
         "MemberConfig",
@@ -176,8 +176,8 @@ def member_seed(search_seed: int, number: int) -> int:
     """Derive a member's seed, the same on every machine and in every run.
 
     Args:
-        search_seed: The sweep's `search.seed`.
-        number: The member's Optuna trial number.
+        search_seed: value of the sweep's `search.seed`.
+        number: number of the member's Optuna trial.
 
     Returns:
         A seed in [0, 2**31).
@@ -187,7 +187,7 @@ def member_seed(search_seed: int, number: int) -> int:
 
 
 def _recorded(option: Option[Any], value: Any) -> Any:
-    """Check a value on record; a name may be that of a method which is gone."""
+    """Check a value on record; a name may be that of a method that no longer exists."""
     if option.on_record and value in option.on_record.values():
         return value
     if isinstance(option.kind, OneOf) and isinstance(value, str):

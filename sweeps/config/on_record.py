@@ -1,7 +1,7 @@
-"""What outlives a release: the version of records, what a missing key means in files, and keys that are gone.
+"""What outlives a release: the version of records, the meaning of missing keys in files, and removed keys.
 
-What is meant by a file without a key, written before there was such a key, is its option's `absent`. That is
-not the default: a new sweep file may mean something else by leaving a key out, and the default may change.
+A file that was written before a key existed means the option's `absent` by it. That is not the default: a new
+sweep file may mean something else by leaving a key out, and the default may change.
 """
 
 from collections.abc import Mapping
@@ -10,22 +10,23 @@ from typing import Any
 from arsvd.candidates import CANDIDATES
 from sweeps.config.options import options
 
-# of all that this release writes into a sweep's directory; it is raised here and nowhere else
+# of everything that this release writes into a sweep's directory; it is raised here and nowhere else
 RECORD_VERSION = 2
 
-# key: what whoever still writes it is told; files on record lose it
+# removed keys, with advice for those who still write them; files on record lose them
 RETIRED = {
     "search.inject": "this key is gone, since further points of a member misled the sampler",
 }
-# key: names that its list may hold on file and that are gone
+# keys, with removed names that their lists may hold on file
 RETIRED_NAMES = {"compression.families": CANDIDATES.retired}
 
 
 def settle(mapping: dict[str, Any]) -> None:
-    """Make a sweep file on record say what it meant, whichever release wrote it.
+    """Complete a sweep file on record with what it meant, whichever release wrote it.
 
     Args:
-        mapping: What the file holds, by section; absent keys are put in, and those that are gone removed.
+        mapping: content of the file, by section; absent keys are added, and keys that no longer exist
+            removed.
     """
     for key in RETIRED:
         if (section := _section(mapping, key)) is not None:
@@ -39,7 +40,7 @@ def settle(mapping: dict[str, Any]) -> None:
 
 
 def _drop(section: dict[str, Any], name: str, retired: Mapping[str, str]) -> None:
-    """Take names that are gone out of a list; the key goes with the last one."""
+    """Remove names that no longer exist from a list; the key goes with the last one."""
     listed = section.get(name)
     if isinstance(listed, list) and any(isinstance(one, str) and one in retired for one in listed):
         section[name] = [one for one in listed if one not in retired]

@@ -48,11 +48,11 @@ _OWN: tuple[Option[Any], ...] = (
     Option(
         "name",
         OrNothing(_NAME),
-        "of the sweep: lower-case letters, digits and hyphens; null: the data set's or the folder's name",
+        "name of the sweep: lower-case letters, digits and hyphens; null: that of the data set or folder",
         default=None,
         absent=None,
     ),
-    Option("dataset.name", OneOf(SOURCES.names), "which data set"),
+    Option("dataset.name", OneOf(SOURCES.names), "name of the data set"),
     Option(
         "dataset.label",
         OrNothing(Label()),
@@ -63,26 +63,26 @@ _OWN: tuple[Option[Any], ...] = (
     Option(
         "dataset.validation",
         Portion(),
-        "held out of the training images for every choice: a count or a fraction",
+        "training images held out for every choice: a count or a fraction",
         default=0.1,
     ),
     Option(
         "dataset.confirmation",
         OrNothing(Portion()),
-        "held out too, and looked at once, by select.confidence; null: none",
+        "images held out too, and looked at once, by select.confidence; null: none",
         default=None,
         absent=None,
     ),
-    Option("dataset.seed", _SEED, "of that split", default=0),
+    Option("dataset.seed", _SEED, "seed of these splits", default=0),
     Option("model.hidden", Widths(), "widths of the hidden layers", forms=_CHOICE, member=True),
-    Option("model.reference", Widths(), "the dense model that compression ratios are counted against"),
+    Option("model.reference", Widths(), "widths of the dense model that compression ratios are relative to"),
     Option("training.epochs", _COUNT, "passes over the images", forms=_COUNTS, member=True, alike=True),
-    Option("training.batch_size", _COUNT, "images a step", forms=_CHOICE, member=True, alike=True),
+    Option("training.batch_size", _COUNT, "images per step", forms=_CHOICE, member=True, alike=True),
     Option("training.lr", _POSITIVE, "highest learning rate of the schedule", forms=_RATES, member=True),
     Option(
         "training.weight_decay",
         Number(0),
-        "AdamW's; more of it makes layers lower in rank",
+        "weight decay of AdamW; more of it makes layers lower in rank",
         absent=0.0,
         forms=_RATES,
         member=True,
@@ -99,14 +99,14 @@ _OWN: tuple[Option[Any], ...] = (
     Option(
         "training.seed",
         OrNothing(_SEED),
-        "one seed for all members; null: each its own, from search.seed",
+        "one seed for all members; null: one each, from search.seed",
         default=None,
         absent=None,
     ),
     Option(
         "compression.basis",
         OneOf(BASES.names),
-        "what is factorised: the weight, a layer's outputs, or these as the loss feels them",
+        "quantity that is factorised: the weight, a layer's outputs, or these weighted by the loss",
         default="activation",
         forms=_CHOICE,
         member=True,
@@ -123,7 +123,7 @@ _OWN: tuple[Option[Any], ...] = (
     Option(
         "compression.energy",
         Number(0, 1, low_open=True),
-        "kept share; of a range each member is evaluated at so many points",
+        "share of energy to keep; with a range each member is evaluated at this many points",
         default=EnergyRange(0.3, 0.999, DEFAULT_POINTS),
         forms=("choice", "range"),
         member=True,
@@ -131,13 +131,13 @@ _OWN: tuple[Option[Any], ...] = (
     Option(
         "compression.families",
         DistinctNames(CANDIDATES.names, CANDIDATES.retired),
-        "where a member's points come from",
+        "sources of a member's points",
         default=CANDIDATES.names,
     ),
     Option(
         "compression.calibration",
         Whole(2, most=100 * MOST_COUNT),
-        "most training images that the bases of outputs look at",
+        "largest number of training images for the bases of outputs",
         default=10_000,
         member=True,
     ),
@@ -152,7 +152,7 @@ _OWN: tuple[Option[Any], ...] = (
     Option(
         "compression.finetune_points",
         _COUNT,
-        "most points of a member's front to fine-tune: where the sweep's may move",
+        "most points of a member's front to fine-tune, where the sweep's front may move",
         default=6,
         member=True,
     ),
@@ -166,39 +166,39 @@ _OWN: tuple[Option[Any], ...] = (
     ),
     Option("search.trials", _COUNT, "members to train"),
     Option("search.sampler", OneOf(SAMPLERS.names), "Optuna's sampler", default="tpe"),
-    Option("search.seed", _SEED, "of the sampler and of the members", default=0),
+    Option("search.seed", _SEED, "seed of the sampler and of the members", default=0),
     Option(
         "search.objectives",
         DistinctNames(OBJECTIVES.names),
-        "what is looked for, accuracy and macro_f1 upwards, the others downwards",
+        "goals of the search: high accuracy and macro_f1, low values of the others",
         default=("accuracy", "params"),
     ),
     Option(
         "select.max_drop",
         _SHARE,
-        "best: fewest parameters within this of the best dense validation accuracy",
+        "best model: fewest parameters within this of the best dense validation accuracy",
         default=0.005,
     ),
     Option(
         "select.confidence",
         OrNothing(Number(0.5, 1, high_open=True)),
-        "the drop must hold at this confidence, the choosing counted; null: as measured",
+        "confidence that the drop holds, allowing for the choice among models; null: as measured",
         default=None,
         absent=None,
     ),
-    Option("resources.cpu", _POSITIVE, "cores a trial", default=1.0),
+    Option("resources.cpu", _POSITIVE, "cores per trial", default=1.0),
     Option(
         "resources.gpu",
         AutoOr(Number(0)),
-        "GPUs a trial, fractions share one; auto: as the machine has them",
+        "GPUs per trial, fractions share one; auto: by the machine's",
         default="auto",
     ),
     Option("resources.pack", AutoOr(_COUNT), "members trained together in one trial", default="auto"),
-    Option("resources.concurrent", AutoOr(_COUNT), "most trials at a time", default="auto"),
+    Option("resources.concurrent", AutoOr(_COUNT), "largest number of trials at a time", default="auto"),
     Option(
         "resources.checkpoint_every",
         _POSITIVE,
-        "seconds of training that a crash may cost a long member",
+        "seconds of training that a crash may cost a long-running member",
         default=60.0,
     ),
 )
@@ -214,12 +214,12 @@ def options() -> dict[str, Option[Any]]:
 
 
 def _place(item: tuple[str, Option[Any]]) -> tuple[int, int]:
-    """Sort by section; what a section holds comes before its own sections, else as declared."""
+    """Sort by section; a section's own keys come before its inner sections, otherwise as declared."""
     section, _, rest = item[0].partition(".")
     return (SECTIONS.index(section), rest.count(".")) if rest else (-1, 0)
 
 
 @cache
 def member_options() -> dict[str, Option[Any]]:
-    """Return the options that decide how one member is trained, by their names in its record."""
+    """Return the options that affect how one member is trained, by their names in its record."""
     return {option.field: option for option in options().values() if option.member}

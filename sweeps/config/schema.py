@@ -12,7 +12,7 @@ class Section:
     """The keys of one section, each an attribute.
 
     Args:
-        values: Name to value; that of a section inside is a `Section`.
+        values: values by name; an inner section's is a `Section`.
     """
 
     values: Mapping[str, Any]
@@ -31,8 +31,7 @@ class SweepConfig:
     A section is an attribute, and so are its keys: `config.search.trials`.
 
     Args:
-        values: Dotted key to its value, for every key there is; None where a key of another data set's is
-            meant.
+        values: values by dotted key, for every key there is; None for a key that belongs to another data set.
     """
 
     values: Mapping[str, Any]
@@ -52,10 +51,10 @@ class SweepConfig:
         return _sections(found) if isinstance(found, dict) else found
 
     def replaced(self, changes: Mapping[str, Any]) -> "SweepConfig":
-        """Return a configuration with other values, which are in their final form and not checked again.
+        """Return a configuration with other values, which are in their final form and are not checked again.
 
         Args:
-            changes: Dotted key to value.
+            changes: new values by dotted key.
 
         Raises:
             KeyError: there is no such key.

@@ -37,12 +37,12 @@ _DECIMALS = 12
 
 @dataclass(frozen=True)
 class Space:
-    """What a sweep searches. Make it with `Space.from_config`.
+    """The search space of a sweep. Make it with `Space.from_config`.
 
     Args:
-        searched: The form of each searched key.
-        fixed: The value of every other key.
-        seed: The seed of all members, or None where each has its own.
+        searched: form of each searched key.
+        fixed: value of every other key.
+        seed: seed of all members, or None where each has its own.
     """
 
     searched: Mapping[str, Form]
@@ -64,7 +64,7 @@ class Space:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Optuna's distribution of each searched parameter; empty where nothing is searched.
+        """Return Optuna's distribution of each searched parameter; empty where nothing is searched.
 
         Lists are written as JSON, since Optuna keeps categories as plain values. An energy range becomes
         the dropped energy 1 - threshold under a logarithm: uniform in -log(1 - threshold).
@@ -77,12 +77,12 @@ class Space:
     def resolve(self, params: Mapping[str, Any], seed: int) -> MemberConfig:
         """Turn a point of the space into a member.
 
-        A rule may not apply to every basis: a point that joins it with another one is read as the rule in
+        A rule may not apply to every basis: a point that combines it with another one is read as the rule in
         the first of its bases.
 
         Args:
-            params: A value for each of `distributions`, as an Optuna trial has them.
-            seed: The member's own seed; the sweep file's `training.seed` comes before it.
+            params: value of each of `distributions`, as an Optuna trial has them.
+            seed: seed of the member; the sweep file's `training.seed` takes precedence.
 
         Raises:
             ValueError: a parameter is missing, unknown or outside its distribution.
@@ -98,11 +98,11 @@ class Space:
         return self._member(values, seed)
 
     def reference(self, hidden: tuple[int, ...], seed: int) -> MemberConfig:
-        """Make the member that ratios are counted against: plainly trained, each setting at its middle value.
+        """Make the member that ratios are relative to: plainly trained, each setting at its middle value.
 
         Args:
             hidden: (layers,) widths of the reference network, which the search need not know.
-            seed: The member's own seed; the sweep file's `training.seed` comes before it.
+            seed: seed of the member; the sweep file's `training.seed` takes precedence.
         """
         values = {_field(key): value for key, value in self.fixed.items()}
         values |= {_field(key): form.middle for key, form in self.searched.items()}
@@ -115,12 +115,12 @@ class Space:
         return MemberConfig(**values, seed=seed if self.seed is None else self.seed)
 
     def encode(self, member: MemberConfig) -> dict[str, Any]:
-        """Turn a member into a point of the space, the inverse of `resolve` but for the seed.
+        """Turn a member into a point of the space, the inverse of `resolve` except for the seed.
 
         Replace a member's basis, rule or energy to tell Optuna about another of its operating points.
 
         Raises:
-            ValueError: the space does not hold the member; the key and both values are named.
+            ValueError: the space does not contain the member; the key and both values are named.
         """
         for key, value in self.fixed.items():
             _check_inside(key, getattr(member, _field(key)), getattr(member, _field(key)) == value, value)
@@ -136,11 +136,11 @@ class Space:
         return params
 
     def energies(self) -> list[float]:
-        """The thresholds that every member is evaluated at, ascending.
+        """Return the thresholds at which every member is evaluated, ascending.
 
         Returns:
-            For a range its number of points, uniform in -log(1 - threshold); a single one is their
-            middle. For a choice its options, for a fixed threshold that one.
+            For a range its number of points, uniform in -log(1 - threshold); a single one is their middle.
+            For a choice its options, for a fixed threshold that one.
         """
         form = self.searched.get("compression.energy")
         if not isinstance(form, EnergyRange):
@@ -153,11 +153,11 @@ class Space:
         return [_threshold(math.exp(-(start + step * index))) for index in range(form.points)]
 
     def bases(self) -> tuple[str, ...]:
-        """The bases that the search may draw."""
+        """Return the bases that the search may draw."""
         return self._options("compression.basis")
 
     def rules(self) -> tuple[str, ...]:
-        """The rank rules that the search may draw."""
+        """Return the rank rules that the search may draw."""
         return self._options("compression.rule")
 
     def _options(self, key: str) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def _category(option: Any) -> Any:
 
 
 def _decoded(name: str, form: Form, value: Any) -> Any:
-    """The member's value of one parameter."""
+    """Return the member's value of one parameter."""
     if isinstance(form, Choice):
         by_category = {_category(option): option for option in form.options}
         _check_inside(name, value, value in list(by_category), list(by_category))
@@ -199,7 +199,7 @@ def _threshold(dropped: float) -> float:
 
 
 def _dropped_bounds(form: EnergyRange) -> tuple[float, float]:
-    """The least and the largest dropped energy of a range, clear of 0, whose logarithm does not exist."""
+    """Return the smallest and the largest dropped energy of a range; never 0, which has no logarithm."""
     low = round(1 - form.high, _DECIMALS)
     return max(low, LEAST_DROPPED_ENERGY), round(1 - form.low, _DECIMALS)
 
@@ -207,7 +207,7 @@ def _dropped_bounds(form: EnergyRange) -> tuple[float, float]:
 def _dropped(form: EnergyRange, energy: float) -> float:
     low, high = _dropped_bounds(form)
     dropped = round(1 - energy, _DECIMALS)
-    # a threshold nearer to 1 than the space reaches stands for its end, if the range includes 1
+    # a threshold closer to 1 than the space reaches stands for its end, if the range includes 1
     if form.high >= 1 - LEAST_DROPPED_ENERGY:
         dropped = max(dropped, low)
     _check_inside("compression.energy", energy, low <= dropped <= high, form.written())

@@ -8,7 +8,7 @@ from sweeps.config.options import options
 
 
 def keys_table() -> str:
-    """Return every key in Markdown: what it means, what it may be, and what it is when left out."""
+    """Return every key in Markdown: its meaning, its allowed values, and its default."""
     rows = [_row(option) for option in options().values()]
     return "\n".join(["| key | meaning | value | left out |", "| --- | --- | --- | --- |", *rows])
 

@@ -1,8 +1,8 @@
 """YAML as sweep files use it: plain values only, one document, no key twice.
 
-Numbers and booleans are read as YAML 1.2 has them, not as YAML 1.1: `3e-4` is a number, `yes` and `on` are
-words, `010` is ten. Tags, aliases and dates are not part of it, so no text can name a Python object or
-unfold to more than it shows.
+Numbers and booleans are read as in YAML 1.2, not YAML 1.1: `3e-4` is a number, `yes` and `on` are words,
+`010` is ten. Tags, aliases and dates are not supported, so no text can name a Python object or unfold to more
+than it shows.
 """
 
 import re
@@ -29,7 +29,7 @@ _FORMS = ("{", "[", "'", '"')
 
 
 class _UnreadableError(yaml.YAMLError):
-    """Text that is valid YAML and not a sweep file's."""
+    """Text that is valid YAML but not valid in a sweep file."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -134,7 +134,7 @@ def read_yaml(text: str) -> tuple[Any, list[str]]:
         The value, and the faults that did not stop the reading: keys given twice.
 
     Raises:
-        YamlTextError: the text is no YAML, or uses more of YAML than plain values.
+        YamlTextError: the text is not YAML, or uses more of YAML than plain values.
     """
     try:
         loader = _Loader(text)
@@ -151,7 +151,7 @@ def read_yaml(text: str) -> tuple[Any, list[str]]:
 
 
 def read_value(text: str) -> tuple[Any, list[str]]:
-    """Read one value as a command line gives it.
+    """Read one value as given on a command line.
 
     A form in brackets or a quoted word is read as YAML. Anything else is taken as typed, and is a number, a
     boolean or nothing where YAML 1.2 says so: no comment, anchor or mapping begins in a plain value.
@@ -172,11 +172,11 @@ def read_value(text: str) -> tuple[Any, list[str]]:
 
 
 def write_yaml(value: Any, width: int = 100) -> str:
-    """Write plain values as text that `read_yaml` reads back as they are.
+    """Write plain values as text that `read_yaml` reads back unchanged.
 
     Args:
-        value: Lists, mappings, texts, numbers, booleans and None.
-        width: Columns after which a line is broken.
+        value: lists, mappings, texts, numbers, booleans and None.
+        width: number of columns after which a line is broken.
     """
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=width)
     return text

@@ -17,25 +17,25 @@ from arsvd.files.recognition import recognise
 
 _LABELLED = ("inputs", "labels")
 _NPY, _MOST_HEADER = b"\x93NUMPY", 1 << 16
-# What an archive may unpack to: so many bytes, or so many times its size.
+# The most that an archive may unpack to: a number of bytes, or a multiple of its size.
 _UNPACKED, _TIMES = 256 << 20, 50
 _PIXELS = 255
-_BRIGHT = 128  # bytes of images reach at least this somewhere
+_BRIGHT = 128  # images stored as bytes reach at least this somewhere
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
-_WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}  # torch computes little with these
-_EXACT = 1 << 24  # float32 holds whole numbers up to here
+_WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}  # torch supports few operations on these
+_EXACT = 1 << 24  # float32 represents whole numbers exactly up to here
 
 
 def read_inputs(path: Path) -> Tensor:
     """Read rows of inputs from an .npy file.
 
     Returns:
-        Inputs (rows, …) as the file has them: fractions, whole numbers or truth values.
+        Inputs (rows, …) as the file holds them: fractions, whole numbers or truth values.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no array of numbers, has no rows, or holds values that are not finite.
+        ValueError: the file is not an array of numbers, has no rows, or holds values that are not finite.
     """
     _check_file(path)
     try:
@@ -56,7 +56,7 @@ def read_labelled(path: Path) -> tuple[Tensor, Tensor]:
     """Read the arrays `inputs` and `labels` from an .npz or a .safetensors file.
 
     Returns:
-        Inputs (rows, …) as the file has them, and labels (rows,) int64.
+        Inputs (rows, …) as the file holds them, and labels (rows,) int64.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -80,12 +80,12 @@ def read_labelled(path: Path) -> tuple[Tensor, Tensor]:
 def input_dtype(network: nn.Module, inputs: Tensor) -> torch.dtype:
     """Return the dtype in which a model takes inputs.
 
-    A program of torch.export says it. Else whole numbers stay whole where the first layer is an embedding,
-    and the dtype is that of the first weights elsewhere.
+    A program of torch.export states it. Otherwise whole numbers stay whole where the first layer is an
+    embedding, and elsewhere the dtype is that of the first weights.
 
     Args:
-        network: the model.
-        inputs: as a file has them.
+        network: model that takes the inputs.
+        inputs: inputs as a file holds them.
     """
     leaves = [module for module in network.modules() if next(module.children(), None) is None]
     for module in leaves:
@@ -101,20 +101,20 @@ def input_dtype(network: nn.Module, inputs: Tensor) -> torch.dtype:
 def fit_inputs(
     inputs: Tensor, dtype: torch.dtype, path: Path, scale: float | None = None
 ) -> tuple[Tensor, str]:
-    """Bring inputs into the dtype that a model takes, and say what they were taken for.
+    """Bring inputs into the dtype that a model takes, and say how they were interpreted.
 
     Args:
-        inputs: (rows, …) as the file has them.
-        dtype: what the model takes.
-        path: their file, for messages.
-        scale: what they are divided by; 1 takes them as they are. Where None, bytes that can only be pixels
-            are divided by 255, and others refused if the model takes fractions.
+        inputs: inputs (rows, …) as the file holds them.
+        dtype: dtype that the model takes.
+        path: path of their file, for messages.
+        scale: number that they are divided by; 1 takes them as they are. Where None, bytes that can only be
+            pixels are divided by 255, and other bytes are refused if the model takes fractions.
 
     Returns:
         The inputs, and a line of text.
 
     Raises:
-        ValueError: they cannot be taken without a loss, or what bytes mean is not known.
+        ValueError: the inputs cannot be converted without a loss, or the meaning of bytes is not known.
     """
     held = _named(inputs.dtype)
     what = f"{path}: {len(inputs):,} rows of {tuple(inputs.shape[1:])}, {held}"
@@ -169,7 +169,7 @@ def _check_file(path: Path) -> None:
 
 
 def _mapped(path: Path) -> np.ndarray | None:
-    """Map the array of an .npy file, which then cannot be larger than the file; None where it is none."""
+    """Map the array of an .npy file, which then cannot be larger than the file; None where it is not one."""
     with path.open("rb") as file:
         if file.read(len(_NPY)) != _NPY:
             return None
@@ -180,7 +180,7 @@ def _mapped(path: Path) -> np.ndarray | None:
 
 
 def _check_header(file: IO[bytes]) -> None:
-    """Refuse a header of gigabytes, for which numpy would take the memory; the file is wound back."""
+    """Refuse a header of gigabytes, for which numpy would take the memory; the file is rewound."""
     head = file.read(12)
     length = int.from_bytes(head[8:10] if head[6:7] == b"\x01" else head[8:12], "little")
     if length > _MOST_HEADER:
@@ -189,7 +189,7 @@ def _check_header(file: IO[bytes]) -> None:
 
 
 def _unpacked(path: Path) -> dict[str, Tensor]:
-    """Read the arrays of an .npz file; how large they are is known before anything is unpacked."""
+    """Read the arrays of an .npz file; their sizes are known before anything is unpacked."""
     found = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -197,7 +197,7 @@ def _unpacked(path: Path) -> dict[str, Tensor]:
             for name in _LABELLED:
                 if f"{name}.npy" in names:
                     found[name] = _member(archive, f"{name}.npy", path)
-    except Exception as error:  # zipfile, its packers and numpy raise many kinds
+    except Exception as error:  # zipfile, its decompressors and numpy raise many kinds
         raise ValueError(f"{path} is not an .npz or .safetensors file of plain numbers: {error}") from error
     return {name: _tensor(values, path) for name, values in found.items()}
 
@@ -239,7 +239,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tensor(values: np.ndarray, path: Path) -> Tensor:
-    """Copy an array of numbers, in whatever order of bytes and dimensions, into a tensor."""
+    """Copy an array of numbers, whatever its byte order and layout, into a tensor."""
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind == "c":
         raise ValueError(f"{path} holds complex numbers; give their parts as features of their own")
@@ -263,7 +263,7 @@ def _checked(inputs: Tensor, path: Path) -> Tensor:
 
 
 def _labels(labels: Tensor, path: Path) -> Tensor:
-    """Return labels (rows,) int64, or say how to make such ones of what is there."""
+    """Return labels (rows,) int64, or say how to make them from what is there."""
     advice = "one a row"
     if labels.ndim == 2 and labels.shape[1] == 1:
         advice = "one a row: give labels[:, 0]"

@@ -27,14 +27,14 @@ _IN_PYTHON = re.compile(r"[Pp]ass layers=\[\.\.\.\] without (?:it|them)")
 
 @dataclass(frozen=True)
 class Target:
-    """What a compression must reach; exactly one of these.
+    """The goal of a compression; exactly one of the first four is given.
 
     Args:
-        energy: the share of each layer's energy to keep, in (0, 1].
-        max_params: the most numbers that the model may store.
-        max_macs: most multiplications of an input row in the layers.
-        max_drop: the most accuracy that may be lost on data like the labelled, in [0, 1).
-        confidence: that no more than `max_drop` is lost, one-sided, in [0.5, 1).
+        energy: share of each layer's energy to keep, in (0, 1].
+        max_params: largest number of parameters that the model may store.
+        max_macs: largest number of multiplications per input row in the linear layers.
+        max_drop: largest loss of accuracy on data like the labelled data, in [0, 1).
+        confidence: one-sided confidence that no more than `max_drop` is lost, in [0.5, 1).
 
     Raises:
         ValueError: not exactly one target is given, or it is out of range.
@@ -68,13 +68,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Data:
-    """What a model is compressed with: files, all optional.
+    """The files that a compression uses, all optional.
 
     Attributes:
-        calibration: an .npy file with inputs of the model, rows first.
-        labelled: an .npz or .safetensors file with `inputs` and `labels`. Its inputs calibrate as well where
-            there is no `calibration`; no label is looked at for that.
-        scale: what the inputs of both are divided by; None where their dtype and values say it.
+        calibration: .npy file with inputs of the model, rows first.
+        labelled: .npz or .safetensors file with `inputs` and `labels`. Its inputs also calibrate where there
+            is no `calibration`; labels are not used for that.
+        scale: number that the inputs of both are divided by; None where it follows from their dtype and
+            values.
     """
 
     calibration: Path | None = None
@@ -84,17 +85,17 @@ class Data:
 
 @dataclass(frozen=True)
 class Compressed:
-    """What a compression did.
+    """The result of a compression.
 
     Attributes:
-        plan: the ranks that were carried out.
-        dense: the model on the labelled data before; None without such data.
-        small: the same after.
-        load: a line of Python that loads the file.
-        bytes_before: size of the file that was read.
-        bytes_after: size of the file that was written.
-        notes: what was not taken literally, one line each: inputs, names of weights, layers left dense.
-        confirmation: what the choice comes to on rows that had no say in it; None without `max_drop`.
+        plan: plan of the ranks that were applied.
+        dense: results of the original model on the labelled data; None without such data.
+        small: results of the compressed model on the labelled data; None without such data.
+        load: line of Python that loads the file.
+        bytes_before: size of the file that was read, in bytes.
+        bytes_after: size of the file that was written, in bytes.
+        notes: lines about what was not taken literally: inputs, names of weights, layers left dense.
+        confirmation: results of the choice on rows that had no part in it; None without `max_drop`.
     """
 
     plan: Plan
@@ -133,16 +134,18 @@ def compress_file(
     """Read a model, compress it, write it.
 
     Args:
-        model: a file that `arsvd.read_model` reads.
-        output: the file to write, .safetensors or .pt2.
-        target: what to reach.
+        model: path of a file that `arsvd.read_model` reads.
+        output: path of the file to write, .safetensors or .pt2.
+        target: goal of the compression.
         data: inputs, with or without labels.
-        basis: "weight", "activation" or "loss"; activation when None and there are inputs, else weight.
-        multiple: of which every rank is one.
-        factory: "module:function", which makes the module that a file of weights belongs to.
-        skip: names of layers to leave dense.
-        say: is told what begins, a few words each time.
-        progress: is told the steps done and the steps in all of what has begun, where that is counted.
+        basis: basis "weight", "activation" or "loss"; None for activation where there are inputs, else
+            weight.
+        multiple: number that divides every rank.
+        factory: text "module:function", which names a function that builds the module for a file of weights.
+        skip: names of linear layers to leave dense.
+        say: function that receives a few words about each step when it begins.
+        progress: function that receives the number of steps done and of all steps, for steps that are
+            counted.
 
     Raises:
         ValueError: a file or an option cannot be used, or no plan reaches the target.
@@ -169,14 +172,14 @@ def compress_file(
     choosing, confirming = (None, None) if labelled is None or target.max_drop is None else halves(labelled)
     given = calibration
     if calibration is None and labelled is not None:
-        # rows that confirm a choice have no part in what is chosen from
+        # rows that confirm a choice have no part in making it
         given = (choosing or labelled)[0]
         calibration = None if basis is not None and not BASES[basis].calibrated else given
     say("factorising its layers")
     dense = None if labelled is None else arsvd.evaluate(network, *labelled)
     try:
         spectra = arsvd.spectra(network, calibration, layers, basis=basis, progress=progress)
-    except ValueError as error:  # advice for Python is none on the command line
+    except ValueError as error:  # advice for Python does not apply on the command line
         raise ValueError(_IN_PYTHON.sub("give --skip NAME for each", str(error))) from error
     confirmation = None
     if target.max_drop is None or choosing is None or confirming is None:
@@ -217,7 +220,7 @@ def _fitted(network: nn.Module, inputs: Tensor, path: Path, scale: float | None,
 
 
 def _example(inputs: Tensor) -> Tensor:
-    """Make inputs of the same shape and dtype without anything of the user's: they may stay in the file."""
+    """Make inputs of the same shape and dtype without any of the user's data: they may stay in the file."""
     shape = (_EXAMPLE_ROWS, *inputs.shape[1:])
     if not inputs.is_floating_point():
         return torch.zeros(shape, dtype=inputs.dtype)

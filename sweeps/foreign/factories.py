@@ -1,4 +1,4 @@
-"""Functions that make models, found by their names on the command line."""
+"""Functions that build models, found by their names on the command line."""
 
 import contextlib
 import importlib
@@ -11,16 +11,16 @@ from torch import nn
 
 
 def find_factory(name: str) -> Callable[[], nn.Module]:
-    """Find a function by its name on the command line; modules of the working directory count.
+    """Find a function by its name on the command line, also in modules of the working directory.
 
-    It is for names that the user types, never for names from a file: importing a module runs it. What it
-    prints goes to stderr, and the working directory stays what it was.
+    Use it only for names that the user types, never for names from a file: importing a module runs it. Its
+    output goes to stderr, and the working directory is restored.
 
     Args:
-        name: "module:function".
+        name: text of the form "module:function".
 
     Returns:
-        The function; what it raises becomes a ValueError.
+        The function; whatever it raises becomes a ValueError.
 
     Raises:
         ValueError: the name has another form, or there is no such function.
@@ -47,7 +47,7 @@ def find_factory(name: str) -> Callable[[], nn.Module]:
 
 @contextlib.contextmanager
 def _contained(failure: str) -> Iterator[None]:
-    """Run the user's code: its errors become one line, its output is kept apart, its folder is left again."""
+    """Run the user's code: errors become one line, output is kept apart, the folder is restored."""
     folder = Path.cwd()
     try:
         with contextlib.redirect_stdout(sys.stderr):

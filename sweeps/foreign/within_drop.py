@@ -1,4 +1,4 @@
-"""The smallest compression of a given model that surely loses no more accuracy than is allowed."""
+"""The smallest compression of a given model whose loss of accuracy is bounded with confidence."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ Labelled = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What a choice comes to on rows that had no say in it.
+    """The results of a choice on rows that had no part in it.
 
     Attributes:
-        rows: how many they are.
-        dense_accuracy: the given model's accuracy on them.
-        accuracy: the chosen model's.
-        bound: the loss of accuracy that is not exceeded at the confidence.
-        confidence: one-sided, that the choice as a whole keeps to the allowed loss.
+        rows: number of rows.
+        dense_accuracy: accuracy of the given model on them.
+        accuracy: accuracy of the chosen model on them.
+        bound: loss of accuracy that is not exceeded at the confidence.
+        confidence: one-sided confidence that the choice as a whole keeps to the allowed loss.
     """
 
     rows: int
@@ -39,7 +39,7 @@ class Confirmation:
 
 
 def halves(labelled: Labelled) -> tuple[Labelled, Labelled]:
-    """Divide labelled rows at random, always alike: half of them choose, the others confirm.
+    """Divide labelled rows at random, always in the same way: one half chooses, the other confirms.
 
     Args:
         labelled: inputs (rows, …) and labels (rows,), at least 2 rows, in any order.
@@ -62,24 +62,25 @@ def smallest_within(
 ) -> tuple[Plan, Confirmation]:
     """Walk the front from its largest model down, and take the last one before the first that fails.
 
-    The order is that of the rows that choose, so every test on the others has the whole confidence; see
+    The order comes from the rows that choose, so every test on the others has the whole confidence; see
     `arsvd.evaluation.confidence`.
 
     Args:
-        network: the given model.
-        spectra: its spectra, from inputs that are not among those that confirm.
-        choosing: inputs and labels that the front is measured on.
-        confirming: the same for the tests.
-        max_drop: the accuracy that may be lost, in [0, 1).
-        confidence: that no more is lost, one-sided, in [0.5, 1).
-        multiple: of which every rank is one.
-        progress: is told the models measured and those to be measured on the rows that choose.
+        network: model to compress.
+        spectra: spectra of the model, from inputs that are not among those that confirm.
+        choosing: inputs and labels on which the front is measured.
+        confirming: inputs and labels on which the models are tested.
+        max_drop: accuracy that may be lost, in [0, 1).
+        confidence: one-sided confidence that no more is lost, in [0.5, 1).
+        multiple: number that divides every rank.
+        progress: function that receives the number of models measured on the rows that choose, and of all to
+            be measured.
 
     Returns:
-        The plan and what confirms it.
+        The plan and its confirmation.
 
     Raises:
-        ValueError: no smaller model surely loses so little.
+        ValueError: no smaller model is certain to lose this little.
     """
     points = arsvd.front(network, spectra, choosing, multiple=multiple, progress=progress)
     inputs, labels = confirming

@@ -1,7 +1,7 @@
-"""What was asked for: the part of the ledger that, with the members on file, a sweep's study is made from.
+"""The members that were asked for: with the members on file, they determine a sweep's study.
 
-A file in `asked/` is written before anybody hears of its member, and stays. Beside the configuration it holds
-what the sampler noted, without which a quasi-random sequence or a population would begin anew.
+A file in `asked/` is written before anybody learns of its member, and stays. Besides the configuration it
+holds what the sampler noted, without which a quasi-random sequence or a population would start anew.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from sweeps.ledger.ledger import DamagedError, Ledger
 from sweeps.ledger.records import without_version
 
 _FOLDER = "asked"
-_IMPORTED = "imported"  # what the journal of an older release had
+_IMPORTED = "imported"  # from the journal of an older release
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Asked:
     """A member that was asked for.
 
     Attributes:
-        number: its Optuna trial number.
-        key: what its record is filed under.
-        config: how it is to be trained.
-        notes: what the sampler keeps with the trial.
-        study_notes: what the sampler keeps with the study, as far as asking has changed it.
+        number: number of its Optuna trial.
+        key: key under which its record is filed.
+        config: configuration of its training.
+        notes: attributes that the sampler keeps with the trial.
+        study_notes: attributes that the sampler keeps with the study, as far as asking has changed them.
     """
 
     number: Size
@@ -46,7 +46,7 @@ def write_asked(ledger: Ledger, member: Asked) -> None:
     """File a member that was asked for.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     _write(ledger, str(member.number), [member])
 
@@ -55,23 +55,23 @@ def import_asked(ledger: Ledger, members: Sequence[Asked]) -> None:
     """File the members that an older release asked for, all or none.
 
     Raises:
-        StorageError: they cannot be written.
+        StorageError: the file cannot be written.
     """
     _write(ledger, _IMPORTED, members)
 
 
 def has_asked(ledger: Ledger) -> bool:
-    """Tell whether anything was asked for in a sweep, or imported."""
+    """Tell whether any member of a sweep was asked for, or imported."""
     return bool(ledger.storage.files(_FOLDER))
 
 
 def read_asked(ledger: Ledger, limit: int, note: Callable[[str], None]) -> list[Asked]:
-    """Read what was asked for, in the order of the trials; set aside what is not whole.
+    """Read the members that were asked for, in the order of the trials; set aside damaged files.
 
     Args:
-        ledger: the sweep's directory.
-        limit: what every trial number is below.
-        note: is told of each file that was set aside.
+        ledger: directory of the sweep.
+        limit: bound above every trial number.
+        note: function that receives a line for each file that was set aside.
 
     Raises:
         NewerError: a file is of a newer version; it is whole, and stays.

@@ -1,4 +1,4 @@
-"""How good the members filed so far are at each size before fine-tuning: what trials have to beat."""
+"""The best accuracy at each size before fine-tuning, of all members so far: what trials have to beat."""
 
 import bisect
 import json
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Points:
-    """What the file holds."""
+    """The content of the file."""
 
     points: tuple[tuple[Count, Share], ...]
 
@@ -27,7 +27,7 @@ class BestSoFar:
     """The best validation accuracy at each size, of points that were not fine-tuned.
 
     Args:
-        points: (parameters, accuracy) of each point.
+        points: pairs (parameters, accuracy), one for each point.
     """
 
     def __init__(self, points: Iterable[tuple[int, float]] = ()) -> None:
@@ -36,35 +36,35 @@ class BestSoFar:
         self._join(points)
 
     def add(self, record: MemberRecord) -> None:
-        """Take a member in; one that failed adds nothing."""
+        """Add a member; one that failed adds nothing."""
         if record.status == FINISHED:
             self.add_points(record.points)
 
     def add_points(self, points: Iterable[OperatingPoint]) -> None:
-        """Take points in; fine-tuned ones add nothing."""
+        """Add points; fine-tuned ones add nothing."""
         self._join((p.params, p.accuracy) for p in points if p.family != RECOVERED)
 
     def accuracy(self, params: int) -> float:
-        """Return the best accuracy at no more parameters, 0 where nothing is that small."""
+        """Return the best accuracy with at most this many parameters; 0 where nothing is that small."""
         place = bisect.bisect_right(self._params, params)
         return self._accuracies[place - 1] if place else 0.0
 
     def join(self, other: "BestSoFar") -> None:
-        """Take another's points in."""
+        """Add the points of another one."""
         self._join(zip(other._params, other._accuracies, strict=True))
 
     def write(self, storage: Storage) -> None:
-        """File it in a sweep's directory, where trials on any machine find it.
+        """File the points in a sweep's directory, where trials on any machine find them.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
         points = [list(pair) for pair in zip(self._params, self._accuracies, strict=True)]
         storage.write(BEST_SO_FAR, json.dumps({"version": RECORD_VERSION, "points": points}).encode())
 
     @classmethod
     def read(cls, storage: Storage) -> "BestSoFar":
-        """Read what `write` filed. It only ever saves time, so what cannot be read counts as empty."""
+        """Read what `write` filed. It only serves to save time, so an unreadable file counts as empty."""
         try:
             values = without_version(
                 read_json(storage.read(BEST_SO_FAR)), "file of the best accuracies so far"
@@ -77,7 +77,7 @@ class BestSoFar:
             return cls()
 
     def _join(self, points: Iterable[tuple[int, float]]) -> None:
-        """Keep what nothing of no more parameters reaches, by ascending parameters."""
+        """Keep the non-dominated points, by ascending parameters."""
         joined = [*zip(self._params, self._accuracies, strict=True), *points]
         self._params, self._accuracies = [], []
         for params, accuracy in sorted(joined, key=lambda pair: (pair[0], -pair[1])):

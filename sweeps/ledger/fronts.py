@@ -1,8 +1,8 @@
 """A sweep's front: the union of its members' points, the non-dominated of them, and the best.
 
 Everything that was measured on validation may be on the front, the baselines' points included: a model that
-is the best at its size is not thrown away for the rule that found it. What the sweep is compared with is
-therefore left out of its own side of each comparison, or no baseline could ever be ahead.
+is the best at its size is not discarded because of the rule that found it. When a baseline is compared with
+the rest of the sweep, its points are left out of the rest; otherwise no baseline could ever be ahead.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from arsvd.evaluation.evaluator import OperatingPoint
 from arsvd.fronts import front_hypervolume
 from sweeps.ledger.records import FINISHED, Baseline, Front, FrontPoint, MemberRecord
 
-# which points are a baseline's own, whatever else found them too
+# points that belong to a baseline, even where another rule found them too
 BASELINES: Mapping[str, Callable[[OperatingPoint], bool]] = {
     "fixed": lambda point: point.family == "fixed",
     "weight energy": lambda point: (point.family, point.basis) == ("energy", "weight"),
@@ -26,8 +26,8 @@ class GrowingFront:
 
     Args:
         reference: parameters and MACs of the reference model.
-        max_drop: how far below the best dense validation accuracy the best point may lie.
-        validation_images: images that accuracies were measured on.
+        max_drop: largest distance of the best point below the best dense validation accuracy.
+        validation_images: number of images on which accuracies were measured.
     """
 
     def __init__(self, reference: tuple[int, int], max_drop: float, validation_images: int) -> None:
@@ -39,7 +39,7 @@ class GrowingFront:
         self._reference_member: FrontPoint | None = None
 
     def add(self, record: MemberRecord) -> None:
-        """Take a member in; one that failed adds nothing."""
+        """Add a member; one that failed adds nothing."""
         if record.status != FINISHED:
             return
         measured = [*record.points, *(point for points in record.baselines.values() for point in points)]
@@ -51,7 +51,7 @@ class GrowingFront:
             self._add_dense(FrontPoint(record.key, record.number, record.dense), record.config.factors)
 
     def _add_dense(self, entry: FrontPoint, factors: int) -> None:
-        # of equal members the first one, in whatever order they end
+        # the first of equal members, in whatever order they end
         if self._dense is None or _rank(entry) < _rank(self._dense):
             self._dense = entry
         plain = factors == 1 and (entry.point.params, entry.point.macs) == self._reference
@@ -88,10 +88,10 @@ def sweep_front(
     """Join the members' points into one front, with the baselines' fronts beside it.
 
     Args:
-        records: members, failed ones among them or not.
+        records: members, including any that failed.
         reference: parameters and MACs of the reference model.
-        max_drop: how far below the best dense validation accuracy the best point may lie.
-        validation_images: images that accuracies were measured on.
+        max_drop: largest distance of the best point below the best dense validation accuracy.
+        validation_images: number of images on which accuracies were measured.
 
     Returns:
         The front; empty where no member has finished.
@@ -112,15 +112,16 @@ def best_point(points: Iterable[FrontPoint], dense_accuracy: float, max_drop: fl
 
 @dataclass(frozen=True)
 class Network:
-    """One of the networks that a front is read by: what it is counted against, and what was chosen.
+    """One of the networks that a front is read by: those it is compared with, and those that were chosen.
 
     Attributes:
-        name: what it is.
-        params: numbers stored.
-        ratio: the reference's parameters by its own.
-        dense_ratio: the best dense member's parameters by its own; None where that size is not known.
-        validation: its accuracy there, in [0, 1]; None where it was not trained.
-        test: the same on test; None where it was not measured.
+        name: name for people.
+        params: number of parameters stored.
+        ratio: number of the reference's parameters divided by its own.
+        dense_ratio: number of the best dense member's parameters divided by its own; None where it is not
+            known.
+        validation: accuracy on validation, in [0, 1]; None where it was not trained.
+        test: accuracy on test, in [0, 1]; None where it was not measured.
     """
 
     name: str
@@ -134,11 +135,11 @@ class Network:
 def networks(front: Front, ends: bool = False) -> list[Network]:
     """List the reference, the best dense member and the best model, each with size and accuracies.
 
-    Ratios of one model differ by what they are counted against, so neither stands without the other.
+    Ratios of one model differ by what they are relative to, so both are always given.
 
     Args:
-        front: the front.
-        ends: whether the smallest and the most accurate model of the front are listed too.
+        front: front to describe.
+        ends: True to list the smallest and the most accurate model of the front too.
     """
 
     def network(name: str, params: int, validation: float | None, entry: FrontPoint | None) -> Network:
@@ -159,8 +160,8 @@ def networks(front: Front, ends: bool = False) -> list[Network]:
 def lead(front: Front, name: str) -> float | None:
     """Return how far a baseline's hypervolume is above that of everything else that the sweep measured.
 
-    Its own points are left out of the other side, or it could never be ahead; None in a front of an older
-    release, which does not say.
+    Its own points are left out of the other side, or it could never be ahead. None for a front of an older
+    release, which does not hold this.
     """
     baseline = front.baselines[name]
     return None if baseline.others_hypervolume is None else baseline.hypervolume - baseline.others_hypervolume

@@ -30,18 +30,18 @@ class LockedError(ValueError):
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock.
+    """The process that holds a lock.
 
     Attributes:
-        host: the machine's name.
-        pid: the process's number there.
-        started: when that process began, as the system counts it: numbers are used again, starts are not.
+        host: name of the machine.
+        pid: number of the process there.
+        started: start time of that process, as the system counts it: numbers are reused, start times are not.
         since: ISO 8601 time in UTC at which the lock was taken.
-        token: tells two takings apart.
-        boot: the machine's start that the process belongs to; "" where nothing tells, as in a lock of an
-            earlier version.
-        namespace: in which the process's number counts: containers have their own, also where they have the
-            machine's name. "" where nothing tells.
+        token: random text that tells two acquisitions apart.
+        boot: boot of the machine in which the process ran; "" where it is unknown, as in a lock of an earlier
+            version.
+        namespace: namespace in which the process's number counts: containers have their own, even where they
+            share the machine's name. "" where it is unknown.
     """
 
     host: str
@@ -69,19 +69,19 @@ class Owner:
 
     @property
     def on_this_host(self) -> bool:
-        """Whether its machine has the name of this one."""
+        """True if its machine has the name of this one."""
         return self.host == socket.gethostname()
 
     @property
     def here(self) -> bool:
-        """Whether it is a process of this machine whose number means the same here."""
+        """True if it is a process of this machine whose number means the same here."""
         return self.on_this_host and not _differ(self.namespace, _namespace())
 
     @property
     def alive(self) -> bool:
-        """Whether it may still run, as far as can be seen from here."""
+        """True if it may still run, as far as can be seen from here."""
         if self.on_this_host and _differ(self.boot, boot_id()):
-            return False  # the machine has started anew since
+            return False  # the machine has rebooted since
         if not self.here:
             return True
         try:
@@ -89,7 +89,7 @@ class Owner:
         except ProcessLookupError:
             return False
         except PermissionError:
-            pass  # it is there, and somebody else's
+            pass  # it exists, and belongs to somebody else
         return _started(self.pid) == self.started
 
     def __str__(self) -> str:
@@ -100,18 +100,18 @@ class Owner:
 def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
     """Keep every other process from running the sweep.
 
-    A lock that a process of this machine left when it died is taken over. Whether a process of another
-    machine or in another container is alive cannot be seen from here, so its lock stands until somebody says
-    otherwise.
+    A lock that a process of this machine left when it died is taken over. Whether a process on another
+    machine or in another container is alive cannot be seen from here, so its lock stands until somebody
+    forces it.
 
-    On a folder a file is locked with `flock` too, which goes with its process, in whatever container of this
-    machine that was; the owner's name is for people, and for file systems without locks. In a bucket there is
-    only the name: two that begin within the same second may both miss the other until one reads its own lock
-    back.
+    In a folder, a file is also locked with `flock`, which is released with its process, whatever container of
+    this machine that was in; the owner's name is for people, and for file systems without locks. In a bucket
+    there is only the name: two processes that start within the same second may both miss the other until one
+    reads its own lock back.
 
     Args:
-        ledger: the sweep's directory.
-        force: take the lock of another machine or container.
+        ledger: directory of the sweep.
+        force: True to take the lock of another machine or container.
 
     Raises:
         LockedError: the sweep is being run.
@@ -137,7 +137,7 @@ def hold(ledger: Ledger, force: bool = False) -> Iterator[None]:
 
 
 def read_owner(ledger: Ledger) -> Owner | None:
-    """Return who holds a sweep's lock, None where nobody does or it cannot be read."""
+    """Return the owner of a sweep's lock; None where there is none or it cannot be read."""
     try:
         values = read_json(ledger.storage.read(LOCK))
         known = {field.name for field in fields(Owner)}
@@ -147,7 +147,7 @@ def read_owner(ledger: Ledger) -> Owner | None:
         )
         return read_fields(Owner, ours, "not a whole lock", defaults=True)
     except (FileNotFoundError, ValueError):
-        return None  # a lock is written whole: what cannot be read is no lock
+        return None  # a lock is written as a whole: what cannot be read is not a lock
 
 
 def _refuse(ledger: Ledger, force: bool, locked: bool) -> None:
@@ -157,13 +157,13 @@ def _refuse(ledger: Ledger, force: bool, locked: bool) -> None:
     if owner.here:
         raise _locked(ledger, owner)
     if locked and owner.on_this_host:
-        return  # of another container: its `flock` went with it
+        return  # from another container: its `flock` went with it
     if not force:
         raise _locked(ledger, owner)
 
 
 def _locked(ledger: Ledger, owner: Owner | None, certain: bool = False) -> LockedError:
-    """Make the error; where the owner is certain to be alive, it does not speak of --force."""
+    """Build the error; where the owner is certainly alive, it does not mention --force."""
     name = ledger.facts.id
     if owner is None:
         return LockedError(f"sweep {name} is being run by another process; wait for its end")
@@ -178,7 +178,7 @@ def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
     """Hold `flock` on a file beside the lock; the lock itself is replaced, which would lose it.
 
     Yields:
-        Whether it is held: there are file systems without it.
+        True if it is held: there are file systems without it.
     """
     guard = path.with_name(f".{path.name}")
     try:
@@ -190,12 +190,12 @@ def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
     try:
         yield lock.is_locked  # where it is not, the owner's text is all there is
     finally:
-        guard.unlink(missing_ok=True)  # who waits for it sees that, and makes it again
+        guard.unlink(missing_ok=True)  # a process that waits for it notices, and makes it again
         lock.release()
 
 
 def _started(pid: int) -> str:
-    """Return when a process began; "" where the system does not tell."""
+    """Return when a process started; "" where the system does not tell."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -204,7 +204,7 @@ def _started(pid: int) -> str:
 
 
 def _namespace() -> str:
-    """Return which processes this one can see by their numbers; "" where the system does not tell."""
+    """Return the namespace of process numbers of this process; "" where the system does not tell."""
     try:
         return os.readlink(_NAMESPACE)
     except OSError:
@@ -212,5 +212,5 @@ def _namespace() -> str:
 
 
 def _differ(one: str, other: str) -> bool:
-    """Whether two facts are known and not the same."""
+    """Tell whether two facts are known and differ."""
     return bool(one and other) and one != other

@@ -1,4 +1,4 @@
-"""What a sweep knows: its facts, its members' records, its front. JSON-able, versioned, without behaviour."""
+"""The records of a sweep: its facts, its members, its front. JSON-able, versioned, without behaviour."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -17,23 +17,24 @@ JOURNAL = "study.journal"
 
 
 class NewerVersionError(ValueError):
-    """What was read is of a version that a newer release has brought; nothing of it is damaged."""
+    """The values have the version of a newer release; nothing in them is damaged."""
 
 
 @dataclass(frozen=True)
 class SweepFacts:
-    """What identifies a sweep.
+    """The identity of a sweep.
 
     Attributes:
-        id: its name, the time of its start and a random part.
-        dataset: the data set's name.
-        data_hash: the data set's content hash.
+        id: name of the sweep, with the time of its start and a random part.
+        dataset: name of the data set.
+        data_hash: content hash of the data set.
         reference: parameters and MACs of the reference model.
-        validation_images: images that choices are made on.
+        validation_images: number of images on which choices are made.
         began: ISO 8601 time in UTC.
-        study: where release 0.1.0 kept the Optuna study: the journal, or a database's address without
+        study: place of the Optuna study in release 0.1.0: the journal, or a database's address without
             credentials.
-        version: of records when it began, which decides its members' keys; see `MemberConfig.key`.
+        version: version of records when the sweep began, which decides its members' keys; see
+            `MemberConfig.key`.
     """
 
     id: str
@@ -51,11 +52,11 @@ class SweepFacts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SweepFacts":
-        """Rebuild the facts; what an earlier version did not note has its default.
+        """Rebuild the facts; what an earlier version did not hold gets its default.
 
         Raises:
             NewerVersionError: the values are of a newer version.
-            ValueError: they have no version or are not whole.
+            ValueError: the values have no version or are incomplete.
         """
         check_version(values, "sweep")
         facts = read_fields(cls, values, "not a whole sweep", defaults=True)
@@ -72,17 +73,17 @@ class MemberRecord:
 
     Attributes:
         key: hash of data, configuration and seed.
-        number: its Optuna trial number.
+        number: number of its Optuna trial.
         status: "finished" or "failed".
-        cause: why it failed; None where it did not.
-        config: how it was trained.
-        curves: "train_loss", "validation_loss", "validation_accuracy", "lr": one value an epoch.
-        dense: the trained model without compression; None where it failed.
-        asked: the operating point at the rule and threshold that Optuna asked for.
-        points: the distinct operating points measured, recovered ones included.
-        baselines: "fixed" and "weight energy" to the points of these rules, which never join the front.
+        cause: reason of the failure; None where it did not fail.
+        config: configuration of its training.
+        curves: "train_loss", "validation_loss", "validation_accuracy", "lr", each with one value per epoch.
+        dense: trained model without compression; None where it failed.
+        asked: operating point at the rule and threshold that Optuna asked for.
+        points: distinct operating points measured, recovered ones included.
+        baselines: points of the baseline rules "fixed" and "weight energy", which never join the front.
         seconds: wall time of "train", "spectra", "evaluate", "recover".
-        weights_sha256: of the weights file; "" where it failed.
+        weights_sha256: hash of the weights file; "" where it failed.
     """
 
     key: str
@@ -126,7 +127,7 @@ class MemberRecord:
 
         Raises:
             NewerVersionError: the values are of a newer version.
-            ValueError: they have no version or are not a whole record.
+            ValueError: the values have no version or are not a whole record.
         """
         record = read_fields(cls, without_version(values, "member record"), "not a whole member record")
         if record.status not in (FINISHED, FAILED):
@@ -136,7 +137,7 @@ class MemberRecord:
 
 @dataclass(frozen=True)
 class TestMetrics:
-    """What a model of the final front reaches on the test split, measured once."""
+    """Results of a model of the final front on the test split, measured once."""
 
     __test__ = False  # pytest takes classes named Test… for tests
 
@@ -150,13 +151,14 @@ class FrontPoint:
     """A point of a sweep's front, and the member that it comes from.
 
     Attributes:
-        key: the member's key.
-        number: the member's Optuna trial number.
-        point: sizes, and what it reaches on validation.
-        test: for the final front only.
-        assured: the validation accuracy that holds at `select.confidence`: the best dense one less the bound
-            of the drop. For the final front only, None where no confidence is asked for.
-        latency: beside the best dense member, one entry a batch; for the final front only.
+        key: key of the member.
+        number: number of the member's Optuna trial.
+        point: sizes, and results on validation.
+        test: results on test; for the final front only.
+        assured: validation accuracy that holds at `select.confidence`: the best dense one minus the bound of
+            the drop. For the final front only; None where no confidence is requested.
+        latency: latencies measured beside the best dense member, one entry per batch size; for the final
+            front only.
     """
 
     key: str
@@ -168,11 +170,11 @@ class FrontPoint:
 
     @property
     def counted(self) -> float:
-        """The validation accuracy that `select.max_drop` is held against."""
+        """Validation accuracy to which `select.max_drop` applies."""
         return self.point.accuracy if self.assured is None else self.assured
 
     def latency_at(self, batch: int) -> Latency | None:
-        """Return what was measured at a batch; None where nothing was."""
+        """Return the latency at a batch size; None where it was not measured."""
         return next((latency for latency in self.latency if latency.batch == batch), None)
 
     def with_test(self, test: TestMetrics) -> "FrontPoint":
@@ -203,13 +205,13 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The front of a rule that this project is held against, over the same trained members.
+    """The front of a rule that this project is compared with, over the same trained members.
 
     Attributes:
-        points: by ascending number of parameters; never with test figures.
-        hypervolume: in [0, 1], see `arsvd.fronts.front_hypervolume`.
-        others_hypervolume: the same of everything that the sweep measured but this baseline's own points,
-            which the baseline is held against; None in a front of an older release.
+        points: points by ascending number of parameters; never with test figures.
+        hypervolume: hypervolume in [0, 1], see `arsvd.fronts.front_hypervolume`.
+        others_hypervolume: hypervolume of everything that the sweep measured except this baseline's own
+            points, with which the baseline is compared; None in a front of an older release.
     """
 
     points: tuple[FrontPoint, ...]
@@ -222,20 +224,20 @@ class Front:
     """A sweep's front.
 
     Attributes:
-        points: by ascending number of parameters, and so by ascending validation accuracy.
-        hypervolume: in [0, 1], see `arsvd.fronts.front_hypervolume`.
-        baselines: "fixed" and "weight energy".
-        reference_params: numbers that the reference model stores.
-        reference_macs: its multiplications an input row.
-        dense_accuracy: the best dense member's validation accuracy.
-        best: the fewest parameters within `select.max_drop` of it.
-        validation_images: how many images validation accuracies come from.
-        confidence: of the points' `assured`; None where there are none.
-        test_images: how many images test accuracies come from; 0 where none were measured.
-        confirmation_images: how many images, which no choice has seen, `assured` comes from; 0 where it comes
-            from the validation images.
-        dense: the best dense member, which drops are counted from; None in a front of an older release.
-        reference: the member of the reference's shape, plainly trained; None where there is none.
+        points: points by ascending number of parameters, and so by ascending validation accuracy.
+        hypervolume: hypervolume in [0, 1], see `arsvd.fronts.front_hypervolume`.
+        baselines: fronts of the rules "fixed" and "weight energy".
+        reference_params: number of parameters that the reference model stores.
+        reference_macs: number of multiplications of the reference model per input row.
+        dense_accuracy: validation accuracy of the best dense member.
+        best: point with the fewest parameters within `select.max_drop` of `dense_accuracy`.
+        validation_images: number of images that validation accuracies come from.
+        confidence: confidence of the points' `assured`; None where there are none.
+        test_images: number of images that test accuracies come from; 0 where none were measured.
+        confirmation_images: number of images, which no choice has seen, that `assured` comes from; 0 where it
+            comes from the validation images.
+        dense: best dense member, from which drops are counted; None in a front of an older release.
+        reference: member with the reference's shape, plainly trained; None where there is none.
     """
 
     points: tuple[FrontPoint, ...]
@@ -253,15 +255,15 @@ class Front:
     reference: FrontPoint | None = field(default=None, metadata={SINCE: "0.2.0"})
 
     def ratio(self, params: int) -> float:
-        """Return the reference's parameters by those of a network."""
+        """Return the number of the reference's parameters divided by that of a network."""
         return self.reference_params / params
 
     def dense_ratio(self, params: int) -> float | None:
-        """Return the best dense member's parameters by those of a network; None where they are not known."""
+        """Return the best dense member's parameters divided by a network's; None where they are not known."""
         return None if self.dense is None else self.dense.point.params / params
 
     def mac_ratio(self, macs: int) -> float:
-        """Return the reference's multiplications by those of a network, which may have none."""
+        """Return the reference's multiplications divided by those of a network, which may have none."""
         return self.reference_macs / max(1, macs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -296,11 +298,11 @@ class Front:
 
         Raises:
             NewerVersionError: the values are of a newer version.
-            ValueError: they have no version or are not a whole front.
+            ValueError: the values have no version or are not a whole front.
         """
         given = without_version(values, "front")
         place = given.get("best")
-        # in a file the best is the place of one of the points
+        # a file gives the best as the position of one of the points
         front = read_fields(cls, {**given, "best": None} if "best" in given else given, "not a whole front")
         if place is None:
             return front
@@ -313,8 +315,8 @@ def check_version(values: Mapping[str, Any], what: str) -> None:
     """Refuse JSON of a version that this release cannot read.
 
     Raises:
-        NewerVersionError: it is of a newer version.
-        ValueError: it has no version.
+        NewerVersionError: the values are of a newer version.
+        ValueError: the values have no version.
     """
     version = values.get("version") if isinstance(values, Mapping) else None
     if type(version) is not int or version < 1:
@@ -327,7 +329,7 @@ def check_version(values: Mapping[str, Any], what: str) -> None:
 
 
 def without_version(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Take a record's fields, once its version is known to be one that this release reads.
+    """Return a record's fields, once its version is known to be one that this release reads.
 
     Raises:
         NewerVersionError: the values are of a newer version.

@@ -1,4 +1,4 @@
-"""Where a sweep stands: its final front, or the front of the members that are on file so far."""
+"""The current front of a sweep: the final one, or that of the members on file so far."""
 
 from sweeps.ledger.fronts import sweep_front
 from sweeps.ledger.ledger import Ledger, LedgerError
@@ -6,7 +6,7 @@ from sweeps.ledger.records import FINISHED, Front
 
 
 def standing_front(ledger: Ledger) -> tuple[Front, bool]:
-    """Return a sweep's front and whether it is final.
+    """Return a sweep's front, and True if it is final.
 
     A front that is not final has no test figures: they are measured once, at the end.
 
@@ -26,9 +26,9 @@ def standing_front(ledger: Ledger) -> tuple[Front, bool]:
 def find_damage(ledger: Ledger) -> list[LedgerError]:
     """Find what cannot be read: records, and the weights of the members on the final front.
 
-    Nothing is changed. What a newer release wrote is among it, as a `NewerError`.
+    Nothing is changed. Files that a newer release wrote are included, as a `NewerError`.
 
-    All weights are looked at when the sweep is resumed: they may be many, and elsewhere.
+    Only a resume reads all weights, since they may be many, and stored elsewhere.
     """
     found: list[LedgerError] = []
     final = ledger.front()

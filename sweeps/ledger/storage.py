@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from arsvd.files.opening import open_file
 
 S3 = "s3://"
-_DRAFT = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `Folder.write` names what it has not finished
-_DRAFT_SECONDS = 3600  # a write takes less, also on a slow file system
+_DRAFT = re.compile(r"\..+\.[a-z0-9_]{8}")  # names that `Folder.write` gives to unfinished files
+_DRAFT_SECONDS = 3600  # a write takes less, even on a slow file system
 
 
 class StorageError(OSError):
@@ -25,21 +25,21 @@ class StorageError(OSError):
 
 
 class LocationError(ValueError):
-    """A location that no storage is for; the message says what is."""
+    """A location that no storage supports; the message says which ones are supported."""
 
 
 class Storage(ABC):
     """A directory of files, which may lie on another machine.
 
-    Promises: `write` replaces a file as a whole, so a reader meets the old content or the new one; what
-    cannot be written or reached raises `StorageError`, and a file that is not there `FileNotFoundError`.
-    Names are relative to the directory, their parts joined by slashes. Files whose name begins with a dot are
-    being written and are never listed.
+    Promises: `write` replaces a file as a whole, so a reader finds the old content or the new one; failures
+    to write or reach a file raise `StorageError`, and a missing file `FileNotFoundError`. Names are relative
+    to the directory, with slashes between their parts. Files whose name begins with a dot are being written
+    and are never listed.
     """
 
     @abstractmethod
     def locate(self, name: str = "") -> str:
-        """Return what a person calls a file: its path or address."""
+        """Return the name of a file for people: its path or address."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -47,7 +47,7 @@ class Storage(ABC):
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Make or replace a file; its folder is made where it is missing."""
+        """Create or replace a file; its folder is created where it is missing."""
 
     @abstractmethod
     def exists(self, name: str) -> bool:
@@ -67,26 +67,26 @@ class Storage(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a file, where there is one."""
+        """Remove a file, if it exists."""
 
     @abstractmethod
     def remove_folder(self, name: str) -> None:
-        """Remove a folder and all in it, where there is one. What cannot be removed stays."""
+        """Remove a folder and all its content, if it exists. What cannot be removed stays."""
 
     @abstractmethod
     def rename(self, name: str, new: str) -> None:
-        """Give a file another name; it takes the place of what has that name."""
+        """Give a file another name, replacing any file of that name."""
 
     @abstractmethod
     def local(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Yield a file of this machine with a file's content, to be read only."""
+        """Yield a local file with a file's content, to be read only."""
 
     @abstractmethod
     def arrow(self) -> tuple[str, Any]:
-        """Return the directory as pyarrow takes it: its path, and its file system (None: this machine's)."""
+        """Return the directory for pyarrow: its path, and its file system (None: this machine's)."""
 
-    def drop_drafts(self) -> None:  # noqa: B027 - where a file appears when it is whole there are none
-        """Remove what processes that were killed while they wrote left behind."""
+    def drop_drafts(self) -> None:  # noqa: B027 - nothing to do where files only appear when they are whole
+        """Remove what processes left behind that were killed while they wrote."""
 
     def set_aside(self, name: str) -> str:
         """Rename a damaged file to NAME.damaged, or NAME.damaged-2 and so on, and return that name."""
@@ -102,7 +102,7 @@ class Folder(Storage):
     """A folder of this machine, or of a file system that several machines share.
 
     Args:
-        path: the folder; it is made when something is written.
+        path: path of the folder; it is created when something is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -181,22 +181,22 @@ class Folder(Storage):
 
 
 class Bucket(Storage):
-    """A prefix of an S3 bucket, by pyarrow. Credentials, region and endpoint come from AWS's own variables.
+    """A prefix of an S3 bucket, through pyarrow, with credentials, region and endpoint from AWS's variables.
 
-    An object appears when its upload is complete, so a reader never meets half of one. A rename is a copy and
+    An object appears when its upload is complete, so a reader never finds half of one. A rename is a copy and
     a removal: a crash in between leaves both names.
 
     Args:
-        uri: s3://bucket/prefix.
+        uri: address of the form s3://bucket/prefix.
 
     Raises:
-        LocationError: there is no bucket in it, or it holds credentials.
+        LocationError: it names no bucket, or holds credentials.
     """
 
     def __init__(self, uri: str) -> None:
         parts = urlsplit(uri)
         if "@" in parts.netloc:
-            # not repeated in the message: it would land in logs
+            # not repeated in the message: it would end up in logs
             raise LocationError(
                 "an s3:// address must not hold credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
@@ -273,7 +273,7 @@ def open_storage(location: Path | str) -> Storage:
     """Open the storage at a path or an address.
 
     Args:
-        location: a folder, or s3://bucket/prefix.
+        location: folder, or s3://bucket/prefix.
 
     Raises:
         LocationError: it is neither.
@@ -296,14 +296,14 @@ def file_sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Yield an empty folder of this machine, which is gone at the end.
+    """Yield an empty folder of this machine, which is removed at the end.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: the folder cannot be created.
     """
     try:
         made = tempfile.TemporaryDirectory(prefix="arsvd-")
-    except OSError as error:  # FileNotFoundError among them, which is not about a file of a storage here
+    except OSError as error:  # including FileNotFoundError, which here does not mean a file of a storage
         where = error.filename or "a folder for temporary files"
         raise StorageError(f"cannot write {where}: {_reason(error)}") from error
     with made as folder:
@@ -312,7 +312,7 @@ def scratch_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _named(deed: str, where: str) -> Iterator[None]:
-    """Name the file in whatever the system says about it."""
+    """Name the file in every error of the system."""
     try:
         yield
     except (FileNotFoundError, StorageError):

@@ -1,4 +1,4 @@
-"""What a search may look for.
+"""The objectives that a search can have.
 
 An objective is a line in `OBJECTIVES` and a value of its module here.
 """

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Objective:
-    """One number of an operating point.
+    """A number that an operating point has.
 
     Attributes:
-        of: gives it, finite.
-        maximised: whether more of it is better.
+        of: function that returns the number of a point, which is finite.
+        maximised: True if larger is better.
     """
 
     of: "Callable[[OperatingPoint], float]"
@@ -22,5 +22,5 @@ class Objective:
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        """The direction as Optuna writes it."""
+        """Direction as Optuna writes it."""
         return "maximize" if self.maximised else "minimize"

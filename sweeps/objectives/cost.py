@@ -1,4 +1,4 @@
-"""What a model takes."""
+"""What a model costs."""
 
 from sweeps.objectives.base import Objective
 

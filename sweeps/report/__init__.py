@@ -1,4 +1,4 @@
-"""What a sweep found, for people: tables, files, a figure and an interactive page."""
+"""The results of a sweep, for people: tables, files, a figure and an interactive page."""
 
 from typing import TYPE_CHECKING
 

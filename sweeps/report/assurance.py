@@ -1,4 +1,4 @@
-"""What the best model of a sweep loses, on which images, and how sure that is."""
+"""How much accuracy the best model of a sweep loses, on which images, and how sure that is."""
 
 import math
 
@@ -9,11 +9,11 @@ _DOUBTFUL = 2.0  # standard errors of a difference that chance does not explain
 
 
 def assurance(front: Front, max_drop: float) -> list[str]:
-    """Say how sure the best model is, or why there is none; what a reader should doubt is a line of its own.
+    """Say how sure the best model is, or why there is none; each doubt has a line of its own.
 
     Args:
-        front: the final front.
-        max_drop: what the best model may lose.
+        front: final front.
+        max_drop: largest drop in accuracy allowed for the best model.
     """
     if front.best is None:
         return _why_none(front, max_drop)
@@ -28,7 +28,7 @@ def _why_none(front: Front, max_drop: float) -> list[str]:
             f"without confirmation images the {front.confidence:.0%} are shared out among all points: "
             "hold some out with dataset.confirmation, or allow more with select.max_drop"
         ]
-    # of models that answer every image alike, and less can be shown of none
+    # for models that answer every image alike; no model can be shown to lose less
     least = drop_bound(0, 0, front.confirmation_images, front.confidence)
     if least <= max_drop:
         return []
@@ -53,7 +53,7 @@ def _loss(front: Front, best: FrontPoint) -> str:
 
 
 def _doubts(front: Front, best: FrontPoint) -> list[str]:
-    """Warn where validation and test tell of two different models."""
+    """Warn where validation and test disagree about the model."""
     if best.test is None or not front.validation_images or not front.test_images:
         return []
     accuracies = (best.point.accuracy, front.validation_images), (best.test.accuracy, front.test_images)

@@ -1,4 +1,4 @@
-"""What the commands print."""
+"""The output of the commands."""
 
 import math
 from pathlib import Path
@@ -28,13 +28,13 @@ _PIPE_WIDTH = 120
 
 
 def print_front(console: Console, facts: SweepFacts, front: Front, final: bool) -> None:
-    """Print a sweep's front and, beside it, the baselines'.
+    """Print a sweep's front, with the baselines' beside it.
 
     Args:
-        console: where to.
-        facts: of the sweep.
-        front: its front.
-        final: whether the sweep has ended; until then there are no test figures.
+        console: console to print to.
+        facts: facts about the sweep.
+        front: front of the sweep.
+        final: True if the sweep has ended; until then there are no test figures.
     """
     state = "front" if final else "front so far (the sweep has not ended; no test figures)"
     _say(console, f"{state} of {facts.id}")
@@ -65,16 +65,16 @@ def print_outcome(
     server: str,
     page: str,
 ) -> None:
-    """Print what a finished sweep found, and what to do with it.
+    """Print the results of a finished sweep, and what to do with them.
 
     Args:
-        console: where to.
-        ledger: the sweep's directory.
-        front: its final front.
-        aliases: alias to version in the registry; empty where MLflow could not be given the models.
-        failed: members that failed.
-        server: the tracking server.
-        page: page of the sweep's run there.
+        console: console to print to.
+        ledger: directory of the sweep.
+        front: final front.
+        aliases: registered versions by alias; empty where the models could not be stored in MLflow.
+        failed: number of members that failed.
+        server: address of the tracking server.
+        page: page of the sweep's run on the server.
     """
     facts = ledger.facts
     print_front(console, facts, front, final=True)
@@ -92,10 +92,10 @@ def print_outcome(
     _say(console, f"report   {ledger.locate('report/front.html')}")
     if server.startswith("http"):
         _say(console, f"browse   {address(server, page)}")
-    else:  # nothing runs yet that would serve the page
+    else:  # nothing is running yet that would serve the page
         _say(console, f"browse   arsvd ui {facts.id}")
         _say(console, f"page     {address(LOCAL_SERVER, page)} (while arsvd ui runs)")
-    if aliases:  # none where MLflow was away: there is nothing to load yet
+    if aliases:  # empty where MLflow was away: there is nothing to load yet
         choice = f"max_drop={drop:g}" if "best" in aliases else 'alias="most-accurate"'
         call = f'load_best("{facts.dataset}", {choice})'
         _say(console, f"load     from sweeps import load_best; model = {call}")
@@ -111,7 +111,7 @@ def print_version(console: Console, version: "RegisteredVersion", export: Path |
 
 
 def version_text(version: "RegisteredVersion") -> str:
-    """Say in one line what a registered version is."""
+    """Describe a registered version in one line."""
     test = "" if version.test_accuracy is None else f", test {version.test_accuracy:.2%}"
     scale = "" if version.scale == 255 else f"; its input is the images' levels divided by {version.scale:g}"
     return (
@@ -141,7 +141,7 @@ def print_plan(console: Console, plan: Plan, output: Path, load: str | None = No
 
 
 def coverage_text(coverage: Coverage, layers: int) -> str:
-    """Say in one line how much of a model a plan of so many layers is about, and what stays dense."""
+    """Say in one line how much of a model a plan for this many layers covers, and what stays dense."""
     share = coverage.macs_share
     macs = "" if share is None else f", {_percent(share)} of the MACs"
     text = (
@@ -152,12 +152,12 @@ def coverage_text(coverage: Coverage, layers: int) -> str:
 
 
 def _percent(share: float) -> str:
-    # downwards: what is not all must not be called 100 %
+    # rounded down: less than everything must not be called 100 %
     return f"{math.floor(share * 1000) / 10:.1f} %"
 
 
 def sweep_rows(home: Path | str) -> list[dict[str, Any]]:
-    """List the sweeps of a home, oldest first, one flat record each; one that cannot be read says why."""
+    """List the sweeps of a home, oldest first, as one flat record each; unreadable ones say why."""
     return [_sweep_row(home, sweep_id) for sweep_id in sweep_ids(home)]
 
 
@@ -231,6 +231,6 @@ def outcome_json(
 
 
 def _say(console: Console, text: str) -> None:
-    # a path must not be broken over lines
+    # a path must not be broken across lines
     lines = [plain(line) for line in text.split("\n")]
     console.print(Text("\n").join(lines), highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from sweeps.report.numbers import shown
 from sweeps.report.rows import OWN_FRONT, title
 from sweeps.tracking.versions import ranks_text
 
-# of each batch, by the field of Latency
+# of each batch size, by the field of Latency
 _LATENCY = {
     "latency_batch{}_us": "median_us",
     "latency_batch{}_p95_us": "p95_us",
@@ -48,11 +48,11 @@ COLUMNS = (
 
 
 def write_front_csv(front: Front, path: Path) -> None:
-    """Write a front as CSV: a header, then one row a point by ascending size.
+    """Write a front as CSV: a header, then one row per point by ascending size.
 
     Args:
-        front: the front.
-        path: the file; replaced where it exists.
+        front: front to write.
+        path: path of the file; replaced where it exists.
     """
     _write(path, [_record(front, OWN_FRONT, entry) for entry in front.points])
 
@@ -61,8 +61,8 @@ def write_baselines_csv(front: Front, path: Path) -> None:
     """Write the baselines of a front as CSV, in the columns of `write_front_csv`.
 
     Args:
-        front: the front.
-        path: the file; replaced where it exists.
+        front: front whose baselines are written.
+        path: path of the file; replaced where it exists.
     """
     _write(
         path,
@@ -78,8 +78,8 @@ def write_front_json(front: Front, path: Path) -> None:
     """Write a front as JSON that `Front.from_dict` reads.
 
     Args:
-        front: the front.
-        path: the file; replaced where it exists.
+        front: front to write.
+        path: path of the file; replaced where it exists.
     """
     Folder(path.parent).write(path.name, json.dumps(front.to_dict(), allow_nan=False).encode())
 

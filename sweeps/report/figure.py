@@ -20,9 +20,9 @@ def write_figure(front: Front, path: Path, heading: str) -> None:
     """Draw a front beside its baselines: parameters (log) against accuracy, 1200 x 700 pixels.
 
     Args:
-        front: the front.
-        path: the PNG file; replaced where it exists.
-        heading: what the sweep is.
+        front: front to draw.
+        path: path of the PNG file; replaced where it exists.
+        heading: title that names the sweep.
     """
     figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()

@@ -15,11 +15,11 @@ def write_report(
     """Write the report of a sweep: `front.csv`, `baselines.csv`, `front.png` and `front.html`.
 
     Args:
-        folder: where; it must exist. Files of an earlier report are replaced.
-        front: the front, with test figures where they were measured.
-        sweep: the sweep's id.
-        dataset: the data set's name.
-        configuration: the sweep file, flat.
+        folder: existing folder to write to. Files of an earlier report are replaced.
+        front: front, with test figures where they were measured.
+        sweep: id of the sweep.
+        dataset: name of the data set.
+        configuration: sweep file, flat.
 
     Returns:
         The files written.

@@ -1,15 +1,15 @@
-"""Numbers as people and other programs are shown them."""
+"""Numbers as they are shown to people and other programs."""
 
 from typing import Any
 
-_DIGITS = 10  # significant ones: what lies behind was left by arithmetic
+_DIGITS = 10  # significant digits: the rest is rounding noise
 
 
 def shown(value: Any) -> Any:
     """Round every float in JSON-able values once: 0.1 + 0.2 is 0.3.
 
     Args:
-        value: a number, a text or None, or lists and dicts of those.
+        value: number, text or None, or lists and dicts of those.
     """
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}")

@@ -8,7 +8,7 @@ from sweeps.ledger.records import Front, FrontPoint
 from sweeps.tracking.versions import ranks_text
 
 OWN_FRONT = "sweep"
-TIMED_BATCH = 256  # whose latency is shown where there is room for one
+TIMED_BATCH = 256  # shown where there is room for the latency of one batch size
 _TITLES = {"fixed": "fixed rank"}
 
 
@@ -17,13 +17,14 @@ class Row:
     """One point of the front.
 
     Attributes:
-        entry: the point.
-        ratio: the reference's parameters by its own.
-        dense_ratio: the best dense member's parameters by its own; None in a front of an older release.
-        mac_ratio: the reference's multiplications by its own.
-        best: it is the sweep's choice.
-        rivals: baseline to its best validation accuracy at no more parameters; None where it has no model
-            that small.
+        entry: point of the front.
+        ratio: number of the reference's parameters divided by its own.
+        dense_ratio: number of the best dense member's parameters divided by its own; None in a front of an
+            older release.
+        mac_ratio: number of the reference's multiplications divided by its own.
+        best: True if it is the sweep's choice.
+        rivals: best validation accuracy with no more parameters, by baseline; None where a baseline has no
+            model that small.
     """
 
     entry: FrontPoint
@@ -35,7 +36,7 @@ class Row:
 
     @property
     def ranks(self) -> str:
-        """The ranks as people read them."""
+        """Ranks as people read them."""
         return ranks_text(self.entry.point.ranks)
 
 
@@ -58,7 +59,7 @@ def rows(front: Front) -> list[Row]:
 
 
 def title(baseline: str) -> str:
-    """Return what people call a baseline."""
+    """Return the name of a baseline for people."""
     return _TITLES.get(baseline, baseline)
 
 

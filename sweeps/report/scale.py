@@ -1,4 +1,4 @@
-"""What the figure and the page have in common: which part of the front is drawn, and in which colours."""
+"""What the figure and the page share: the part of the front that is drawn, and the colours."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Window:
         high: highest accuracy, in [0, 1].
         left: smallest size.
         right: largest size.
-        hidden: how many validation points lie outside.
+        hidden: number of validation points that lie outside.
     """
 
     low: float
@@ -32,10 +32,10 @@ class Window:
 def window(front: Front) -> Window:
     """Choose what to draw: everything, but no accuracy more than 15 points below the best dense network.
 
-    Far below that nobody ships a model, and points there would squeeze the part that matters.
+    Nobody ships a model far below that, and points there would squeeze the part that matters.
 
     Args:
-        front: the front.
+        front: front to draw.
     """
     everything = [entry for baseline in front.baselines.values() for entry in baseline.points]
     everything += front.points

@@ -23,7 +23,7 @@ _TIME, _SPEEDUP = f"us/{TIMED_BATCH}", "speedup"
 class _Column:
     header: str
     cells: list[str]
-    # the columns with the largest number go first where the table is too wide
+    # the columns with the largest number are dropped first where the table is too wide
     dispensable: int = 0
     right: bool = True
 
@@ -35,13 +35,13 @@ class _Column:
 def front_table(front: Front, width: int = 120) -> Table:
     """Build the table of a front.
 
-    Accuracies and F1 are in percent, on validation unless the header says test. Beside each point stands the
+    Accuracies and F1 are in percent, on validation unless the header says test. Each point is followed by the
     best validation accuracy of each baseline at no more parameters.
 
     Args:
-        front: the front.
-        width: characters that a line may take. Where it is too few for all columns, the least important ones
-            are left out.
+        front: front to show.
+        width: largest number of characters per line. Where it is too small for all columns, the least
+            important ones are left out.
 
     Returns:
         A table that does not wrap, with a caption that explains it.
@@ -67,10 +67,10 @@ def front_table(front: Front, width: int = 120) -> Table:
 
 
 def network_table(front: Front) -> Table:
-    """Build the table of the networks that a front is read by: what it is counted against, and the best.
+    """Build the table of the networks that a front is compared with, and the best.
 
     Args:
-        front: the front.
+        front: front to show.
     """
     table = _table("vs: how many times fewer parameters than the reference or the best dense member has")
     table.add_column("network", no_wrap=True)
@@ -93,7 +93,7 @@ def baseline_table(front: Front) -> Table:
     """Build the comparison of a front with its baselines, by hypervolume.
 
     Args:
-        front: the front.
+        front: front to show.
     """
     table = _table(
         "hypervolume: mean, over compression ratios of 1 to 100, of the best accuracy there; "
@@ -119,8 +119,8 @@ def front_text(front: Front, width: int = 100) -> str:
     """Render a front as plain ASCII text, for a file or a pipe.
 
     Args:
-        front: the front.
-        width: characters that a line may take, at least 60.
+        front: front to show.
+        width: largest number of characters per line, at least 60.
 
     Raises:
         ValueError: the width is below 60, where not even the main columns fit.
@@ -138,7 +138,7 @@ def front_text(front: Front, width: int = 100) -> str:
 
 
 def plain(text: str) -> Text:
-    """Take a text as it is: brackets are no markup, and what would act on the terminal is written out."""
+    """Take a text literally: brackets are not markup, and control characters are escaped."""
     return Text(printable(text))
 
 

@@ -14,8 +14,8 @@ def load_dataset(config: SweepConfig, data_dir: Path | None = None) -> Dataset:
     """Load a sweep's data set, split as its configuration says, under the name that its models get.
 
     Args:
-        config: the checked configuration.
-        data_dir: where data sets lie; see `arsvd.data.data_root`.
+        config: checked configuration.
+        data_dir: folder that holds the data sets; see `arsvd.data.data_root`.
 
     Raises:
         DataError: the data is missing, broken or too small.
@@ -38,6 +38,6 @@ def load_dataset(config: SweepConfig, data_dir: Path | None = None) -> Dataset:
     # folders are many: models are registered under the folder's name, not under "imagefolder"
     folder = absolute(wanted.path).resolve()
     name = plain(folder.name.lower(), kept="").strip("-")
-    # the path itself is nobody else's business
+    # the path itself should not leave this machine
     origin = hashlib.sha256(str(folder).encode("utf-8", "surrogateescape")).hexdigest()
     return replace(dataset, name=name or dataset.name, origin=origin)

@@ -1,4 +1,4 @@
-"""The end of a sweep: test figures, models, aliases, report. It can be repeated; nothing is there twice."""
+"""The end of a sweep: test figures, models, aliases, report. It can be repeated without duplicates."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -35,15 +35,15 @@ _MOST_AT_ONCE = 8  # models measured at a time: each holds the activations of so
 
 @dataclass(frozen=True)
 class Finished:
-    """What the end of a sweep left.
+    """The results of a sweep's end.
 
     Attributes:
-        front: with test figures and latency.
-        versions: the front's models in the registry, in the front's order.
-        aliases: alias to version, over all sweeps of the data set.
+        front: front with test figures and latency.
+        versions: registry versions of the front's models, in the front's order.
+        aliases: versions by alias, over all sweeps of the data set.
         page: path or address of the interactive report.
         run_page: page of the sweep's run, for `sweeps.tracking.links.address`.
-        missing: what MLflow could not be given.
+        missing: everything that could not be stored in MLflow.
     """
 
     front: Front
@@ -55,12 +55,12 @@ class Finished:
 
 
 class Models:
-    """Rebuilds the models of a sweep's points from the ledger, whole: images in [0, 1] to logits.
+    """Rebuilds the models of a sweep's points from the ledger, complete: images in [0, 1] to logits.
 
     Args:
-        ledger: the sweep's directory.
-        dataset: whose normalisation goes inside.
-        records: the members, for the hashes of their weights.
+        ledger: directory of the sweep.
+        dataset: data set whose normalisation the models include.
+        records: members, for the hashes of their weights.
     """
 
     def __init__(self, ledger: Ledger, dataset: Dataset, records: Sequence[MemberRecord]) -> None:
@@ -80,7 +80,7 @@ class Models:
         """Rebuild every model of a front, in its order.
 
         Raises:
-            LedgerError: as above.
+            LedgerError: weights are missing or not those that were filed.
         """
         with torch_threads(1):  # small products: a second thread costs more than it brings
             return [self.build(entry) for entry in front.points]
@@ -113,18 +113,18 @@ def finish(
     """Test and time the final front, log and register its models, write the report.
 
     Args:
-        ledger: the sweep's directory.
-        dataset: the data set.
-        front: the front, by validation alone.
-        records: all members.
-        client: the MLflow server.
-        writer: the sweep's runs, started.
-        worker: the thread that writes them.
-        config: the sweep file.
-        progress: what a person sees.
-        exporters: write the models' files.
+        ledger: directory of the sweep.
+        dataset: data set of the sweep.
+        front: front chosen by validation alone.
+        records: all members of the sweep.
+        client: client of the MLflow server.
+        writer: writer of the sweep's runs, started.
+        worker: thread that writes them.
+        config: configuration of the sweep.
+        progress: display for people.
+        exporters: processes that write the models' files.
     """
-    exporters.begin(len(front.points))  # beside what is measured here
+    exporters.begin(len(front.points))  # while models are measured here
     models = Models(ledger, dataset, records)
     progress.note(f"measuring {len(front.points)} models of the front on {len(dataset.test):,} test images")
     select = config.select
@@ -141,13 +141,13 @@ def finish(
     exporters.settle()
     worker.settle()
     front = with_latency(front, networks, dense, dataset)
-    del networks  # the export builds them one by one
+    del networks  # the export rebuilds them one by one
     ledger.write_front(front)
     with ledger.new_report() as folder:
         write_report(folder, front, ledger.facts.id, dataset.name, config_to_params(config))
     total = len(front.points)
     progress.note(f"logging and registering {total} models")
-    registered: list[None] = []  # one for each; its length is read by another thread
+    registered: list[None] = []  # one for each; another thread reads its length
     whole_front = FrontModels(
         front,
         models.build,
@@ -180,20 +180,21 @@ def with_assurance(
     max_drop: float,
     measured: int,
 ) -> Front:
-    """Bound each point's drop against the best dense member, the choosing counted, and choose the best again.
+    """Bound each point's drop against the best dense member, allowing for the selection, and choose again.
 
-    On the confirmation images where there are any: no choice has seen them, so each model of the front, from
-    the largest down, is held against the whole confidence. Else on the validation images, which have chosen
-    the front out of all that was measured: the confidence is shared out among these points.
+    The bounds come from the confirmation images where there are any: no choice has seen them, so each model
+    of the front, from the largest down, is tested at the whole confidence. Otherwise they come from the
+    validation images, on which the front was chosen from all measured points: the confidence is then shared
+    among these points.
 
     Args:
-        front: the front.
-        networks: the models of its points, in their order.
-        dense: the best dense member.
-        dataset: the data set.
-        confidence: that the best point does not lose more than `max_drop`.
-        max_drop: that the best point may have.
-        measured: points that the front was chosen out of.
+        front: front to bound.
+        networks: models of its points, in their order.
+        dense: best dense member.
+        dataset: data set of the sweep.
+        confidence: probability that the best point does not lose more than `max_drop`.
+        max_drop: largest drop in accuracy allowed for the best point.
+        measured: number of points from which the front was chosen.
     """
     fresh = dataset.confirmation
     split = dataset.validation if fresh is None else fresh
@@ -224,19 +225,19 @@ def with_assurance(
 
 
 def with_test(front: Front, networks: Sequence[nn.Module], dataset: Dataset) -> Front:
-    """Measure every point of a final front, whose models are given in its order, on the test split, once."""
+    """Measure every point of a final front once on the test split; its models are given in its order."""
     tests = _tested(networks, dataset)
     points = [entry.with_test(test) for entry, test in zip(front.points, tests, strict=True)]
     return replace(_with_points(front, points), test_images=len(dataset.test))
 
 
 def with_dense_tests(front: Front, build: Callable[[str], nn.Module], dataset: Dataset) -> Front:
-    """Measure the two models that a front is read against on the test split: no size means anything alone.
+    """Measure the two models that a front is compared with on the test split: no size means much alone.
 
     Args:
-        front: the front.
-        build: makes the dense model of a member by its key.
-        dataset: the data set.
+        front: front to complete.
+        build: function that builds the dense model of a member from its key.
+        dataset: data set of the sweep.
     """
     entries = {entry.key: entry for entry in (front.dense, front.reference) if entry is not None}
     tests = dict(zip(entries, _tested([build(key) for key in entries], dataset), strict=True))
@@ -270,18 +271,18 @@ def _of_each(networks: Sequence[nn.Module], measure: Callable[[nn.Module], T]) -
     """Measure models, as many at a time as this process has cores, each on one thread.
 
     Threads inside an operation would wait for each other at every small product, and on a machine that is
-    busy with other work as well they wait for most of the time.
+    busy with other work they would wait most of the time.
     """
     at_once = min(_MOST_AT_ONCE, len(os.sched_getaffinity(0)))
     with (
         torch_threads(1),
-        # torch keeps the number for each thread
+        # torch keeps the number per thread
         ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         return list(pool.map(measure, networks))
 
 
 def _with_points(front: Front, points: Sequence[FrontPoint]) -> Front:
-    """Return the front with other figures at its points; which one is the best stays as it is."""
+    """Return the front with other figures at its points; the choice of the best point does not change."""
     best = None if front.best is None else points[front.points.index(front.best)]
     return replace(front, points=tuple(points), best=best)

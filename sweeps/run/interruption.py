@@ -1,4 +1,4 @@
-"""Whoever ends a sweep early: Ctrl-C, SIGTERM, a closed terminal, or a cluster that is gone."""
+"""Everything that ends a sweep early: Ctrl-C, SIGTERM, a closed terminal, or a lost cluster."""
 
 import contextlib
 import os
@@ -9,22 +9,23 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 AT_ONCE = 130  # exit status of a process that Ctrl-C ended
-STUCK = 1  # and of one whose main thread hangs in a cluster that is gone
-# For the main thread to begin with the end, and to be done with it: 30 seconds after the loss Ray would end
+STUCK = 1  # and of one whose main thread hangs in a lost cluster
+# Time for the main thread to begin the shutdown, and to finish it: 30 seconds after the loss Ray would end
 # this process without a word.
 _BEGIN_SECONDS, _END_SECONDS = 5.0, 15.0
-_SHOW_CURSOR = "\x1b[?25h"  # a bar has hidden it
+_SHOW_CURSOR = "\x1b[?25h"  # a progress bar has hidden it
 _NOTE = "\nending the sweep in order; Ctrl-C again ends it at once\n"
 
 
 class Interruption:
-    """Whether somebody asked the sweep to end.
+    """The state of a request to end the sweep.
 
     Attributes:
-        requested: set by the first SIGINT, SIGTERM or SIGHUP, and by `lose`.
-        lost: how the cluster was lost; None while nobody says so.
-        signalled: whether a signal came first.
-        last_words: takes what another process is to say where this one ends without a word.
+        requested: True since the first SIGINT, SIGTERM or SIGHUP, or since `lose` was called.
+        lost: cause of the loss of the cluster; None while it is not known to be lost.
+        signalled: True if a signal came first.
+        last_words: function that receives the text that another process prints if this one ends without a
+            word.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Interruption:
 
     @property
     def words(self) -> str:
-        """Why the sweep ended, and how it goes on."""
+        """Why the sweep ended, and how to continue it."""
         cause = "it was interrupted" if self.signalled or self.lost is None else self.lost
         return f"the sweep was stopped: {cause}; go on with: {self._resume}"
 
@@ -47,7 +48,7 @@ class Interruption:
         """Run a sweep that is on file.
 
         Args:
-            resume: the command that goes on with it.
+            resume: command that continues it.
         """
         self._resume = resume
         self.last_words(f"arsvd: the process of the sweep was ended; go on with: {resume}")
@@ -60,10 +61,11 @@ class Interruption:
 
     @contextlib.contextmanager
     def ending(self, rescue: Callable[[], None]) -> Iterator[None]:
-        """Run what `rescue` ends.
+        """Run a block that `rescue` can end.
 
         Args:
-            rescue: ends it in order from another thread, where the main one hangs in a cluster that is gone.
+            rescue: function that ends it in order from another thread, where the main one hangs in a lost
+                cluster.
         """
         self._rescue = rescue
         try:
@@ -73,7 +75,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def awaited(self) -> Iterator[None]:
-        """Leave it to the block to look at `requested`; elsewhere a signal raises KeyboardInterrupt."""
+        """Let the block watch `requested` itself; outside of it a signal raises KeyboardInterrupt."""
         self._awaited = True
         try:
             yield
@@ -81,13 +83,13 @@ class Interruption:
             self._awaited = False
 
     def lose(self, cause: str) -> None:
-        """End the sweep, from another thread than the main one, since its cluster is gone.
+        """End the sweep from another thread than the main one, because its cluster is lost.
 
-        The main thread may wait for the cluster, so it is interrupted whatever it does. Where that does not
-        help, or the sweep was to end already and waits now, this thread ends it, and the process.
+        The main thread may be waiting for the cluster, so it is interrupted whatever it does. If that does
+        not help, or if the sweep was ending already and is waiting now, this thread ends it, and the process.
 
         Args:
-            cause: what is gone.
+            cause: description of what was lost.
         """
         if self._ended.is_set():
             return
@@ -99,7 +101,7 @@ class Interruption:
             self.requested = True
             os.kill(os.getpid(), signal.SIGTERM)
         if not self._ending.wait(_BEGIN_SECONDS):
-            with contextlib.suppress(Exception):  # the line that resumes comes whatever happens
+            with contextlib.suppress(Exception):  # the line that resumes is printed whatever happens
                 self._rescue()
         elif self._ended.wait(_END_SECONDS):
             return
@@ -115,12 +117,12 @@ class Interruption:
             self._raised = True
             raise KeyboardInterrupt
         elif number != signal.SIGHUP:  # a terminal that closes sends several
-            # Nothing is waited for and nothing is lost: the ledger's files are whole at any moment, Ray's
-            # processes end with this one, and the lock of a process that is gone is taken over.
+            # This waits for nothing and loses nothing: the ledger's files are whole at any moment, Ray's
+            # processes end with this one, and the lock of a dead process is taken over.
             self._exit(AT_ONCE, f"go on with: {self._resume}" if self._resume else "")
 
     def _exit(self, status: int, words: str) -> None:
-        """End this process as it is, with a last line where there are words."""
+        """End this process as it is, with a last line if there is one to say."""
         self.last_words("")
         with contextlib.suppress(OSError):
             if os.isatty(sys.stderr.fileno()):
@@ -131,14 +133,14 @@ class Interruption:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may be gone
-        os.write(sys.stderr.fileno(), text.encode())  # a print could meet itself half-way in a signal handler
+        os.write(sys.stderr.fileno(), text.encode())  # print is not safe in a signal handler
 
 
 @contextlib.contextmanager
 def watch_signals() -> Iterator[Interruption]:
-    """Take SIGINT, SIGTERM and SIGHUP while the block runs; on another thread than the main one, take none.
+    """Handle SIGINT, SIGTERM and SIGHUP while the block runs; off the main thread, handle none.
 
-    SIGHUP stays ignored where it was when the program started: `nohup` means it.
+    SIGHUP stays ignored if it was when the program started, as `nohup` wants it.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""How far a sweep is, in epochs, and how long it still takes."""
+"""How far a sweep is, in epochs, and how long it will still take."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,14 @@ from sweeps.trial.epochs import Trained
 
 @dataclass(frozen=True)
 class Estimate:
-    """How far a sweep is.
+    """The progress of a sweep.
 
     Attributes:
-        epochs: that members have had, on file or in training.
-        all_epochs: that all members will have had; those not asked for yet count as the others on average.
+        epochs: number of epochs that members have had, on file or in training.
+        all_epochs: number of epochs that all members will have had; members not yet proposed count as the
+            others on average.
         left: seconds until the last member is on file; None while nothing is known.
-        least: whether it takes longer: no member was measured yet.
+        least: True if `left` is only a lower bound, since no member was measured yet.
     """
 
     epochs: int
@@ -26,12 +27,12 @@ class Estimate:
 
 
 class Pace:
-    """Estimates from what was measured: seconds an epoch, and seconds a member after its training.
+    """Estimates from measurements: seconds per epoch, and seconds per member after its training.
 
     Args:
-        planned: members that there will be at the end.
-        places: trials at a time.
-        clock: in seconds.
+        planned: number of members at the end.
+        places: number of trials that run at a time.
+        clock: clock in seconds.
     """
 
     def __init__(self, planned: int, places: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +45,7 @@ class Pace:
         self._trained_at: dict[str, float] = {}
 
     def add(self, record: MemberRecord) -> None:
-        """Take in a member that is on file."""
+        """Add a member that is on file."""
         self._filed += 1
         self._filed_epochs += record.config.epochs
         if record.status == FINISHED:
@@ -55,14 +56,14 @@ class Pace:
             self._after += sum(record.seconds.values()) - training
 
     def running(self, trials: Mapping[str, Sequence[int]], found: Mapping[str, Trained]) -> bool:
-        """Take in which trials run.
+        """Register which trials run.
 
         Args:
-            trials: trial ids to the epochs that each of a trial's members is to have.
-            found: what trials have reported.
+            trials: number of epochs for each member of a trial, by trial id.
+            found: results that trials have reported.
 
         Returns:
-            Whether anything has changed.
+            True if anything has changed.
         """
         before = (self._trials, self._found)
         self._trials = {trial: tuple(epochs) for trial, epochs in trials.items()}
@@ -75,19 +76,19 @@ class Pace:
         return before != (self._trials, self._found)
 
     def ended(self, trial: str) -> None:
-        """Take in that a trial has ended; its members are added, or are to be trained again."""
+        """Register the end of a trial; its members are added, or will be trained again."""
         self._trials.pop(trial, None)
         self._found.pop(trial, None)
 
     def estimate(self) -> Estimate:
-        """Say how far the sweep is."""
+        """Estimate how far the sweep is."""
         members = sum(map(len, self._trials.values()))
         running = sum(map(sum, self._trials.values()))
         waiting = max(0, self._planned - self._filed - members)
         known = self._filed_epochs + running
         epochs_each = known / max(1, self._filed + members)
         total = known + round(waiting * epochs_each)
-        # what a trial found on file already is not in its report
+        # a trial's report leaves out members that it found on file
         done = sum(sum(self._trials[t]) - max(0, r.total - r.done) for t, r in self._found.items())
         done = self._filed_epochs + max(0, done)
         fresh = self._measured_epochs + sum(trained.fresh for trained in self._found.values())

@@ -1,4 +1,4 @@
-"""Where a sweep's data were: kept in its directory, so that it goes on from any folder, without options."""
+"""Where a sweep's data were: kept in its directory, to continue from any folder without options."""
 
 import contextlib
 import json
@@ -21,12 +21,12 @@ PLACE = "data.json"
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Where a sweep's data were found.
+    """The place where a sweep's data were found.
 
     Attributes:
-        root: the data directory, an absolute path.
-        folder: the folder of images, an absolute path; None for other data sets.
-        said: the same as the sweep file has it.
+        root: data directory, an absolute path.
+        folder: folder of images, an absolute path; None for other data sets.
+        said: folder of images as the sweep file has it.
     """
 
     root: str
@@ -38,22 +38,22 @@ class DataPlace:
         """Say where a configuration's data are looked for.
 
         Raises:
-            DataError: in the home of a user who does not exist.
+            DataError: the place is in the home of a user who does not exist.
         """
         path = config.dataset.path
         return cls(str(data_root(data_dir)), None if path is None else str(absolute(path)), path)
 
     def write(self, ledger: Ledger) -> None:
-        """Keep it with a sweep.
+        """Keep the place in a sweep's directory.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
         ledger.storage.write(PLACE, json.dumps({"version": RECORD_VERSION, **asdict(self)}).encode())
 
     @classmethod
     def read(cls, ledger: Ledger) -> "DataPlace | None":
-        """Read what was kept; None where nothing was, by an earlier version, or where it is no place."""
+        """Read the place; None where none was kept, as by an earlier version, or where it is invalid."""
         with contextlib.suppress(FileNotFoundError, StorageError, ValueError):
             values = without_version(read_json(ledger.storage.read(PLACE)), "place of data")
             root, folder = values.get("root"), values.get("folder")
@@ -66,19 +66,20 @@ def find_data(ledger: Ledger, config: SweepConfig, data_dir: Path | None = None)
     """Load the data set of a sweep on file from where it is now.
 
     Args:
-        ledger: the sweep's directory.
-        config: its configuration, with changes or without.
-        data_dir: where data sets lie; where the sweep found them when None, and else as in
-            `arsvd.data.data_root`. A folder of images that is gone is looked for there by its name.
+        ledger: directory of the sweep.
+        config: configuration of the sweep, with or without changes.
+        data_dir: folder that holds the data sets; None for the folder where the sweep found them, and failing
+            that for the default of `arsvd.data.data_root`. A folder of images that is gone is looked for
+            there by its name.
 
     Returns:
-        The data set, under the name that the sweep's models have, and where it was found.
+        The data set, under the name that the sweep's models have, and the place where it was found.
 
     Raises:
-        DataError: it is in none of these places; every one is named.
+        DataError: the data set is in none of these places; all are named.
     """
     dataset, place = _find(ledger, config, data_dir)
-    # its models stay where they are, should this version name the folder in another way, or it was moved
+    # its models keep their name, should this version name the folder differently, or should it have moved
     return replace(dataset, name=ledger.facts.dataset), place
 
 
@@ -86,7 +87,7 @@ def _find(ledger: Ledger, config: SweepConfig, data_dir: Path | None) -> tuple[D
     known = DataPlace.read(ledger)
     if config.dataset.path is not None:
         place = _folder(ledger, config, known, data_dir)
-        # the path as the sweep file has it may be relative to another folder
+        # the path in the sweep file may be relative to another folder
         return load_dataset(config.replaced({"dataset.path": place.folder}), data_dir), place
     place = DataPlace.of(config, data_dir)
     if known is None or data_dir is not None or known.root == place.root:

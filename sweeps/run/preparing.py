@@ -1,6 +1,6 @@
 """What a sweep needs before it starts, checked without leaving a trace.
 
-Neither Ray nor MLflow is imported before the data is known to be good: what is wrong is said seconds earlier.
+Neither Ray nor MLflow is imported before the data is known to be good, so errors show seconds earlier.
 """
 
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sweep that can start, or go on: everything that could be wrong with its inputs was checked.
+    """A sweep that can start or continue: everything that could be wrong with its inputs was checked.
 
     Attributes:
-        config: the checked configuration.
-        dataset: the data, loaded.
-        home: where sweeps are kept, a folder or s3://bucket/prefix.
-        client: an MLflow server that answers.
-        ledger: of the sweep that goes on; None for a new one.
-        force: take the lock of a process on another machine.
-        place: where the data were found; None where nobody is to remember it.
-        address: the Ray cluster that runs it, as `--address` has it; None for this process's own.
+        config: checked configuration.
+        dataset: data set, loaded.
+        home: folder or s3://bucket/prefix that holds sweeps.
+        client: client of an MLflow server that answers.
+        ledger: directory of the sweep that continues; None for a new one.
+        force: True to take the lock of a process on another machine.
+        place: place where the data were found; None where it should not be recorded.
+        address: address of the Ray cluster that runs it, as in `--address`; None for this process's own.
     """
 
     config: SweepConfig
@@ -51,25 +51,25 @@ class Prepared:
 
 
 class ResumeError(ValueError):
-    """A sweep cannot go on as asked; the message says why."""
+    """A sweep cannot continue as asked; the message says why."""
 
 
 def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None) -> Prepared:
-    """Load the data and reach the tracking server; leave nothing behind where either fails.
+    """Load the data and connect to the tracking server; leave nothing behind if either fails.
 
     Args:
-        config: the checked configuration.
-        home: where sweeps are kept, a folder or s3://bucket/prefix.
-        data_dir: where data sets lie; see `arsvd.data.data_root`.
+        config: checked configuration.
+        home: folder or s3://bucket/prefix that holds sweeps.
+        data_dir: folder that holds the data sets; see `arsvd.data.data_root`.
 
     Raises:
         DataError: the data is missing, broken or too small.
-        StudyError: a database is asked for to keep the study.
+        StudyError: the study is requested to be kept in a database.
         NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
     dataset = load_dataset(config, data_dir)
-    # here, not above: faulty data is refused before Optuna's import has taken its seconds
+    # imported here so that faulty data is refused before Optuna's import takes its seconds
     from sweeps.search.opening import refuse_databases
 
     refuse_databases()
@@ -78,14 +78,14 @@ def prepare(config: SweepConfig, home: Path | str, data_dir: Path | None = None)
 
 
 def client_for(dataset: Dataset) -> "MlflowClient":
-    """Reach the tracking server, where runs and models of this data set can be kept under its name.
+    """Connect to the tracking server, where runs and models of this data set can be kept under its name.
 
     Raises:
         NameTakenError: the name stands for other data.
         TrackingError: the tracking server does not answer, or the data set's experiment was deleted there.
     """
     client = connect()
-    # here, not above: MLflow is imported now
+    # imported here since it imports MLflow
     from sweeps.tracking.claiming import check_name
     from sweeps.tracking.runs import check_experiment
 

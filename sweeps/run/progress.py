@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs."""
+"""What people see while a sweep runs."""
 
 import contextlib
 import sys
@@ -12,30 +12,30 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:  # what stands behind it takes seconds to load, and something is to be said meanwhile
+if TYPE_CHECKING:  # these take seconds to import, and something should be shown meanwhile
     from arsvd.data import Dataset
     from sweeps.ledger.records import Front
 
 STARTING = "loading PyTorch, MLflow and Ray, which takes some seconds"
 _LINE_SECONDS = 5.0  # between two lines of progress
 
-_CLASSES = 10  # that are named
+_CLASSES = 10  # named at most
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a sweep is.
+    """The progress of a sweep.
 
     Attributes:
-        done: members finished or failed.
-        failed: members failed among them.
-        total: members planned.
-        points: operating points measured.
+        done: number of members finished or failed.
+        failed: number of members that failed.
+        total: number of members planned.
+        points: number of operating points measured.
         front: the front so far.
-        epochs: that members have had, those in training too.
-        all_epochs: that all members will have had; 0 while no member is known.
+        epochs: number of epochs that members have had, including those in training.
+        all_epochs: number of epochs that all members will have had; 0 while no member is known.
         left: seconds until the last member is on file, from now on; None while nothing is known.
-        least: whether it takes longer than that.
+        least: True if `left` is only a lower bound.
     """
 
     done: int
@@ -53,7 +53,7 @@ class Progress(Protocol):
     """Shows a sweep's progress. Calls come from the driver's thread only."""
 
     def note(self, text: str) -> None:
-        """Say one thing."""
+        """Show one message."""
         ...
 
     def update(self, state: State) -> None:
@@ -64,9 +64,9 @@ class Progress(Protocol):
         """Show how far a step after the last member is.
 
         Args:
-            text: what is done.
-            done: parts done.
-            total: parts in all.
+            text: name of the step.
+            done: number of parts done.
+            total: number of parts in all.
         """
         ...
 
@@ -92,10 +92,10 @@ class Quiet:
 
 
 class Lines:
-    """Plain lines for logs and pipes, of progress one every few seconds.
+    """Plain lines for logs and pipes, with one line of progress every few seconds.
 
     Args:
-        stream: where lines go.
+        stream: text stream to write to.
         every: seconds between two lines of progress.
     """
 
@@ -105,7 +105,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Print a line."""
-        with contextlib.suppress(OSError):  # nobody reads any more; the sweep goes on
+        with contextlib.suppress(OSError):  # nobody reads any more; the sweep continues
             print(text, file=self._stream, flush=True)
 
     def update(self, state: State) -> None:
@@ -122,7 +122,7 @@ class Lines:
         self.note(" | ".join(f"{name} {value}" for name, value in rows))
 
     def step(self, text: str, done: int, total: int) -> None:
-        """Print a line, unless there was one just now; the end says nothing that is not seen."""
+        """Print a line, unless there was one just now; nothing is printed at the end."""
         now = time.monotonic()
         if now - self._told >= self._every and done < total:
             self._told = now
@@ -133,10 +133,10 @@ class Lines:
 
 
 class Terminal:
-    """A bar with what was found so far, redrawn in place.
+    """A bar with the results so far, redrawn in place.
 
     Args:
-        console: the terminal.
+        console: terminal to draw on.
     """
 
     def __init__(self, console: Console) -> None:
@@ -147,11 +147,11 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
-        with contextlib.suppress(OSError):  # the terminal is gone; the sweep goes on
+        with contextlib.suppress(OSError):  # the terminal is gone; the sweep continues
             self._panel.console.print(text, markup=False, highlight=False)
 
     def update(self, state: State) -> None:
-        """Redraw the bar; nothing is left of it when the last member is done."""
+        """Redraw the bar, and remove it when the last member is done."""
         if state.done == state.total:
             self.close()
             return
@@ -160,7 +160,7 @@ class Terminal:
             self._panel.start()
 
     def step(self, text: str, done: int, total: int) -> None:
-        """Redraw the bar of a step; nothing is left of it at its end."""
+        """Redraw the bar of a step, and remove it at the step's end."""
         if done >= total:
             self.close()
             return
@@ -188,10 +188,10 @@ class Terminal:
 
 
 class _Panel(progress.Progress):
-    """Rich's bar, and above it the facts of a state."""
+    """Rich's bar, with the facts of a state above it."""
 
     def show(self, state: State) -> None:
-        """Take a new state."""
+        """Show a new state."""
         if not self.tasks:
             self.add_task("", total=None)  # without a total the bar only moves
         self.update(
@@ -213,7 +213,7 @@ class _Panel(progress.Progress):
 
 
 class _Left(progress.ProgressColumn):
-    """The time left, which comes down between two states."""
+    """The time left, which counts down between two states."""
 
     def render(self, task: progress.Task) -> Text:
         """Draw it."""
@@ -223,7 +223,7 @@ class _Left(progress.ProgressColumn):
 
 
 def facts(state: State) -> list[tuple[str, str]]:
-    """Name what a state says."""
+    """List the facts of a state, as pairs of a name and a text."""
     rows = [
         ("members", f"{state.done} of {state.total}" + (f" ({state.failed} failed)" if state.failed else ""))
     ]
@@ -241,7 +241,7 @@ def facts(state: State) -> list[tuple[str, str]]:
 
 
 def data_lines(dataset: "Dataset") -> list[str]:
-    """Say what a sweep learns from: classes, sizes of the splits, values, and how the files were read."""
+    """Describe a sweep's data: classes, sizes of the splits, values, and how the files were read."""
     classes = dataset.classes
     more = f" and {len(classes) - _CLASSES} more" if len(classes) > _CLASSES else ""
     low, high = dataset.train.images.aminmax()
@@ -259,8 +259,8 @@ def left_text(state: State, passed: float = 0.0) -> str:
     """Write the time left.
 
     Args:
-        state: with an estimate.
-        passed: seconds since that was made.
+        state: state with an estimate.
+        passed: seconds since the estimate was made.
     """
     return ("at least " if state.least else "") + duration(max(0.0, (state.left or 0.0) - passed))
 

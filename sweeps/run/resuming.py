@@ -1,4 +1,4 @@
-"""A sweep that exists goes on: which changes it takes, and whether the data is still the same."""
+"""Continuing an existing sweep: which changes are allowed, and whether the data is still the same."""
 
 import os
 import shlex
@@ -11,20 +11,20 @@ from sweeps.run.preparing import Prepared, ResumeError, client_for
 from sweeps.tracking.connection import DEFAULT_HOME, HOME_VARIABLE, URI_VARIABLE
 from sweeps.tracking.failures import redact
 
-# The place of the images may change: whether they are the same is seen from them.
+# The place of the images may change: the images themselves show whether they are the same.
 _CHANGEABLE = ("search.trials", "resources.", "select.", "dataset.path")
 
 
 def prepare_resume(
     ledger: Ledger, overrides: tuple[str, ...] = (), data_dir: Path | None = None, force: bool = False
 ) -> Prepared:
-    """Check that a sweep can go on; change nothing yet.
+    """Check that a sweep can continue; change nothing yet.
 
     Args:
-        ledger: the sweep's directory.
-        overrides: `section.key=value` each, of the keys that a sweep on file may change.
-        data_dir: where data sets lie; see `arsvd.data.data_root`.
-        force: take the lock of a process on another machine.
+        ledger: directory of the sweep.
+        overrides: changes of the form `section.key=value`, of keys that a sweep on file may change.
+        data_dir: folder that holds the data sets; see `arsvd.data.data_root`.
+        force: True to take the lock of a process on another machine.
 
     Raises:
         ConfigError: a change is faulty.
@@ -34,12 +34,12 @@ def prepare_resume(
         NameTakenError: the data set's name stands for other data in the registry.
         TrackingError: the tracking server does not answer.
     """
-    # here, not above: other commands need no Optuna
+    # imported here since other commands need no Optuna
     from sweeps.search.opening import refuse_databases
 
     refuse_databases(ledger)
     config = ledger.changed_config(overrides)
-    refuse_changes(ledger.begun_config, config)  # in the file as well, which somebody may have edited
+    refuse_changes(ledger.begun_config, config)  # also changes in the file, which somebody may have edited
     dataset, place = find_data(ledger, config, data_dir)
     facts = ledger.facts
     if dataset.hash != facts.data_hash:
@@ -52,17 +52,17 @@ def prepare_resume(
 
 
 def resume_line(ledger: Ledger, address: str | None = None) -> str:
-    """Return the command that goes on with a sweep, to be pasted into any shell of this machine and folder.
+    """Return the command that continues a sweep, to be pasted into any shell on this machine and folder.
 
     Args:
-        ledger: the sweep's directory.
-        address: the Ray cluster that ran it, as `--address` has it; None for this process's own.
+        ledger: directory of the sweep.
+        address: address of the Ray cluster that ran it, as in `--address`; None for this process's own.
     """
     settings = {}
     if ledger.home != Path(DEFAULT_HOME).absolute():
         settings[HOME_VARIABLE] = str(ledger.home)
     server = os.environ.get(URI_VARIABLE, "").strip()
-    if redact(server) == server:  # a password is not printed; who has set one knows it
+    if redact(server) == server:  # a password is not printed; whoever set one knows it
         settings[URI_VARIABLE] = server
     words = [f"{name}={shlex.quote(value)}" for name, value in settings.items() if value]
     words += ["arsvd", "resume", ledger.facts.id]
@@ -73,7 +73,7 @@ def refuse_changes(old: SweepConfig, new: SweepConfig) -> None:
     """Refuse changes that members on file, or the study, would not fit.
 
     Raises:
-        ResumeError: there is one; every one is named.
+        ResumeError: there are such changes; all are named.
     """
     before, after = config_to_params(old), config_to_params(new)
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]

@@ -1,4 +1,4 @@
-"""Run a sweep, new or on file: train what is missing, finish."""
+"""Run a sweep, new or on file: train what is missing, then finish."""
 
 import contextlib
 from collections.abc import Iterator
@@ -32,19 +32,19 @@ from sweeps.tracking.publishing import open_run
 from sweeps.tracking.worker import Worker
 from sweeps.tracking.writer import Status
 
-_STOP_SECONDS = 5.0  # how long a sweep that was interrupted goes on to write into MLflow
+_STOP_SECONDS = 5.0  # how long an interrupted sweep continues to write to MLflow
 
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What a sweep led to.
+    """The results of a sweep.
 
     Attributes:
-        ledger: its directory.
-        front: its final front.
-        finished: what was logged and registered, and what MLflow lacks.
-        members: members finished.
-        failed: members failed.
+        ledger: directory of the sweep.
+        front: final front.
+        finished: logged and registered results, and what MLflow lacks.
+        members: number of members finished.
+        failed: number of members failed.
     """
 
     ledger: Ledger
@@ -59,15 +59,15 @@ class SweepFailedError(RuntimeError):
 
 
 class ClusterLostError(SweepFailedError):
-    """Ray is gone in the middle of a sweep, which can go on with another one."""
+    """Ray was lost in the middle of a sweep, which can continue with another cluster."""
 
 
 class SweepStoppedError(Exception):
-    """The sweep was ended in order before its end; it can go on.
+    """The sweep was stopped in order before its end; it can continue.
 
     Attributes:
-        ledger: its directory.
-        front: the front so far.
+        ledger: directory of the sweep.
+        front: front so far.
     """
 
     def __init__(self, ledger: Ledger, front: Front, resume: str) -> None:
@@ -80,14 +80,14 @@ def run_sweep(
 ) -> SweepOutcome:
     """Train, compress and measure every member that is not on file, then log and register the front.
 
-    A new sweep and one that goes on take the same way: a new one has nothing on file yet. Ray must be running
-    in this process: `ray.init()`, or the `arsvd` command, starts it.
+    New sweeps and continued ones work the same way: a new one has nothing on file yet. Ray must be running in
+    this process: `ray.init()`, or the `arsvd` command, starts it.
 
     Args:
-        prepared: from `prepare`, or from `sweeps.run.resuming.prepare_resume`.
-        progress: what a person sees; nothing when None.
-        interruption: from `watch_signals`, where the caller goes on to watch; signals are watched here when
-            None.
+        prepared: result of `prepare` or of `sweeps.run.resuming.prepare_resume`.
+        progress: display for people; None to show nothing.
+        interruption: result of `watch_signals`, where the caller continues to watch; signals are watched here
+            when None.
 
     Returns:
         The sweep's directory, front and models.
@@ -98,9 +98,9 @@ def run_sweep(
         SweepStoppedError: Ctrl-C, SIGTERM or SIGHUP; what is on file stays, and members in training are left
             to a resume.
         LockedError: another process runs the sweep.
-        ResumeError: the sweep has more members than it is to have.
+        ResumeError: the sweep has more members than it should have.
         ResourcesError: the cluster cannot run one trial.
-        StudyError: the study is in a database, or a member on file is another sweep's.
+        StudyError: the study is in a database, or a member on file belongs to another sweep.
     """
     if not ray.is_initialized():
         raise RuntimeError("Ray is not running in this process: call ray.init() first")
@@ -123,7 +123,7 @@ def run_sweep(
 
 
 def _stopped(ledger: Ledger, front: Front, interruption: Interruption, resume: str) -> Exception:
-    """Say how a sweep was ended before its end."""
+    """Build the error of a sweep that was ended early."""
     if interruption.lost is None or interruption.signalled:
         return SweepStoppedError(ledger, front, resume)
     return ClusterLostError(interruption.words)
@@ -241,7 +241,7 @@ def _sweep_run(prepared: Prepared, ledger: Ledger) -> Iterator[tuple[SweepWriter
             try:
                 yield writer, worker
             except BaseException as error:
-                # members on file go to MLflow; models may need minutes, and somebody wants an end
+                # members on file go to MLflow; models may need minutes, and somebody wants to stop
                 patience = _STOP_SECONDS if isinstance(error, SweepStoppedError | ClusterLostError) else 0.0
                 killed = isinstance(error, KeyboardInterrupt | SystemExit | SweepStoppedError)
                 _end_run(prepared.client, writer, worker, patience, "KILLED" if killed else "FAILED")
@@ -254,11 +254,11 @@ def _end_run(
     """Close the run of a sweep that ended early.
 
     Args:
-        client: the MLflow server.
-        writer: of the run.
-        worker: which may still have something to write.
-        patience: seconds that it has for that.
-        status: the run's.
+        client: client of the MLflow server.
+        writer: writer of the run.
+        worker: worker that may still have something to write.
+        patience: seconds that the worker has for that.
+        status: status of the run.
     """
     if patience:
         worker.wait(patience, limit=patience)
@@ -268,7 +268,7 @@ def _end_run(
 
 
 def _close(client: MlflowClient, writer: SweepWriter, status: Status) -> None:
-    """Close the run of a sweep that ended early, unless the queue closed it before: then it is whole.
+    """Close the run of a sweep that ended early, unless the queue has closed it already as complete.
 
     Raises:
         TrackingError: the server is away or refuses.

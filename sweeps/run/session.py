@@ -1,4 +1,4 @@
-"""The driver's view of a running sweep: takes in members as they are filed, and tells people and MLflow."""
+"""The driver's view of a running sweep: takes in members as they are filed, and informs people and MLflow."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,16 +20,16 @@ _APPEAR_SECONDS, _LOOK_SECONDS = 15, 0.2
 
 
 class Session:
-    """What one process knows of a sweep while it runs it. For the driver's thread.
+    """The state of a sweep in the process that runs it. For the driver's thread.
 
     Args:
-        ledger: the sweep's directory.
-        planned: members that there will be at the end.
-        max_drop: of the best point; see `GrowingFront`.
-        writer: the sweep's runs, started.
-        worker: writes them, in order.
-        progress: what a person sees.
-        places: trials at a time.
+        ledger: directory of the sweep.
+        planned: number of members at the end.
+        max_drop: largest drop in accuracy of the best point; see `GrowingFront`.
+        writer: writer of the sweep's runs, started.
+        worker: thread that writes them, in order.
+        progress: display for people.
+        places: number of trials that run at a time.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class Session:
 
     @property
     def records(self) -> list[MemberRecord]:
-        """The members on file, in the order of their trials."""
+        """Members on file, in the order of their trials."""
         return sorted(self._records.values(), key=lambda record: record.number)
 
     @property
     def front(self) -> Front:
-        """The front of the members on file."""
+        """Front of the members on file."""
         if self._front is None:
             self._front = self._growing.front()
         return self._front
 
     def note(self, text: str) -> None:
-        """Say one thing to a person."""
+        """Show a message to people."""
         self._progress.note(text)
 
     def begin(self, records: Sequence[MemberRecord]) -> None:
-        """Take in the members of a sweep that goes on; MLflow gets those that it does not have.
+        """Take in the members of a sweep that continues; MLflow gets those that it lacks.
 
         Raises:
             StorageError: the sweep's directory cannot be written.
@@ -83,11 +83,11 @@ class Session:
         """Take in the members of a pack that has ended, whose records were written.
 
         Args:
-            keys: of the members.
-            trial: id of the trial that they were given to.
+            keys: keys of the members.
+            trial: id of the trial that trained them.
 
         Raises:
-            StorageError: a record does not show here, on whatever machine it was written; or the sweep's
+            StorageError: a record does not appear here, on whatever machine it was written; or the sweep's
                 directory cannot be written.
         """
         self._pace.ended(trial)
@@ -102,17 +102,17 @@ class Session:
             points=points,
             hypervolume=front.hypervolume,
             best=front.best,
-            at=now(),  # a call that is repeated must say the same
+            at=now(),  # a call that is repeated must give the same time
             label=f"progress at {len(self._records)} members",
         )
         self._tell_outage()
 
     def training(self, trials: Mapping[str, Sequence[int]], found: Mapping[str, Trained]) -> None:
-        """Take in which trials run, and show it where anything has changed.
+        """Register which trials run, and show it where anything has changed.
 
         Args:
-            trials: trial ids to the epochs that each of a trial's members is to have.
-            found: what trials have reported.
+            trials: number of epochs for each member of a trial, by trial id.
+            found: results that trials have reported.
         """
         if self._pace.running(trials, found):
             self._show()
@@ -166,6 +166,6 @@ class Session:
             self._pace.add(record)
             self._front = None
         self._records[record.key] = record
-        # the key and not the record: a queue behind a server that is away may grow long
+        # the key and not the record: a queue for a server that is away may grow long
         label = f"member {record.number}"
         self._worker.submit(write_member, self._writer, self._ledger, record.key, label=label)

@@ -1,4 +1,4 @@
-"""Complete MLflow from a sweep's ledger, any number of times, into its own server or another."""
+"""Complete MLflow from a sweep's ledger, any number of times, on its own server or another."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Synced:
-    """What MLflow has of a sweep now.
+    """The state of a sweep in MLflow after a sync.
 
     Attributes:
-        uri: the server.
-        members: members that it has.
-        final: whether the sweep has ended; until then there are no models.
-        missing: what it could not be given.
+        uri: address of the server.
+        members: number of members that it has.
+        final: True if the sweep has ended; until then there are no models.
+        missing: everything that could not be stored.
     """
 
     uri: str
@@ -61,26 +61,26 @@ def sync_sweep(
     patience: float = PATIENCE_SECONDS,
     told: Callable[[str], None] | None = None,
 ) -> Synced:
-    """Give MLflow what the ledger has and MLflow has not.
+    """Add to MLflow what the ledger has and MLflow lacks.
 
-    Members and models that are there are left alone. The data set is needed only where models are to be
+    Members and models that are there are left alone. The data set is needed only where models have to be
     logged: their normalisation and their examples come from it.
 
     Args:
-        ledger: the sweep's directory.
-        to: the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
-        data_dir: where data sets lie; see `arsvd.data.data_root`.
-        force: take the lock of a process on another machine.
+        ledger: directory of the sweep.
+        to: address of the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
+        data_dir: folder that holds the data sets; see `arsvd.data.data_root`.
+        force: True to take the lock of a process on another machine.
         patience: seconds to wait for a server that goes away meanwhile.
-        told: is told why it takes long.
+        told: function that receives the reason where it takes long.
 
     Returns:
-        What is there now, and what is not.
+        What is there now, and what is missing.
 
     Raises:
         TrackingError: the server does not answer at the start.
         LockedError: the sweep is being run.
-        LedgerError: the ledger is damaged in more than single members.
+        LedgerError: the ledger is damaged beyond single members.
     """
     client = connect(to)
     with hold(ledger, force), prompt_requests(), Worker() as worker:
@@ -163,7 +163,7 @@ def _same_data(ledger: Ledger, config: SweepConfig, facts: SweepFacts, data_dir:
     """Load the data set, and make sure that it is the one that the sweep was run on.
 
     Raises:
-        DataError: it is missing or another one.
+        DataError: the data set is missing or another one.
     """
     dataset, _ = find_data(ledger, config, data_dir)
     if dataset.hash != facts.data_hash:
@@ -179,7 +179,7 @@ def _unbuilt(entry: FrontPoint) -> nn.Module:
 
 
 def _write_report(ledger: Ledger, front: Front, config: SweepConfig) -> None:
-    """Write the report again: the one that is there may be an earlier front's, or half of one."""
+    """Write the report again: the existing one may be an earlier front's, or incomplete."""
     facts = ledger.facts
     with ledger.new_report() as folder:
         write_report(folder, front, facts.id, facts.dataset, config_to_params(config))
@@ -192,7 +192,7 @@ def _submit_progress(
     config: SweepConfig,
     records: Sequence[MemberRecord],
 ) -> None:
-    """Queue how the sweep advanced, where MLflow does not know: one step a member, as they were filed."""
+    """Queue the sweep's progress where MLflow lacks it: one step per member, in the order of filing."""
     there = writer.progress_steps()
     if there.issuperset(range(1, len(records) + 1)):
         return
@@ -224,7 +224,7 @@ def _status(writer: SweepWriter, front: Front | None, records: Sequence[MemberRe
 
 
 def _ended(ledger: Ledger, front: Front | None, records: Sequence[MemberRecord]) -> int | None:
-    """Return when the sweep ended, in milliseconds since 1970; None where nothing tells."""
+    """Return when the sweep ended, in milliseconds since 1970; None where that is unknown."""
     if front is not None:
         return int(1000 * ledger.storage.modified(FRONT))
     return filed(ledger, records[-1].key) if records else None

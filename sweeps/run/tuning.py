@@ -1,4 +1,4 @@
-"""Ray Tune runs the packs of a sweep: its settings, and what becomes of trials that fail."""
+"""Ray Tune runs the packs of a sweep: its settings, and the handling of trials that fail."""
 
 import os
 import re
@@ -30,9 +30,9 @@ RETRIES = 2  # of a trial whose process died; a member that raises is recorded a
 _SCRATCH = "ray"  # Tune's own snapshots; nothing reads them, so they go at the end
 _CAUSE_CHARACTERS = 2000
 _KILL_SECONDS = 5.0
-_LOOK_SECONDS = 1.0  # between two looks at how far trials are
+_LOOK_SECONDS = 1.0  # between two looks at the trials' progress
 _SETTINGS = {
-    # Tune would take SIGINT, save a snapshot for nobody, and return as if all was well
+    # otherwise Tune takes SIGINT, saves a useless snapshot, and returns as if all was well
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # tracebacks of trials that are tried again: the last one's is in the member's record
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -40,7 +40,7 @@ _SETTINGS = {
 
 
 class InterruptedSweepError(RuntimeError):
-    """Somebody asked the sweep to end."""
+    """The sweep was asked to end."""
 
 
 def tune_members(
@@ -56,18 +56,18 @@ def tune_members(
     """Train what the searcher proposes; return when it has no more.
 
     Args:
-        config: the sweep file.
-        dataset: the data set; nodes get it once each, in Ray's object store.
-        ledger: the sweep's directory.
-        searcher: proposes packs.
-        session: is told of packs that have ended.
-        resources: what a trial takes.
-        exporters: are started when a trial ends that no other one takes the place of.
-        interruption: ends the training.
+        config: configuration of the sweep.
+        dataset: data set of the sweep; each node gets it once, from Ray's object store.
+        ledger: directory of the sweep.
+        searcher: searcher that proposes packs.
+        session: session that takes in packs that have ended.
+        resources: resources of one trial.
+        exporters: processes that are started when a trial ends and no other takes its place.
+        interruption: state that ends the training once it is requested.
 
     Raises:
-        InterruptedSweepError: the sweep is to end. Members in training are left to a resume.
-        StorageError: a file of the sweep cannot be written. As above.
+        InterruptedSweepError: the sweep was asked to end. Members in training are left to a resume.
+        StorageError: a file of the sweep cannot be written. Members in training are left to a resume.
     """
     folder, filesystem = ledger.storage.arrow()
     trainable = tune.with_resources(
@@ -106,14 +106,14 @@ def tune_members(
         )
         try:
             tuner.fit()
-            driver.check()  # what came up with the last trial: Tune ends before it begins another step
+            driver.check()  # errors of the last trial: Tune ends before it begins another step
         finally:
             reports.close()
             ledger.storage.remove_folder(_SCRATCH)
 
 
 class _Driver(DriverOnly, tune.Callback):
-    """Hands what has ended to the session, and stops everything where the sweep cannot go on."""
+    """Passes on what has ended to the session, and stops everything where the sweep cannot continue."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class _Driver(DriverOnly, tune.Callback):
         self._halt: Exception | None = None
 
     def check(self) -> None:
-        """Raise what keeps the sweep from going on, if anything does."""
+        """Raise the error that keeps the sweep from continuing, if there is one."""
         halt = self._halt or self._searcher.broken
         if self._interruption.requested:
             halt = InterruptedSweepError("interrupted")
@@ -137,7 +137,7 @@ class _Driver(DriverOnly, tune.Callback):
             raise halt
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        # the one place where Tune lets an error pass as it is
+        # the only place where Tune passes an error on unchanged
         try:
             self.check()
         except Exception:
@@ -157,12 +157,12 @@ class _Driver(DriverOnly, tune.Callback):
     ) -> None:
         self._filed(result["keys"], trial)
         if self._searcher.members == 0 and self._halt is None:
-            # what it ran on has nothing to do until the last trial ends
+            # its resources stay idle until the last trial ends
             self._exporters.begin(len(self._session.front.points))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         cause = _last_error(trial)
-        self._halt = self._halt or _storage_error(cause)  # a full disk is full for every try
+        self._halt = self._halt or _storage_error(cause)  # a full disk is full for every retry
         if self._halt is None:
             self._session.note(f"a trial is tried again: {cause.splitlines()[0]}")
 
@@ -176,21 +176,22 @@ class _Driver(DriverOnly, tune.Callback):
         try:
             self._session.members_filed(keys, trial.trial_id)
         except Exception as error:  # raised from here it would come out as the text of a TuneError
-            # the searcher is to tell nothing more: it would file a failure over a record that does not show
+            # the searcher must file nothing more: it would file a failure over a record that does not show
+            # yet
             self._halt = self._searcher.broken = error
 
 
 def _kill(trials: list[Any]) -> None:
     """End the trials' processes at once: Tune itself lets them train on for ten seconds."""
     actors = [trial.temporary_state.ray_actor for trial in trials]
-    # on a thread, since Ray may be ending too: SIGTERM often goes to all processes that a service has
+    # on a thread, since Ray may be ending too: SIGTERM often goes to all processes of a service
     thread = threading.Thread(target=lambda: [ray.kill(actor) for actor in actors if actor], daemon=True)
     thread.start()
     thread.join(_KILL_SECONDS)
 
 
 def _last_error(trial: Any) -> str:
-    """Return what Tune has written about a trial's last failure."""
+    """Return Tune's text of a trial's last failure."""
     try:
         text = Path(trial.error_file).read_text(encoding="utf-8")
     except (OSError, TypeError):

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class Random(Sampler):
-    """Every proposal drawn independently."""
+    """Draws every proposal independently."""
 
     def make(self, seed: int, trials: int) -> "BaseSampler":
-        """Build it."""
+        """Build the sampler."""
         import optuna
 
         return optuna.samplers.RandomSampler(seed=seed)

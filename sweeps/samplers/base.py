@@ -1,4 +1,4 @@
-"""What every sampler promises."""
+"""The interface of every sampler."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -9,32 +9,32 @@ if TYPE_CHECKING:
 
 
 class Sampler(ABC):
-    """Where Optuna's proposals come from.
+    """The source of Optuna's proposals.
 
     Attributes:
-        goes_on: whether it finds its place again in a study that goes on. One that does not would repeat its
-            first draws, and gets another seed.
+        goes_on: True if it finds its place again when a study continues. A sampler that does not would repeat
+            its first draws, and gets another seed.
     """
 
     goes_on: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, seed: int, trials: int) -> "BaseSampler":
-        """Build it.
+        """Build the sampler.
 
         Args:
-            seed: what it draws from.
-            trials: how many members the sweep will train.
+            seed: seed of its draws.
+            trials: number of members that the sweep will train.
         """
 
 
 def resumed_seed(sampler: Sampler, seed: int, trials: int) -> int:
-    """Return the seed for a sampler that goes on in a study: begun anew, it would repeat its first draws.
+    """Return the seed for a sampler that continues a study: started anew, it would repeat its first draws.
 
     Args:
-        sampler: the sampler.
-        seed: what it drew from in the beginning.
-        trials: trials that the study has.
+        sampler: sampler to continue with.
+        seed: seed of its draws at the beginning.
+        trials: number of trials that the study has.
     """
     if trials == 0 or sampler.goes_on:
         return seed

@@ -12,7 +12,7 @@ class Nsga2(Sampler):
     """NSGA-II with a population that fits the sweep."""
 
     def make(self, seed: int, trials: int) -> "BaseSampler":
-        """Build it."""
+        """Build the sampler."""
         import optuna
 
         # the default population of 50 would make a sweep of 64 trials a random search

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 class Qmc(Sampler):
-    """A scrambled Sobol sequence; how far it is, is kept in the study."""
+    """A scrambled Sobol sequence, whose position is kept in the study."""
 
     goes_on: ClassVar[bool] = True
 
     def make(self, seed: int, trials: int) -> "BaseSampler":
-        """Build it."""
+        """Build the sampler."""
         import optuna
 
         return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)

@@ -15,7 +15,7 @@ class Tpe(Sampler):
     """TPE over all parameters at once."""
 
     def make(self, seed: int, trials: int) -> "BaseSampler":
-        """Build it."""
+        """Build the sampler."""
         import optuna
 
         # constant_liar: members of one pack, and of packs that run at once, are asked before any is told

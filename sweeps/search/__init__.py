@@ -1,6 +1,6 @@
-"""What to train next: the Optuna study and the searcher that Ray Tune asks.
+"""What to train next: the Optuna study, and the searcher that Ray Tune asks.
 
-A name is imported when it is first used: sweep files are checked without Ray and Optuna.
+A name is imported when it is first used, so that sweep files can be checked without Ray and Optuna.
 """
 
 from typing import TYPE_CHECKING

@@ -4,10 +4,10 @@ from typing import Any, Self
 
 
 class DriverOnly:
-    """A mixin for what is handed to Ray Tune and must stay the one object it is.
+    """A mixin for objects that are handed to Ray Tune and must not be copied.
 
-    Tune pickles and copies whatever it is given, for a restore that this project does not use: sweeps
-    resume from the ledger. A pickled copy is empty; an in-memory copy is the object itself.
+    Tune pickles and copies whatever it is given, for a restore that this project does not use: sweeps resume
+    from the ledger. A pickled copy is empty; an in-memory copy is the object itself.
     """
 
     def __getstate__(self) -> dict[str, Any]:

@@ -19,17 +19,17 @@ _LOCK_SUFFIX = ".lock"
 
 
 class Journal:
-    """A sweep's study as optuna-dashboard reads it: made anew when a driver starts, and appended after that.
+    """A sweep's study as optuna-dashboard reads it: rewritten when a driver starts, then appended to.
 
-    It is to be looked at only. Nothing here reads it, and where it cannot be written the sweep goes on.
+    It is only for viewing. Nothing here reads it, and where it cannot be written the sweep continues.
 
     Args:
-        path: the file; one that is there is replaced.
-        name: the study's name, the sweep's id.
-        objectives: what the values of a trial are called.
-        directions: of the objectives.
-        trials: what there is already.
-        note: is told once where the journal cannot be written.
+        path: path of the file; an existing one is replaced.
+        name: name of the study, the sweep's id.
+        objectives: names of a trial's values.
+        directions: directions of the objectives.
+        trials: trials that exist already.
+        note: function that receives one line if the journal cannot be written.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Journal:
             self._study = optuna.load_study(study_name=name, storage=storage)
 
     def asked(self, trial: FrozenTrial) -> None:
-        """Append a trial that runs."""
+        """Append a running trial."""
         with self._tolerated():
             if self._study is not None:
                 self._study.add_trial(trial)
@@ -83,15 +83,15 @@ class Journal:
 def read_trials(content: bytes, name: str) -> tuple[list[FrozenTrial], dict[str, Any], int]:
     """Read the study of a journal, as far as its lines are whole.
 
-    A last line that was cut is what a killed driver leaves. What follows a bad line makes no sense without
-    it, since trials get their numbers from the order of the lines.
+    A killed driver leaves a last line that is cut off. What follows a bad line makes no sense without it,
+    since trials get their numbers from the order of the lines.
 
     Args:
-        content: the journal.
-        name: the study's name.
+        content: content of the journal.
+        name: name of the study.
 
     Returns:
-        Its trials, what samplers noted in the study, and how many lines were not read.
+        Its trials, the samplers' notes in the study, and the number of lines that were not read.
 
     Raises:
         ValueError: its lines do not make sense.

@@ -1,4 +1,4 @@
-"""A sweep's study, made from its ledger."""
+"""Open a sweep's study, which is made from its ledger."""
 
 import json
 import os
@@ -21,10 +21,10 @@ def refuse_databases(ledger: Ledger | None = None) -> None:
     """Refuse studies in databases, which releases up to 0.1.0 could keep.
 
     Args:
-        ledger: of a sweep that goes on; None for a new one.
+        ledger: directory of a sweep that continues; None for a new one.
 
     Raises:
-        StudyError: the sweep's study is in one, or one is asked for.
+        StudyError: the sweep's study is in a database, or one is requested.
     """
     if ledger is not None and ledger.facts.study != JOURNAL:
         name = ledger.facts.id
@@ -48,18 +48,18 @@ def open_study(
     limit: int,
     note: Callable[[str], None],
 ) -> Study:
-    """Make a sweep's study from what was asked for and what is on file. The sweep's lock must be held.
+    """Make a sweep's study from the requested members and those on file. The sweep's lock must be held.
 
     Args:
-        ledger: the sweep's directory.
-        config: the sweep file.
-        data_hash: the data set's content hash.
-        records: the members on file, whole.
-        limit: what every trial number is below.
-        note: is told what was damaged, and what was done.
+        ledger: directory of the sweep.
+        config: configuration of the sweep.
+        data_hash: content hash of the data set.
+        records: members on file that are whole.
+        limit: bound above every trial number.
+        note: function that receives lines about what was damaged, and what was done.
 
     Raises:
-        StudyError: the study is in a database, or a member on file is another sweep's.
+        StudyError: the study is in a database, or a member on file belongs to another sweep.
         NewerError: a file is of a newer version.
         StorageError: the directory cannot be written.
     """
@@ -75,20 +75,20 @@ def open_study(
 
 
 def _in_journal(ledger: Ledger, study: Study, limit: int, note: Callable[[str], None]) -> list[Asked]:
-    """Read what release 0.1.0 asked for from its journal, which was the only place to have it.
+    """Read what release 0.1.0 asked for from its journal, which was the only place that held it.
 
     Args:
-        ledger: the sweep's directory.
-        study: an empty one of the same sweep.
-        limit: what every trial number is below.
-        note: is told where the journal is damaged; then it is kept beside the new one.
+        ledger: directory of the sweep.
+        study: empty study of the same sweep.
+        limit: bound above every trial number.
+        note: function that receives a line where the journal is damaged; it is then kept beside the new one.
     """
     asked: list[Asked] = []
     content = ledger.storage.read(JOURNAL)
     try:
         trials, notes, lost = read_trials(content, ledger.facts.id)
         found = study.recognised(trials[:limit], notes)
-        # what samplers noted is kept, and NaN cannot be
+        # samplers' notes are kept as JSON, which cannot hold NaN
         json.dumps([(member.notes, member.study_notes) for member in found], allow_nan=False)
         asked, fault = found, f"its last {lost} lines cannot be read" if lost else None
     except (StudyError, ValueError) as error:

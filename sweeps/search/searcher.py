@@ -14,26 +14,28 @@ from sweeps.search.study import Study
 class PackSearcher(DriverOnly, Searcher):
     """Proposes packs: {"members": [{"number": ..., "key": ..., "config": {...}}, ...]}.
 
-    A member is owned by the trial that it was proposed to until that trial completes or is given up; then
-    each of its members is told to the study, exactly once, from the record that the trial filed. Until then
-    the study has it as running, which is how a resumed sweep finds it again.
+    A member belongs to the trial that it was proposed to until that trial completes or is given up; then each
+    of its members is told to the study, exactly once, from the record that the trial filed. Until then the
+    study has it as running, which is how a resumed sweep finds it again.
 
-    A pack whose process dies may owe that to one of its members, and which one cannot be seen from outside.
-    So where a pack of several is given up, its members without a record are proposed again, each by itself.
+    The death of a pack's process may be the fault of one of its members, and which one cannot be seen from
+    outside. So where a pack of several is given up, its members without a record are proposed again, one per
+    pack.
 
     Args:
-        study: where members are asked and told.
-        new: how many members to ask for.
-        pack: most members a trial.
-        read: returns the record that was filed under a key, or None.
-        write: files the record of a member whose trial left none.
+        study: study that members are asked from and told to.
+        new: number of members to ask for.
+        pack: largest number of members per trial.
+        read: function that returns the record that was filed under a key, or None.
+        write: function that files the record of a member whose trial left none.
         left: members that were asked for earlier; they are proposed first.
-        room: how many members like a given one a trial should have; then a trial gets members of one kind
-            only, and the study is asked for as many at once as may join. None takes members as they come.
+        room: function that returns the number of members like a given one that a trial should have. A trial
+            then gets members of one kind only, and the study is asked for as many at once as may join. None
+            takes members as they come.
 
     Attributes:
-        broken: what keeps it from going on. Tune would swallow it or wrap it in text, so it is kept here for
-            whoever runs the sweep, and nothing more is proposed or told.
+        broken: error that keeps it from continuing. Tune would swallow it or wrap it in text, so it is kept
+            here for the caller, and nothing more is proposed or told.
     """
 
     def __init__(
@@ -57,12 +59,12 @@ class PackSearcher(DriverOnly, Searcher):
 
     @property
     def members(self) -> int:
-        """Members that are still to be proposed."""
+        """Number of members that are still to be proposed."""
         return len(self._alone) + len(self._left) + self._new
 
     @property
     def most_trials(self) -> int:
-        """Trials that the members still to be proposed may take: packs, then each member by itself."""
+        """Largest number of trials that these members may take: packs, then each member by itself."""
         packs = self.members if self._room else -(-self.members // self._pack)
         return packs + (self.members if self._pack > 1 else 0)
 
@@ -73,10 +75,10 @@ class PackSearcher(DriverOnly, Searcher):
         return metric is None and mode is None and not config
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Propose a pack, or `Searcher.FINISHED`; None where the study cannot be asked, or to come again."""
+        """Propose a pack, or `Searcher.FINISHED`; None where the study fails, or to be asked again."""
         if self.members <= 0:
             if any(len(members) > 1 for members in self._running.values()):
-                return None  # one of them may have to be divided, and who has finished is asked no more
+                return None  # one may have to be divided, and a finished searcher is not asked again
             finished: str = Searcher.FINISHED
             return finished
         if self.broken is not None:
@@ -97,7 +99,7 @@ class PackSearcher(DriverOnly, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the study what became of each member of a pack; one with an error waits for `give_up`."""
+        """Tell the study the results of a pack's members; after an error, they wait for `give_up`."""
         if not error:
             self.give_up(trial_id, "its trial ended without a record")
 
@@ -107,8 +109,8 @@ class PackSearcher(DriverOnly, Searcher):
         A member without a record is filed as failed; one of a pack of several is proposed again.
 
         Args:
-            trial_id: the trial.
-            cause: why there may be no record.
+            trial_id: id of the trial.
+            cause: reason why there may be no record.
 
         Returns:
             The keys of the members that have ended.
@@ -143,7 +145,7 @@ class PackSearcher(DriverOnly, Searcher):
         first = self._left.pop(0)
         wanted = min(room(first[1]), self._pack)
         if wanted > 1:
-            # so many ahead of what is told, and no more: what comes later may have learnt from it
+            # ask no further ahead than this: later members may learn from the results
             self._ask(wanted)
         members = [first]
         for member in list(self._left):
@@ -154,7 +156,7 @@ class PackSearcher(DriverOnly, Searcher):
         return members
 
     def _ask(self, count: int) -> None:
-        """Ask the study until so many members are left to be proposed, or there are no more."""
+        """Ask the study until this many members are left to be proposed, or there are no more."""
         for _ in range(min(count - len(self._left), self._new)):
             self._left.append(self._study.ask())
             self._new -= 1

@@ -1,4 +1,4 @@
-"""The Optuna study of a sweep, made from its ledger: members are asked, and told what they came to."""
+"""The Optuna study of a sweep, made from its ledger: it is asked for members, and told their results."""
 
 import logging
 import warnings
@@ -21,14 +21,14 @@ from sweeps.samplers.base import resumed_seed
 from sweeps.search.journal import Journal
 
 KEY, REFERENCE = "arsvd.key", "arsvd.reference"
-INSIDE, OUTSIDE = "inside", "outside"  # of the space, what the reference may be
+INSIDE, OUTSIDE = "inside", "outside"  # of the space, where the reference may lie
 _INJECTED = "arsvd.injected_from"  # release 0.1.0: further points of a member, which are no members
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 
 
 class StudyError(ValueError):
-    """The study is not the one of the members on file, or cannot be read."""
+    """The study does not belong to the members on file, or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Standing:
     """How far a study is.
 
     Attributes:
-        asked: members that were asked for, ended ones among them.
+        asked: number of members that were asked for, including those that have ended.
         left: members that were asked for and are not on file, to be trained.
     """
 
@@ -47,26 +47,26 @@ class Standing:
 class Study:
     """A sweep's study, in memory.
 
-    What is durable is the ledger: a member is kept there before `ask` returns it, and has ended once its
-    record is on file. Trials have the numbers that they were asked under, from which seeds are derived; one
-    that belongs to no member is taken by a failed trial, which teaches nothing.
+    Only the ledger is durable: a member is kept there before `ask` returns it, and has ended once its record
+    is on file. Trials have the numbers under which they were asked, from which seeds are derived; a number
+    that belongs to no member is filled by a failed trial, from which nothing is learnt.
 
-    The first member is the reference, which no sampler draws: its trial has parameters where the space holds
-    it, and carries the attribute `arsvd.reference`.
+    The first member is the reference, which no sampler draws: its trial has parameters where the space
+    contains it, and carries the attribute `arsvd.reference`.
 
     Args:
-        config: the sweep's configuration.
-        data_hash: the data set's content hash, for the members' keys.
-        version: of records when the sweep began, for the members' keys.
-        asked: what was asked for already.
-        records: the members on file. One that was asked for and not noted is taken from its record.
-        keep: files what is asked for; None in a study that nobody goes on with.
+        config: configuration of the sweep.
+        data_hash: content hash of the data set, for the members' keys.
+        version: version of records when the sweep began, for the members' keys.
+        asked: members that were asked for already.
+        records: members on file. One that is missing in `asked` is taken from its record.
+        keep: function that files a member that is asked for; None in a study that will not continue.
 
     Attributes:
-        standing: how far it was when it was made.
+        standing: state of the study when it was made.
 
     Raises:
-        StudyError: a member on file is of another sweep.
+        StudyError: a member on file belongs to another sweep.
     """
 
     def __init__(
@@ -99,27 +99,27 @@ class Study:
             self._study.sampler = sampler.make(seed, search.trials)
 
     def show_in(self, make: Callable[..., Journal]) -> None:
-        """Keep a journal of the study for optuna-dashboard, from now on.
+        """Keep a journal of the study for optuna-dashboard from now on.
 
         Args:
-            make: opens it, given objectives, directions and trials.
+            make: function that opens the journal, given objectives, directions and trials.
         """
         self._journal = make(
             objectives=self._objectives, directions=self._study.directions, trials=self._trials()
         )
 
     def key(self, member: MemberConfig) -> str:
-        """Return what a member's record is filed under in this sweep."""
+        """Return the key under which a member's record is filed in this sweep."""
         return member.key(self._data_hash, self._version)
 
     def ask(self) -> tuple[int, MemberConfig]:
         """Draw a member; the first one of a study is the reference.
 
         Returns:
-            Its trial number and its configuration, which are kept.
+            Its trial number and its configuration, which are on file.
 
         Raises:
-            StorageError: it cannot be kept.
+            StorageError: the member cannot be filed.
         """
         member = self._ask() if self._trials() else self._ask_reference()
         if self._keep is not None:
@@ -145,12 +145,12 @@ class Study:
         return Asked(trial.number, key, config, dict(self._trials()[trial.number].system_attrs), changed)
 
     def tell(self, record: MemberRecord, number: int | None = None) -> None:
-        """Tell how a member did.
+        """Tell the study the results of a member.
 
         Args:
-            record: the member.
-            number: the trial that asked for it, the record's own when None. Where all members share one
-                seed, a sampler may ask for a member again: it is not trained again.
+            record: record of the member.
+            number: number of the trial that asked for it; None for the record's own. Where all members share
+                one seed, a sampler may ask for a member again: it is not trained again.
         """
         number = record.number if number is None else number
         trial = self._trials()[number]
@@ -165,11 +165,11 @@ class Study:
         """Tell which trials of the study that release 0.1.0 kept are members.
 
         Args:
-            trials: all of them.
-            notes: what samplers keep with that study.
+            trials: all trials of that study.
+            notes: attributes that samplers keep with that study.
 
         Raises:
-            StudyError: a trial is not of this sweep.
+            StudyError: a trial does not belong to this sweep.
         """
         found = []
         for trial in trials:
@@ -235,7 +235,7 @@ class Study:
         )
 
     def _outcome(self, record: MemberRecord | None, outside: bool) -> tuple[TrialState, list[float] | None]:
-        """Tell what a member's trial comes to."""
+        """Return the state and the values of a member's trial."""
         if record is None:
             return TrialState.RUNNING, None
         if record.status != FINISHED or record.asked is None or outside:

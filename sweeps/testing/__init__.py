@@ -1,1 +1,1 @@
-"""Contracts of what the search is made of, as `arsvd.testing` has them of the numerics."""
+"""Contracts of the parts of a search, as `arsvd.testing` has them for the numerics."""

@@ -14,7 +14,7 @@ _TRIALS = 12
 
 
 def the_same_seed_asks_the_same(sampler: Sampler) -> None:
-    """A sweep can be run again."""
+    """A sweep can be repeated with the same result."""
     assert _asked(_study(sampler, 3)) == _asked(_study(sampler, 3))
 
 
@@ -24,7 +24,7 @@ def another_seed_asks_for_others(sampler: Sampler) -> None:
 
 
 def what_is_asked_lies_within_the_space(sampler: Sampler) -> None:
-    """Numbers, whole numbers and names."""
+    """Proposed numbers, whole numbers and names lie within the space."""
     for params in _asked(_study(sampler, 0), 20):
         assert LOW <= params["rate"] <= HIGH
         assert params["factors"] in FACTORS
@@ -32,13 +32,13 @@ def what_is_asked_lies_within_the_space(sampler: Sampler) -> None:
 
 
 def sweeps_of_any_length_can_be_asked_for(sampler: Sampler) -> None:
-    """One member, a few, or a thousand."""
+    """One member, a few, or a thousand can be asked for."""
     for trials in (1, 4, 1000):
         assert len(_asked(_study(sampler, 0, trials), 3)) == 3
 
 
 def a_study_that_goes_on_is_not_asked_for_the_same_again(sampler: Sampler) -> None:
-    """A sampler is built anew when a sweep is resumed."""
+    """A sampler that is built anew when a sweep is resumed does not start from the beginning."""
     begun = _study(sampler, 3)
     first = _asked(begun, 6)
     begun.sampler = _made(sampler, resumed_seed(sampler, 3, len(begun.trials)), _TRIALS)

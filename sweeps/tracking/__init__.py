@@ -1,4 +1,4 @@
-"""What a sweep leaves in MLflow: runs, curves, models, the registry; and how to read them back.
+"""A sweep's results in MLflow: runs, curves, models, the registry; and how to read them back.
 
 Nothing heavy is imported before it is used: MLflow alone takes more than a second.
 """
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from arsvd.lazy import lazy_names
 
-# MLflow reports its use to its makers unless told not to. A sweep sends nothing to third parties unless the
+# MLflow reports usage to its makers unless told not to. A sweep sends nothing to third parties unless the
 # user says so, and MLflow reads this once, when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 

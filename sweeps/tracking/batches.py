@@ -8,8 +8,8 @@ from mlflow.entities import Metric, Param, RunTag
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# mlflow/utils/validation.py: at most 1000 entities in a request, of these 100 params and 100 tags, at most
-# 1 MB in all, 6000 characters a param and 8000 a tag.
+# mlflow/utils/validation.py: at most 1000 entities per request, 100 params and 100 tags among them, at most 1
+# MB in all, 6000 characters per param and 8000 per tag.
 _ENTITIES = 1000
 _PARAMS = _TAGS = 100
 _BYTES = 900_000
@@ -29,11 +29,11 @@ def log_in_batches(
     """Log metrics, parameters and tags of a run.
 
     Args:
-        client: the server.
-        run_id: the run.
-        metrics: in any number.
-        params: values are written with `str` and cut where they are longer than MLflow takes.
-        tags: as params.
+        client: client of the server.
+        run_id: id of the run.
+        metrics: any number of metrics.
+        params: parameters; values are written with `str` and cut where they are too long for MLflow.
+        tags: tags, written like parameters.
     """
     entities: list[Metric | Param | RunTag] = []
     entities += [Param(key, param_text(value)) for key, value in (params or {}).items()]
@@ -54,7 +54,7 @@ def param_text(value: object) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Shorten a text to at most `limit` characters, with an ellipsis where something is missing."""
+    """Shorten a text to at most `limit` characters, with an ellipsis where something is cut off."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -1,4 +1,4 @@
-"""Which pages of MLflow's web interface show a sweep, and the newest one."""
+"""Find the pages of MLflow's web interface that show a sweep, and the newest one."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ def sweep_page(client: "MlflowClient", sweep: str) -> str:
     """Return the page of a sweep's run.
 
     Raises:
-        TrackingError: the server has none, or is away.
+        TrackingError: the server has no such sweep, or is away.
     """
     run = _newest(client, f"tags.`{SWEEP_TAG}` = '{sweep}'")
     if run is None:
@@ -36,7 +36,7 @@ def newest_page(client: "MlflowClient") -> str:
 
 
 def _newest(client: "MlflowClient", condition: str) -> "Run | None":
-    """Find the newest run of a sweep, not of a member: these have no data set of their own."""
+    """Find the newest run of a sweep, as opposed to a member, whose run has no data set of its own."""
     condition = f"{condition} and tags.`{DATASET_TAG}` LIKE '%'"
     with tracking_errors(client.tracking_uri):
         named = client.search_experiments(filter_string=f"name LIKE '{experiment_name('%')}'")

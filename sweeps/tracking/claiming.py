@@ -1,4 +1,4 @@
-"""Which data a registered model stands for: no other data is registered under its name."""
+"""The data that a registered model stands for: no other data is registered under its name."""
 
 import contextlib
 import hashlib
@@ -26,35 +26,35 @@ _UNREADABLE = (OSError, ValueError, MlflowException, yaml.YAMLError)
 
 
 class NameTakenError(TrackingError):
-    """The name that models are to be registered under stands for other data."""
+    """The name under which models should be registered stands for other data."""
 
 
 class Described(Protocol):
-    """What a data set is known by."""
+    """The facts by which a data set is known."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the data set."""
 
     @property
     def hash(self) -> str:
-        """Its content hash."""
+        """Content hash of the data set."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of its classes."""
+        """Names of the classes."""
 
     @property
     def origin(self) -> str:
-        """Where it comes from; empty where its user named it."""
+        """Where the data set comes from; empty where its user named it."""
 
 
 def check_name(client: "MlflowClient", data: Described) -> None:
     """Make sure, before anything is trained, that a data set's models can be registered under its name.
 
     They cannot where the name stands for other classes, or for the same classes of other images: models of
-    both would be taken for models of one. The same images always go, changed ones where they come from the
-    same folder, or where the user named them (`dataset.label`).
+    both would be taken for models of one. The same images are always accepted; changed images are accepted
+    where they come from the same folder, or where the user named them (`dataset.label`).
 
     Raises:
         NameTakenError: the name stands for other data.
@@ -68,10 +68,10 @@ def check_name(client: "MlflowClient", data: Described) -> None:
 
 
 def claim_name(client: "MlflowClient", data: Described) -> None:
-    """Make the registered model of a data set, or make sure that the one there stands for it.
+    """Create the registered model of a data set, or make sure that the existing one stands for it.
 
     Raises:
-        NameTakenError: it stands for other data.
+        NameTakenError: the name stands for other data.
         TrackingError: the server cannot be reached.
     """
     name = registered_name(data.name)
@@ -106,7 +106,7 @@ def _registered(client: "MlflowClient", name: str) -> "RegisteredModel | None":
 
 
 def _conflict(client: "MlflowClient", model: "RegisteredModel", data: Described) -> str | None:
-    """Say why a registered model does not stand for a data set; None where it does, or where nobody knows."""
+    """Say why a registered model does not stand for a data set; None where it does, or may do so."""
     versions = registered_versions(client, data.name)
     if any(version.data_hash == data.hash for version in versions):
         return None
@@ -129,7 +129,7 @@ def _conflict(client: "MlflowClient", model: "RegisteredModel", data: Described)
 
 
 def _classes_of(client: "MlflowClient", version: RegisteredVersion) -> str | None:
-    """The classes of a version from before they were a tag; None where its description cannot be read."""
+    """Return the classes of a version from before they were a tag; None if its description is unreadable."""
     from mlflow.artifacts import download_artifacts
 
     with tempfile.TemporaryDirectory(prefix="arsvd-") as folder, contextlib.suppress(*_UNREADABLE):

@@ -1,4 +1,4 @@
-"""What a person reads first in the MLflow UI: Markdown notes on experiment, sweep and registered model."""
+"""What people read first in the MLflow UI: Markdown notes on experiment, sweep and registered model."""
 
 import json
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def load_lines(dataset: str) -> str:
     """Return the Python lines that load a data set's best model, with this package and without it.
 
-    Both say where the models are: without that, another folder's or nobody's would be looked at, and MLflow
-    would leave an empty database in the current one.
+    Both say where the models are: otherwise another store would be searched, or MLflow would leave an empty
+    database in the current folder.
 
     Args:
-        dataset: the data set's name.
+        dataset: name of the data set.
     """
     uri = json.dumps(redact(tracking_uri()))
     return (
@@ -38,7 +38,7 @@ def mlflow_lines(model: str) -> str:
     """Return the Python lines that load a registered model with MLflow alone.
 
     Args:
-        model: its address, models:/NAME/VERSION or models:/NAME@ALIAS.
+        model: address of the model, models:/NAME/VERSION or models:/NAME@ALIAS.
     """
     return (
         "import mlflow\n"
@@ -63,11 +63,11 @@ def sweep_note(dataset: str, front: "Front", members: int) -> str:
     """Describe a finished sweep.
 
     Args:
-        dataset: the data set's name.
-        front: the final front.
-        members: how many members have a run.
+        dataset: name of the data set.
+        front: final front.
+        members: number of members that have a run.
     """
-    from sweeps.ledger.fronts import networks  # here: who loads a model needs no Optuna
+    from sweeps.ledger.fronts import networks  # imported here since loading a model needs no Optuna
 
     rivals = ", ".join(f"{name} {baseline.hypervolume:.4f}" for name, baseline in front.baselines.items())
     table = "\n".join(_row(one) for one in networks(front, ends=True))
@@ -88,8 +88,8 @@ def model_note(dataset: str, best: "RegisteredVersion | None") -> str:
     """Describe the registered model of a data set.
 
     Args:
-        dataset: the data set's name.
-        best: the version that has the alias `best`, of whichever sweep; None where none has it.
+        dataset: name of the data set.
+        best: version that has the alias `best`, of whichever sweep; None where none has it.
     """
     told = "No version is surely within the allowed drop, so none is `best`. "
     if best is not None:

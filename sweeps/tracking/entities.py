@@ -1,4 +1,4 @@
-"""What of a member, a front and a data set becomes MLflow's metrics, parameters and inputs."""
+"""How members, fronts and data sets become MLflow's metrics, parameters and inputs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ _DIGEST_CHARACTERS = 36  # MLflow's limit for a data set's digest
 
 
 def member_params(record: "MemberRecord") -> dict[str, object]:
-    """Return how a member was trained."""
+    """Return the configuration of a member's training."""
     values = record.config.values()
     values["hidden"] = "-".join(str(width) for width in record.config.hidden)
     return values
@@ -24,11 +24,11 @@ def member_params(record: "MemberRecord") -> dict[str, object]:
 def member_metrics(record: "MemberRecord", reference_params: int | None, stamp: int) -> list[Metric]:
     """Return a member's curves, its dense and proposed points, and its front.
 
-    The proposed point is there under its former name "asked" as well, which queries may use.
+    The proposed point is also there under its former name "asked", which queries may use.
 
     Args:
-        record: the member.
-        reference_params: parameters of the model that ratios are counted against.
+        record: record of the member.
+        reference_params: number of parameters of the model that ratios are relative to.
         stamp: time of all values, in milliseconds since 1970.
     """
     proposed: dict[str, float] = {}
@@ -61,7 +61,7 @@ def member_metrics(record: "MemberRecord", reference_params: int | None, stamp: 
 def progress_values(
     members: int, points: int, hypervolume: float, best: "FrontPoint | None", reference_params: int | None
 ) -> dict[str, float]:
-    """Return how far a sweep is."""
+    """Return the progress of a sweep."""
     values: dict[str, float] = {"members": members, "points": points, "hypervolume": hypervolume}
     if best is not None:
         values |= {"best_accuracy": best.point.accuracy, "best_params": best.point.params}
@@ -70,7 +70,7 @@ def progress_values(
 
 
 def front_values(front: "Front", reference_params: int | None) -> dict[str, float]:
-    """Return what a final front comes to."""
+    """Return the summary of a final front."""
     values = {"final_hypervolume": front.hypervolume, "dense_accuracy": front.dense_accuracy}
     for name, baseline in front.baselines.items():
         rival = name.replace(" ", "_")
@@ -94,7 +94,7 @@ def front_values(front: "Front", reference_params: int | None) -> dict[str, floa
 
 
 def point_values(prefix: str, point: OperatingPoint) -> dict[str, float]:
-    """Return an operating point's values, each name behind a prefix."""
+    """Return an operating point's values, each name with a prefix."""
     names = ("accuracy", "macro_f1", "loss", "params", "macs")
     return {f"{prefix}{name}": float(getattr(point, name)) for name in names}
 
@@ -116,8 +116,8 @@ def data_inputs(dataset: str, data_hash: str) -> list[DatasetInput]:
     """Return the three splits of a data set as MLflow links them to runs and metrics.
 
     Args:
-        dataset: the data set's name.
-        data_hash: the data set's content hash.
+        dataset: name of the data set.
+        data_hash: content hash of the data set.
     """
     return [
         DatasetInput(

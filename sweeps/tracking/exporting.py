@@ -1,4 +1,4 @@
-"""Models of a front as files; where they are many, processes write them that were started beforehand."""
+"""Models of a front as files; many of them are written by processes that were started beforehand."""
 
 import logging
 import shutil
@@ -18,7 +18,7 @@ from sweeps.tracking.programs import Order, prepare_process, warm, write
 
 log = logging.getLogger(__name__)
 
-# A process needs three seconds until it exports, and then an eighth of a second a model.
+# A process needs three seconds before it can export, and then an eighth of a second per model.
 _MODELS_A_PROCESS = 12
 _MOST_PROCESSES = 16  # one thread registers what they write, and is as fast as about three of them
 _MEMORY_A_PROCESS = 1_000_000_000  # bytes, roughly
@@ -30,9 +30,9 @@ class Export:
     """An exported model.
 
     Attributes:
-        order: of which it was made.
-        folder: with its files.
-        sha256: of its safetensors file.
+        order: order from which it was made.
+        folder: folder that holds its files.
+        sha256: hash of its safetensors file.
     """
 
     order: Order
@@ -48,22 +48,23 @@ class _Begun:
 
 
 class Exporters:
-    """Writes the files of models, in other processes where there are enough models to pay for them.
+    """Writes the files of models, in other processes where enough models make that worthwhile.
 
-    Promises: `begin` returns at once; models come in the order that they were ordered in; where a process is
-    killed, such as for its memory, this one writes what is left. It is for one thread at a time.
+    Promises: `begin` returns at once; models are written in the order in which they were ordered; where a
+    process is killed, for example because of its memory, this one writes the rest. It is for one thread at a
+    time.
     """
 
     def __init__(self) -> None:
         self._executor: Any = None  # loky's, which has no types
-        self._ahead = 0  # exports that may be under way beside the one that is waited for
+        self._ahead = 0  # exports that may be under way besides the one that is waited for
         self._warming: list[Future[None]] = []
 
     def begin(self, count: int) -> None:
         """Start the processes and have them load what they need, unless they were started.
 
         Args:
-            count: how many models there will be, roughly.
+            count: approximate number of models.
         """
         if self._executor is not None:
             return
@@ -79,18 +80,18 @@ class Exporters:
             self._warming = [self._executor.submit(warm) for _ in range(number)]
 
     def settle(self) -> None:
-        """Wait until the processes have loaded what they need: they do nothing from then on."""
+        """Wait until the processes have loaded what they need: from then on they are idle."""
         wait(self._warming)
 
     def exported(self, orders: Iterable[Callable[[], Order]], count: int) -> Generator[Export]:
-        """Write the files of models, in order; each is gone when the next is asked for.
+        """Write the files of models, in order; each is removed when the next is requested.
 
         Args:
-            orders: make the orders, few of them ahead of the model that is asked for.
-            count: how many there are: it decides how many processes write them.
+            orders: functions that make the orders, called shortly before their models are needed.
+            count: number of models, which decides how many processes write them.
 
         Raises:
-            ValueError: a model does not give one logit a class, or its exported form disagrees with it.
+            ValueError: a model does not give one logit per class, or its exported form disagrees with it.
         """
         self.begin(count)
         with tempfile.TemporaryDirectory(prefix="arsvd-") as folder:
@@ -129,13 +130,13 @@ class Exporters:
         return _Begun(order, place, done)
 
     def _end(self, begun: _Begun) -> Iterator[Export]:
-        """Wait for a model, and remove its files when the next is asked for."""
+        """Wait for a model, and remove its files when the next is requested."""
         place = begun.place
         try:
             sha256 = begun.sha256.result()
         except BrokenProcessPool as error:
             self._go_on_here(error)
-            # a new folder: in the first may be half a model, and a process that has not quite ended
+            # a new folder: the first may hold half a model, and a process that has not quite ended
             place = place.with_name(f"{place.name}-again")
             place.mkdir()
             sha256 = write(begun.order, place)
@@ -149,5 +150,5 @@ class Exporters:
 
 
 def processes(count: int, cores: int) -> int:
-    """Return how many processes write `count` models; 1 stands for this one."""
+    """Return the number of processes that write `count` models; 1 stands for this one."""
     return max(1, min(cores, _MOST_PROCESSES, count // _MODELS_A_PROCESS))

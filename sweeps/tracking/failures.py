@@ -1,4 +1,4 @@
-"""What can go wrong with a tracking server, and whether it passes by itself."""
+"""What can go wrong with a tracking server, and whether it resolves itself."""
 
 import re
 from collections.abc import Iterator
@@ -6,18 +6,18 @@ from contextlib import contextmanager
 
 from cluster.secrecy import SECRET_OPTION
 
-# Answers that ask for patience, beside all of 5xx.
+# Statuses that ask for patience, besides all of 5xx.
 _LATER = (408, 429)
-# A database that went away under the server comes back to the client as a refusal, 400: only an operational
-# error is told apart there. So does a transaction that the lost connection left behind.
+# A database that was lost behind the server is reported to the client as a refusal, 400: only an operational
+# error can be recognised there. So is a transaction that the lost connection left behind.
 _LOST_CONNECTION = re.compile(
     r"psycopg2?\.(Operational|Interface|Database)Error|connection already closed|until invalid transaction"
 )
-# Two writers made the same row at once, such as that of a data set; the one who comes again finds it there.
+# Two writers created the same row at once, such as that of a data set; the second finds it on a retry.
 _COLLISION = re.compile(r"IntegrityError|UniqueViolation|Duplicate entry")
-# How MLflow words a request that got no answer; with a status in it, it is the answer that was no good.
+# MLflow's words for a request that got no answer; with a status in it, there was an answer and it was bad.
 _NO_ANSWER = "API request to http"
-# SQLAlchemy takes passwords as options of an address as well.
+# SQLAlchemy also takes passwords as options of an address.
 _SECRET_OPTION = re.compile(rf"({SECRET_OPTION})[^&\s]*", re.IGNORECASE)
 _CLOUD_STORAGE = ("azure", "boto3", "botocore", "google", "s3transfer")
 
@@ -27,12 +27,13 @@ class TrackingError(ConnectionError):
 
 
 class ServerAwayError(TrackingError):
-    """The tracking server is away, or says that it cannot now: the same request may succeed later.
+    """The tracking server is away, or says that it cannot answer now: the same request may succeed later.
 
     Whether a request that failed this way was carried out is not known.
 
     Attributes:
-        answered: the server did answer, with an internal error. That may be about this one request alone.
+        answered: True if the server did answer, with an internal error, which may concern this one request
+            only.
     """
 
     def __init__(self, message: str, answered: bool = False) -> None:
@@ -56,16 +57,16 @@ def one_line(text: str, limit: int = 300) -> str:
 
 
 def is_collision(error: Exception) -> bool:
-    """Tell whether a request failed since somebody else did the same at the same time."""
+    """Tell whether a request failed because somebody else did the same at the same time."""
     return _COLLISION.search(f"{type(error).__name__}: {error}") is not None
 
 
 @contextmanager
 def tracking_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow raises inside into a `TrackingError` that names the server and no credentials.
+    """Turn every error of MLflow in the block into a `TrackingError` with the server and no credentials.
 
     Raises:
-        ServerAwayError: the failure passes by itself.
+        ServerAwayError: the failure may resolve itself.
         TrackingError: the server refused.
     """
     import requests
@@ -89,10 +90,10 @@ def tracking_errors(uri: str) -> Iterator[None]:
 
 @contextmanager
 def artifact_errors(uri: str) -> Iterator[None]:
-    """The same for an upload of files, which may go to a disk or a bucket that the server only names.
+    """Do the same for an upload of files, which may go to a disk or a bucket that the server only names.
 
     Raises:
-        ServerAwayError: the files cannot be written now. A full disk may have room later.
+        ServerAwayError: the files cannot be written now. A full disk may have space later.
     """
     import requests
 
@@ -102,7 +103,7 @@ def artifact_errors(uri: str) -> Iterator[None]:
         except (TrackingError, requests.RequestException):
             raise
         except Exception as error:
-            # each cloud's client has errors of its own, which cannot be imported where it is not installed
+            # each cloud's client has its own errors, which cannot be imported where it is not installed
             if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in _CLOUD_STORAGE:
                 raise
             raise ServerAwayError(
@@ -111,7 +112,7 @@ def artifact_errors(uri: str) -> Iterator[None]:
 
 
 def _status(error: Exception) -> int | None:
-    """Return the HTTP status that a failure amounts to; None where nothing answered."""
+    """Return the HTTP status that a failure amounts to; None where there was no answer."""
     import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException

@@ -1,18 +1,18 @@
-"""Where the pages of sweeps are in MLflow's web interface, behind a server's address."""
+"""The addresses of sweeps' pages in MLflow's web interface, below a server's address."""
 
 from sweeps.tracking.failures import redact
 
-_KIND = "workflowType=machine_learning"  # else MLflow shows its views for language models
-LOCAL_SERVER = "http://127.0.0.1:5000"  # where `arsvd ui` is unless it is told another port
+_KIND = "workflowType=machine_learning"  # otherwise MLflow shows its views for language models
+LOCAL_SERVER = "http://127.0.0.1:5000"  # address of `arsvd ui`, unless it gets another port
 EXPERIMENTS_PAGE = f"#/experiments?{_KIND}"
 
 
 def address(server: str, page: str) -> str:
-    """Return the full address of a page, without the credentials that the server's may hold.
+    """Return the full address of a page, without the credentials that the server's address may hold.
 
     Args:
-        server: the server's address.
-        page: from another function of this module.
+        server: address of the server.
+        page: page as returned by another function of this module.
     """
     return f"{redact(server).rstrip('/')}/{page}"
 

@@ -1,4 +1,4 @@
-"""What a person reads of a member in the MLflow UI: its name, and a Markdown note."""
+"""A member in the MLflow UI, for people: its name, and a Markdown note."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,11 +18,12 @@ _CAUSE_CHARACTERS = 2000
 
 
 def member_note(record: "MemberRecord", reference_params: int | None) -> str:
-    """Describe a member: what was trained, what it reaches at which sizes, and what became of it.
+    """Describe a member: its training, its results at several sizes, and how it ended.
 
     Args:
-        record: the member.
-        reference_params: parameters of the model that ratios are counted against; None where there is none.
+        record: record of the member.
+        reference_params: number of parameters of the model that ratios are relative to; None where there is
+            none.
     """
     front = pareto(record.points)
     reached = [] if record.dense is None else [("dense", record.dense)]
@@ -32,7 +33,7 @@ def member_note(record: "MemberRecord", reference_params: int | None) -> str:
     lines = [f"{told} parameters".capitalize() if told else record.status.capitalize(), ""]
     lines += [_training(record.config), ""]
     if record.cause:
-        # indented, which keeps whatever an error says from being taken for Markdown
+        # indented, so that no error text is taken for Markdown
         cause = cut(redact(record.cause), _CAUSE_CHARACTERS).splitlines()
         lines += ["It failed:", "", *(f"    {line}" for line in cause), ""]
     rows = [] if record.dense is None else [("dense", record.dense)]
@@ -71,7 +72,7 @@ def _training(config: "MemberConfig") -> str:
 
 
 def _spread(front: "Sequence[OperatingPoint]") -> "list[OperatingPoint]":
-    """Take few points of a front, both ends among them."""
+    """Pick a few points of a front, including both ends."""
     if len(front) <= _POINTS:
         return list(front)
     return [front[round(place * (len(front) - 1) / (_POINTS - 1))] for place in range(_POINTS)]

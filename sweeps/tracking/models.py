@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from sweeps.config import MemberConfig
     from sweeps.ledger.records import Front, FrontPoint
 
-_LOGGED_IMAGES = 8  # that a model is logged with
+_LOGGED_IMAGES = 8  # logged with each model
 
 
 @dataclass(frozen=True)
 class ModelData:
-    """What a logged model has to know of its data set.
+    """The facts about its data set that a logged model needs.
 
     Attributes:
-        name: the data set's name.
-        hash: its content hash.
-        classes: the names of its classes, in the order of the logits.
+        name: name of the data set.
+        hash: content hash of the data set.
+        classes: names of its classes, in the order of the logits.
         examples: uint8 (images, channels, height, width), one image or more.
-        origin: where the data comes from; see `arsvd.data.Dataset`.
-        scale: the level in the data's files that is 1.0 in a model's input.
+        origin: place that the data comes from; see `arsvd.data.Dataset`.
+        scale: level in the data's files that is 1.0 in a model's input.
     """
 
     name: str
@@ -54,18 +54,18 @@ class ModelData:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "ModelData":
-        """Take it from a data set; the examples are the first validation images."""
-        examples = dataset.validation.images[:_LOGGED_IMAGES].clone()  # a view would take all images along
+        """Take the facts from a data set; the examples are the first validation images."""
+        examples = dataset.validation.images[:_LOGGED_IMAGES].clone()  # a view would keep all images alive
         return cls(dataset.name, dataset.hash, dataset.classes, examples, dataset.origin, dataset.scale)
 
 
 @dataclass(frozen=True)
 class LoggedVersion:
-    """A model of the front, as MLflow has it.
+    """A model of the front, as stored in MLflow.
 
     Attributes:
-        version: the registered version.
-        reused: it was there before.
+        version: registered version.
+        reused: True if it was there before.
     """
 
     version: RegisteredVersion
@@ -83,25 +83,25 @@ def log_front(
 ) -> list[LoggedVersion]:
     """Log and register every model of a front.
 
-    A model that an earlier call registered is left alone. One that an earlier call left half-written is
-    removed and written anew: registration is the last step. So is one that somebody deleted since; the
-    version that is left of it is removed once the new one is there.
+    A model that an earlier call registered is left alone. One that an earlier call left incomplete is removed
+    and written anew: registration is the last step. A model that somebody has since deleted is also written
+    anew, and the remaining version of it is removed once the new one is there.
 
     Args:
-        client: the server.
-        run_id: the sweep's run, made by `SweepWriter.start`.
-        front: the final front, with test figures where they were measured.
-        build: makes the whole model of a point: float32 images (batch, channels, height, width) in [0, 1] to
-            logits (batch, classes).
-        data: the data set.
-        configs: member keys to how they were trained, for the models' parameters.
-        exporters: write the models' files, and stay open; this call's own when None.
+        client: client of the server.
+        run_id: id of the sweep's run, created by `SweepWriter.start`.
+        front: final front, with test figures where they were measured.
+        build: function that builds the whole model of a point: float32 images
+            (batch, channels, height, width) in [0, 1] to logits (batch, classes).
+        data: facts about the data set.
+        configs: configurations of the members by their keys, for the models' parameters.
+        exporters: processes that write the models' files, and stay open; None for ones of this call's own.
 
     Returns:
-        One entry a point, in the front's order.
+        One entry per point, in the front's order.
 
     Raises:
-        ValueError: a model does not give one logit a class, or its exported form disagrees with it.
+        ValueError: a model does not give one logit per class, or its exported form disagrees with it.
         TrackingError: the server cannot be reached.
     """
     with tracking_errors(client.tracking_uri):
@@ -133,13 +133,13 @@ def standing_versions(
     """Find what the registry holds of a sweep.
 
     Args:
-        client: the server.
-        run_id: the sweep's run.
-        dataset: the data set's name.
+        client: client of the server.
+        run_id: id of the sweep's run.
+        dataset: name of the data set.
 
     Returns:
-        The versions by the points that they are, and those whose logged model somebody deleted: its files
-        are gone with the next clean-up of the store.
+        The versions by the points that they are, and those whose logged model somebody deleted: its files are
+        lost with the next clean-up of the store.
 
     Raises:
         TrackingError: the server cannot be reached.
@@ -160,10 +160,10 @@ def _logged(
     version: RegisteredVersion | None,
     new: Iterator[RegisteredVersion],
 ) -> LoggedVersion:
-    """Take the next of the new versions, unless there is one already, which then is brought up to date."""
+    """Take the next of the new versions, unless one exists already, which is then brought up to date."""
     if version is None:
         return LoggedVersion(next(new), reused=False)
-    # a sweep that went on may have a better dense member, which drops are counted from, or another confidence
+    # a continued sweep may have a better dense member, from which drops are counted, or another confidence
     now = replace(version, dense_accuracy=front.dense_accuracy, assured_accuracy=entry.counted)
     before = version.to_tags()
     for tag, text in now.to_tags().items():
@@ -182,7 +182,7 @@ def _log(
     configs: "Mapping[str, MemberConfig]",
     exporters: Exporters,
 ) -> Generator[RegisteredVersion]:
-    """Export, log and register models in order; exports run ahead of what is registered."""
+    """Export, log and register models in order; exports run ahead of registration."""
     begun: deque[tuple[FrontPoint, LoggedModel]] = deque()
 
     def begin(entry: "FrontPoint") -> Order:
@@ -225,7 +225,7 @@ def _finish(
     data: ModelData,
     sha256: str,
 ) -> RegisteredVersion:
-    """Give a logged model its metrics, and register it: the last step."""
+    """Give a logged model its metrics, and register it, which is the last step."""
     run_id = str(run.info.run_id)
     # The run's own start stamps every value: one that an earlier try left in the run is stored once.
     stamp = int(run.info.start_time)
@@ -283,7 +283,7 @@ def _remove_unregistered(client: "MlflowClient", run: "Run", sweep: str, registe
 
 
 def _logged_models(client: "MlflowClient", run: "Run", sweep: str) -> list[str]:
-    """List the ids of a sweep's logged models, without those that were deleted."""
+    """List the ids of a sweep's logged models, except those that were deleted."""
     found: list[str] = []
     token: str | None = None
     while True:

@@ -1,7 +1,7 @@
 """A store in a file that was moved or copied: it finds its files where they are now.
 
-MLflow writes down for every experiment, run and model in which folder its files are, as an absolute path. In
-a folder that was moved nothing would be loaded by that, and what goes on would be written to the old place.
+MLflow writes down the folder of the files of every experiment, run and model, as an absolute path. In a
+folder that was moved, nothing could be loaded that way, and new files would be written to the old place.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _PLACES = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-# What tells people how a model is loaded says where the store is.
+# Notes that tell people how to load a model say where the store is.
 _NOTES = (("tags", "value"), ("experiment_tags", "value"), ("registered_models", "description"))
 
 
@@ -30,17 +30,17 @@ def artifact_folder(store: Path, experiment: str) -> str:
     """Return the address of the folder of an experiment's files, which lies beside the store.
 
     Args:
-        store: the store's file.
-        experiment: the experiment's name.
+        store: path of the store's file.
+        experiment: name of the experiment.
     """
     return (store.parent / _FOLDER / experiment).as_uri()
 
 
 def follow(store: Path) -> None:
-    """Make a store's places those beside the file that it is in.
+    """Correct a store's paths to those beside the file that it is in.
 
     Args:
-        store: the store's file, with MLflow's tables in it.
+        store: path of the store's file, with MLflow's tables in it.
 
     Raises:
         TrackingError: the store cannot be read or written.
@@ -57,7 +57,7 @@ def follow(store: Path) -> None:
             for place in old:
                 _replace(database, place / store.name, store)
             if _unplaced(database):
-                # the experiment that MLflow itself makes, in whatever folder the first command was given
+                # the experiment that MLflow itself creates, in the folder where the first command was run
                 database.execute(
                     "update experiments set artifact_location = ? where experiment_id = 0",
                     (artifact_folder(store, "Default"),),
@@ -68,7 +68,7 @@ def follow(store: Path) -> None:
 
 
 def _old_folders(database: sqlite3.Connection, now: Path) -> set[Path]:
-    """Return the folders that a store was in, as told by experiments whose files lie as ours do."""
+    """Return the folders that a store was in, according to experiments whose files lie as ours do."""
     found = set()
     for name, location in database.execute("select name, artifact_location from experiments"):
         folder = Path(unquote(str(location).removeprefix("file://")))
@@ -78,7 +78,7 @@ def _old_folders(database: sqlite3.Connection, now: Path) -> set[Path]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one folder, as by a link: then what is written down still holds."""
+    """Tell whether two paths lead to one folder, as by a link: then the recorded paths still hold."""
     with contextlib.suppress(OSError):
         return os.path.samefile(one, other)
     return False

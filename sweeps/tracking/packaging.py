@@ -1,4 +1,4 @@
-"""An exported model in MLflow's form: the files beside it that say what it is and how it is loaded."""
+"""An exported model in MLflow's form: the files beside it that say what it is and how to load it."""
 
 import math
 import os
@@ -23,15 +23,15 @@ _DATA = str(Path(PROGRAM_PATH).parent)
 
 
 def package(folder: Path, order: Order, logged: "LoggedModel") -> Path:
-    """Make what `programs.write` left below a folder a model that `mlflow.pytorch.load_model` takes.
+    """Turn the output of `programs.write` in a folder into a model that `mlflow.pytorch.load_model` takes.
 
     `mlflow.pytorch.save_model` would do all of it, but it exports the model itself, so that each process that
-    exports must import MLflow, and what it wrote must be read and written again to take local paths out.
+    exports would have to import MLflow, and its output would have to be rewritten without local paths.
 
     Args:
-        folder: with the exported model.
-        order: of which it was made.
-        logged: whose files these will be.
+        folder: folder that holds the exported model.
+        order: order from which it was made.
+        logged: logged model that the files will belong to.
 
     Returns:
         The folder to upload.
@@ -73,7 +73,7 @@ def package(folder: Path, order: Order, logged: "LoggedModel") -> Path:
     for file in (PROGRAM_PATH, WEIGHTS_PATH):
         (whole / file).parent.mkdir()
         os.replace(folder / file, whole / file)
-    # MLflow copies data that it is given, into a folder within this one
+    # MLflow copies the data that it is given, into a folder within this one
     model.flavors[mlflow.pyfunc.FLAVOR_NAME][mlflow.pyfunc.DATA] = _DATA
     model.model_size_bytes = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     model.save(str(whole / "MLmodel"))

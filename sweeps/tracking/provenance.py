@@ -1,4 +1,4 @@
-"""Where a sweep comes from: the code's commit and the versions of what ran it."""
+"""The origin of a sweep: the code's commit and the versions of the software that ran it."""
 
 import platform
 import subprocess
@@ -8,7 +8,7 @@ _PACKAGES = ("arsvd", "torch", "ray", "optuna", "mlflow")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result, those that are installed."""
+    """Return the versions of Python and of the installed packages that influence a result."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

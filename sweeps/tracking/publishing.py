@@ -1,6 +1,6 @@
-"""From the ledger to MLflow, in calls that can be repeated: a server that is away costs time only.
+"""From the ledger to MLflow, in calls that can be repeated: a server that is away costs only time.
 
-What is called on the worker takes keys and reads the ledger when it runs, so that a queue stays small.
+Calls on the worker take keys and read the ledger when they run, so that the queue stays small.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 class NotPublishedError(RuntimeError):
-    """The sweep is whole in its ledger, and MLflow lacks part of it; the message says what to do."""
+    """The sweep is complete in its ledger, and MLflow lacks part of it; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What MLflow has of the end of a sweep.
+    """The part of a sweep's end that MLflow has.
 
     Attributes:
-        versions: the front's models in the registry, in the front's order; empty where they are missing.
-        aliases: alias to version, over all sweeps of the data set.
-        missing: what is not there, of all calls that the worker was given.
+        versions: registry versions of the front's models, in the front's order; empty where they are missing.
+        aliases: versions by alias, over all sweeps of the data set.
+        missing: calls that failed, of all that the worker was given.
     """
 
     versions: "list[LoggedVersion]"
@@ -48,16 +48,16 @@ class Published:
 
 @dataclass(frozen=True)
 class FrontModels:
-    """The models of a front.
+    """The models of a front, with everything needed to log them.
 
     Attributes:
-        front: the final front.
-        build: makes the whole model of a point.
-        data: what models have to know of the data set.
-        configs: member keys to how they were trained.
-        max_drop: for the alias "best".
-        exporters: write the models' files; those of the call that logs them when None.
-        registered: is called after each model that was registered, from the worker's thread.
+        front: final front.
+        build: function that builds the whole model of a point.
+        data: facts about the data set that models need.
+        configs: configurations of the members by their keys.
+        max_drop: largest drop in accuracy for the alias "best".
+        exporters: processes that write the models' files; None for those of the call that logs them.
+        registered: callback after each model that was registered, on the worker's thread.
     """
 
     front: Front
@@ -73,10 +73,11 @@ def open_run(writer: SweepWriter, ledger: Ledger, config: SweepConfig, running: 
     """Create the sweep's run, or find it again.
 
     Args:
-        writer: for the sweep.
-        ledger: its directory.
-        config: its configuration.
-        running: whether this process runs it. The first to do so is kept as where the sweep comes from.
+        writer: writer of the sweep.
+        ledger: directory of the sweep.
+        config: configuration of the sweep.
+        running: True if this process runs the sweep. The first one to do so is recorded as the sweep's
+            origin.
 
     Raises:
         TrackingError: the server is away or refuses.
@@ -99,8 +100,8 @@ def write_member(writer: SweepWriter, ledger: Ledger, key: str) -> None:
 
     Raises:
         TrackingError: the server is away or refuses.
-        StorageError: its record cannot be reached.
-        LedgerError: its record is damaged.
+        StorageError: the record cannot be reached.
+        LedgerError: the record is damaged.
     """
     record = ledger.member(key)
     if record is not None:
@@ -125,14 +126,14 @@ def publish(
     """Log and register the models of the final front, set the aliases, upload the report, close the run.
 
     Args:
-        worker: which may still have members to write.
-        writer: the sweep's runs, started.
-        client: the server.
-        ledger: the sweep's directory, with front and report in it.
-        models: of the front.
+        worker: worker that may still have members to write.
+        writer: writer of the sweep's runs, started.
+        client: client of the server.
+        ledger: directory of the sweep, with front and report in it.
+        models: models of the front.
         patience: seconds to wait for a server that is away.
-        told: is told why it takes long.
-        watch: is called while it waits, from this thread.
+        told: function that receives the reason where it takes long.
+        watch: callback that is called during the wait, from this thread.
     """
     registered = submit_models(worker, client, writer, models)
     worker.submit(close_run, writer, ledger, "FINISHED", models.front, label="the report")
@@ -145,7 +146,7 @@ def publish(
 def submit_models(
     worker: Worker, client: "MlflowClient", writer: SweepWriter, models: FrontModels
 ) -> "Future[tuple[list[LoggedVersion], dict[str, RegisteredVersion]]]":
-    """Queue the models of a front, and return what becomes of them."""
+    """Queue the models of a front, and return the future result."""
     label = f"{len(models.front.points)} models of the front with their aliases"
     return worker.submit(register, worker, client, writer, models, label=label)
 
@@ -160,7 +161,7 @@ def register(
         StorageError: a member's weights cannot be reached.
         ValueError: a model cannot be exported.
         LedgerError: a member's record or weights are damaged.
-        CancelledError: the worker is to end.
+        CancelledError: the worker should end.
     """
 
     def build(entry: FrontPoint) -> nn.Module:
@@ -177,7 +178,7 @@ def register(
 def close_run(
     writer: SweepWriter, ledger: Ledger, status: "Status", front: Front | None, ended: int | None = None
 ) -> None:
-    """Upload what the ledger has for people, and give the sweep's run its final status; for a worker.
+    """Upload the ledger's files for people, and give the sweep's run its final status; for a worker.
 
     Raises:
         TrackingError: the server is away or refuses.
@@ -191,16 +192,16 @@ def close_run(
 
 
 def check_published(ledger: Ledger, missing: Sequence[Missed], uri: str, option: str = "") -> None:
-    """Say what is missing, where something is.
+    """Raise an error that says what is missing, if anything is.
 
     Args:
-        ledger: the sweep's directory.
-        missing: from `publish`.
-        uri: the server.
-        option: what the command that completes it needs beside the sweep.
+        ledger: directory of the sweep.
+        missing: failed calls, from `publish`.
+        uri: address of the server.
+        option: options that the command that completes it needs besides the sweep.
 
     Raises:
-        NotPublishedError: something is.
+        NotPublishedError: something is missing.
     """
     if not missing:
         return
@@ -213,20 +214,20 @@ def check_published(ledger: Ledger, missing: Sequence[Missed], uri: str, option:
 
 
 def configs(records: Sequence[MemberRecord]) -> "dict[str, Any]":
-    """Return how each member was trained, by its key."""
+    """Return the configuration of each member, by its key."""
     return {record.key: record.config for record in records}
 
 
 class _Watched:
-    """An MLflow client whose progress with models a worker can follow.
+    """An MLflow client that tells a worker of its progress with models.
 
-    Only a registration is progress: models are built ahead of it, and all that comes before it is made again
-    by a repetition.
+    Only a registration counts as progress: models are built ahead of it, and everything before it is repeated
+    on a retry.
 
     Args:
-        client: the server.
-        worker: which runs the calls.
-        registered: is called after each registration.
+        client: client of the server.
+        worker: worker that runs the calls.
+        registered: callback after each registration.
     """
 
     def __init__(self, client: "MlflowClient", worker: Worker, registered: Callable[[], None]) -> None:
@@ -236,7 +237,7 @@ class _Watched:
         return getattr(self._client, name)
 
     def log_model_artifacts(self, *arguments: Any, **keywords: Any) -> Any:
-        """Upload a model's files, unless the worker is to end."""
+        """Upload a model's files, unless the worker should end."""
         self._worker.check_cancelled()
         return self._client.log_model_artifacts(*arguments, **keywords)
 
@@ -249,7 +250,7 @@ class _Watched:
 
 
 def _grouped(labels: Sequence[str]) -> list[str]:
-    """Name what is missing; members and steps of progress by their number, since they may be thousands."""
+    """Name what is missing; members and steps of progress by their number, since there may be thousands."""
     kinds = {"member ": "members", "progress ": "steps of progress"}
     found = []
     for start, plural in kinds.items():

@@ -1,4 +1,4 @@
-"""The model registry: which versions there are, which of them carry an alias, and loading one."""
+"""The model registry: the versions in it, their aliases, and loading one of them."""
 
 import hashlib
 import logging
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 BEST, SMALLEST, MOST_ACCURATE = "best", "smallest", "most-accurate"
 _PAGE = 1000
-# How stores of files word that there is none of a name.
+# The words of file stores for a name that does not exist.
 _GONE = re.compile(r"No such (artifact|file)|NoSuchKey|\b404\b|does not exist|not found", re.IGNORECASE)
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
@@ -43,7 +43,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 def registered_versions(client: "MlflowClient", dataset: str) -> list[RegisteredVersion]:
     """List the versions of a data set's registered model that this software wrote, oldest first.
 
-    One whose tags cannot be read is named in the log and left out: it must not take the others along.
+    A version whose tags cannot be read is named in the log and left out, so that the others remain usable.
 
     Raises:
         TrackingError: the server cannot be reached.
@@ -61,13 +61,14 @@ def registered_versions(client: "MlflowClient", dataset: str) -> list[Registered
 
 
 def set_aliases(client: "MlflowClient", dataset: str, max_drop: float) -> dict[str, RegisteredVersion]:
-    """Point the aliases best, smallest and most-accurate at what validation says, and describe the model.
+    """Set the aliases best, smallest and most-accurate by validation results, and describe the model.
 
     Args:
-        client: the server.
-        dataset: the data set's name.
-        max_drop: "best" is the fewest parameters within this of the best dense validation accuracy, in
-            [0, 1]. Where no version qualifies the alias is removed: it must not promise what is not there.
+        client: client of the server.
+        dataset: name of the data set.
+        max_drop: largest distance below the best dense validation accuracy, in [0, 1], at which the smallest
+            version becomes "best". Where no version qualifies the alias is removed: it must not promise what
+            is not there.
 
     Returns:
         The version of each alias that is set.
@@ -82,7 +83,7 @@ def set_aliases(client: "MlflowClient", dataset: str, max_drop: float) -> dict[s
         with suppress(NoModelError):
             chosen[BEST] = choose(versions, max_drop=max_drop)
         _point_aliases(client, registered_name(dataset), chosen)
-        # Another sweep may have registered models and set the aliases in between. Who set them last looks
+        # Another sweep may have registered models and set the aliases in between. Whoever set them last looks
         # once more, so that they end up right for what is there.
         seen, versions = versions, registered_versions(client, dataset)
         if versions == seen:
@@ -113,11 +114,12 @@ def find_best(
     """Find a data set's best registered model, without loading it.
 
     Args:
-        dataset: the data set's name.
-        max_drop: the fewest parameters within this of the best dense validation accuracy, in [0, 1].
-        max_params: the highest validation accuracy with at most this many parameters.
-        alias: "best", "smallest" or "most-accurate"; "best" where none of the three is given.
-        tracking_uri: the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
+        dataset: name of the data set.
+        max_drop: largest distance below the best dense validation accuracy, in [0, 1], for the fewest
+            parameters.
+        max_params: largest number of parameters, for the highest validation accuracy.
+        alias: alias "best", "smallest" or "most-accurate"; "best" where none of the three is given.
+        tracking_uri: address of the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
 
     Raises:
         ValueError: more than one of the three is given, or a limit is out of range.
@@ -140,16 +142,17 @@ def load_best(
 ) -> "nn.Module":
     """Load a data set's best registered model.
 
-    It is read from its safetensors file, after the file's SHA-256 was compared with the one recorded at
-    registration. Nothing is unpickled.
+    The model is read from its safetensors file, after the file's SHA-256 was compared with the one recorded
+    at registration. Nothing is unpickled.
 
     Args:
-        dataset: the data set's name.
-        max_drop: the fewest parameters within this of the best dense validation accuracy, in [0, 1].
-        max_params: the highest validation accuracy with at most this many parameters.
-        alias: "best", "smallest" or "most-accurate"; "best" where none of the three is given.
-        device: where the model goes.
-        tracking_uri: the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
+        dataset: name of the data set.
+        max_drop: largest distance below the best dense validation accuracy, in [0, 1], for the fewest
+            parameters.
+        max_params: largest number of parameters, for the highest validation accuracy.
+        alias: alias "best", "smallest" or "most-accurate"; "best" where none of the three is given.
+        device: device of the model.
+        tracking_uri: address of the server; None for `MLFLOW_TRACKING_URI`, else the embedded store.
 
     Returns:
         A module in evaluation mode: float32 images (batch, channels, height, width) in [0, 1] to logits
@@ -200,7 +203,7 @@ def input_shape(client: "MlflowClient", version: RegisteredVersion) -> tuple[int
 
 
 def _fetched(client: "MlflowClient", version: RegisteredVersion, what: str, name: str, folder: str) -> Path:
-    """Bring one file of a registered version into a folder."""
+    """Download one file of a registered version into a folder."""
     from mlflow.artifacts import download_artifacts
 
     uri = client.tracking_uri
@@ -227,7 +230,7 @@ def _check_request(max_drop: float | None, max_params: int | None, alias: str | 
 
 
 def _reach(dataset: str, tracking_uri: str | None) -> "MlflowClient":
-    """Connect to read: where there is no store, none is made."""
+    """Connect for reading only: where there is no store, none is created."""
     uri = default_tracking_uri() if tracking_uri is None else tracking_uri
     if not has_store(uri):
         raise NoModelError(

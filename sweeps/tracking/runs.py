@@ -1,4 +1,4 @@
-"""The runs of a sweep on the server: found by their tags, each there once."""
+"""The runs of a sweep on the server, found by their tags and without duplicates."""
 
 import os
 import shlex
@@ -26,7 +26,7 @@ _PAGE = 1000
 
 @dataclass
 class MemberRun:
-    """What is known of a member's run without asking the server again."""
+    """The facts about a member's run that save asking the server again."""
 
     run_id: str
     start_time: int
@@ -38,7 +38,7 @@ class MemberRun:
 
     @classmethod
     def of(cls, run: "Run") -> "MemberRun":
-        """Take what is known from a run as the server gave it."""
+        """Take the facts from a run that the server returned."""
         return cls(
             run_id=str(run.info.run_id),
             start_time=int(run.info.start_time),
@@ -54,7 +54,7 @@ def check_experiment(client: "MlflowClient", dataset: str) -> None:
     """Make sure that runs of a data set can be written, before anything is trained for it.
 
     Raises:
-        TrackingError: its experiment was deleted, or the server is away.
+        TrackingError: the experiment was deleted, or the server is away.
     """
     with tracking_errors(client.tracking_uri):
         _refuse_deleted(client, client.get_experiment_by_name(experiment_name(dataset)))
@@ -64,7 +64,7 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
     """Find the experiment of a data set, or create it.
 
     Raises:
-        TrackingError: it was deleted.
+        TrackingError: the experiment was deleted.
     """
     name = experiment_name(dataset)
     experiment = client.get_experiment_by_name(name)
@@ -73,7 +73,7 @@ def experiment_id(client: "MlflowClient", dataset: str) -> str:
             location = artifact_location(client.tracking_uri, name)
             return str(client.create_experiment(name, location, _EXPERIMENT_TAGS))
         except MlflowException as error:
-            # another sweep on the same data created it in between, or a lost answer said that we did
+            # another sweep on the same data created it in between, or we did and the answer was lost
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             experiment = client.get_experiment_by_name(name)
@@ -90,7 +90,7 @@ def _refuse_deleted(client: "MlflowClient", experiment: "Experiment | None") -> 
     if experiment is None or experiment.lifecycle_stage == "active":
         return
     uri, number = client.tracking_uri, experiment.experiment_id
-    # what the shell of the user has set need not be said, and may hold a password
+    # the user knows the variables of the shell, which may hold a password
     said = uri == os.environ.get(URI_VARIABLE, "").strip() or redact(uri) != uri
     place = "" if said else f"{URI_VARIABLE}={shlex.quote(uri)} "
     if uri.startswith("http"):
@@ -110,8 +110,8 @@ def sweep_runs(
 ) -> "tuple[Run | None, dict[str, MemberRun]]":
     """Find the run of a sweep, None where there is none, and the runs of its members by their keys.
 
-    A request whose answer was lost may have been carried out, and sent again: of runs that stand for the same
-    thing one is kept, the same one whoever looks, and the others are deleted.
+    A request whose answer was lost may have been carried out, and sent again. Of duplicate runs one is kept,
+    the same one whoever looks, and the others are deleted.
     """
     found = _search(client, experiment, f"tags.`{SWEEP_TAG}` = '{sweep}'")
     members = defaultdict(list)
@@ -137,7 +137,7 @@ def member_run(client: "MlflowClient", experiment: str, sweep: str, key: str) ->
 
 
 def _keep_one(client: "MlflowClient", runs: "Sequence[Run]") -> "Run":
-    # a run that is whole before one that is not, then the oldest
+    # a complete run before an incomplete one, then the oldest
     first, *spare = sorted(runs, key=lambda run: (run.info.status == "RUNNING", *_age(run)))
     for run in spare:
         client.delete_run(run.info.run_id)

@@ -1,4 +1,4 @@
-"""A command that fails before it has anything to write leaves no store behind."""
+"""Commands that fail before they have anything to write leave no store behind."""
 
 import contextlib
 import sqlite3
@@ -17,7 +17,7 @@ _HOLDS = (
 
 @contextmanager
 def no_unused_store() -> Iterator[None]:
-    """Take an embedded store back where an error ends what is done inside, and nothing was put into it.
+    """Remove an embedded store if the block ends with an error and put nothing into it.
 
     A store that was there before stays.
     """

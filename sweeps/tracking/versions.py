@@ -1,4 +1,4 @@
-"""What the registry holds of one data set, and the choice among it."""
+"""The registered versions of one data set, and the choice among them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from sweeps.ledger.records import FrontPoint
 
 # Accuracies are counts divided by counts, and 0.985 - 0.005 is not 0.98 in binary. A model exactly at the
-# limit qualifies; one sample of a billion is smaller than any data set can tell.
+# limit qualifies; one sample in a billion is smaller than any data set can show.
 _TOLERANCE = 1e-9
 
 
-# Where a version's files are in its folder; MLflow would put them there.
+# The place of a version's files in its folder; MLflow would put them there.
 PROGRAM_PATH, WEIGHTS_PATH = "data/model.pt2", "extra_files/model.safetensors"
 
 
-BYTE = 255.0  # the level that is 1.0 in a model's input, for images of 8 bits
+BYTE = 255.0  # level that is 1.0 in a model's input, for images of 8 bits
 
 
 class NoModelError(LookupError):
-    """No registered model is what was asked for. The message says what the closest one has."""
+    """No registered model meets the request. The message says what the closest one has."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,24 @@ class RegisteredVersion:
     """One registered model version, as its tags describe it.
 
     Attributes:
-        name: the registered model.
-        version: its number, counted from 1 in the order of registration.
-        sweep: the sweep that it comes from.
-        member: the key of the member that it comes from.
-        data_hash: of the data set, splits included. Accuracies compare only where it is equal.
-        ranks: one per layer; None where the layer stays dense.
-        basis: of the factorisation; None for the dense model.
-        family: the rule or step that gave the ranks.
-        params: numbers stored.
-        macs: multiplications of one input.
-        validation_accuracy: in [0, 1].
+        name: name of the registered model.
+        version: number of the version, counted from 1 in the order of registration.
+        sweep: id of the sweep that it comes from.
+        member: key of the member that it comes from.
+        data_hash: hash of the data set, splits included. Accuracies are comparable only where it is equal.
+        ranks: rank of each layer; None where the layer stays dense.
+        basis: basis of the factorisation; None for the dense model.
+        family: rule or step that gave the ranks.
+        params: number of parameters stored.
+        macs: number of multiplications per input.
+        validation_accuracy: accuracy on validation, in [0, 1].
         dense_accuracy: best validation accuracy of a dense member of its sweep, in [0, 1].
-        assured_accuracy: what `max_drop` is held against: the validation accuracy less what its sweep's
+        assured_accuracy: accuracy to which `max_drop` applies: the validation accuracy minus what its sweep's
             confidence takes off.
-        test_accuracy: in [0, 1]; None where it was not measured.
-        sha256: of its safetensors file, in hex.
-        model_id: the logged model that it is a version of.
-        scale: the level in the data's files that is 1.0 in its input.
+        test_accuracy: accuracy on test, in [0, 1]; None where it was not measured.
+        sha256: hash of its safetensors file, in hex.
+        model_id: id of the logged model that it is a version of.
+        scale: level in the data's files that is 1.0 in its input.
     """
 
     name: str
@@ -72,12 +72,12 @@ class RegisteredVersion:
 
     @property
     def uri(self) -> str:
-        """The address that `mlflow.pytorch.load_model` takes."""
+        """Address that `mlflow.pytorch.load_model` takes."""
         return f"models:/{self.name}/{self.version}"
 
     @property
     def point(self) -> tuple[str, tuple[int | None, ...], str | None, str]:
-        """What makes it one point of one sweep; see `point_identity`."""
+        """Identity of the point in its sweep; see `point_identity`."""
         return self.member, self.ranks, self.basis, self.family
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class RegisteredVersion:
         """Rebuild the facts from a model version's tags.
 
         Raises:
-            ValueError: a tag is missing or is not what this software writes.
+            ValueError: a tag is missing or was not written by this software.
         """
         try:
             test = tags.get("test_accuracy")
@@ -142,26 +142,27 @@ class RegisteredVersion:
 
 
 def point_identity(entry: "FrontPoint") -> tuple[str, tuple[int | None, ...], str | None, str]:
-    """Return what makes a front's entry one point of its sweep: member, ranks, basis and family."""
+    """Return what identifies a front's entry within its sweep: member, ranks, basis and family."""
     return entry.key, entry.point.ranks, entry.point.basis, entry.point.family
 
 
 def registered_name(dataset: str) -> str:
-    """Return the registered model of a data set: `arsvd-<dataset>`, fit for an address.
+    """Return the registered model of a data set: `arsvd-<dataset>`, usable in an address.
 
     Args:
-        dataset: the data set's name; what is no letter of any script and no digit becomes hyphens.
+        dataset: name of the data set; characters that are neither letters of any script nor digits become
+            hyphens.
     """
     return "arsvd-" + plain(dataset)
 
 
 def ranks_text(ranks: Sequence[int | None]) -> str:
-    """Write ranks as people read them: `12-20-dense`."""
+    """Write ranks for people: `12-20-dense`."""
     return "-".join("dense" if rank is None else str(rank) for rank in ranks)
 
 
 def comparable(versions: Sequence[RegisteredVersion]) -> list[RegisteredVersion]:
-    """Return the versions measured on the same data as the newest one. Only their accuracies compare."""
+    """Return the versions measured on the data of the newest one; only their accuracies are comparable."""
     if not versions:
         return []
     newest = max(versions, key=lambda version: version.version)
@@ -171,14 +172,14 @@ def comparable(versions: Sequence[RegisteredVersion]) -> list[RegisteredVersion]
 def choose(
     versions: Sequence[RegisteredVersion], *, max_drop: float | None = None, max_params: int | None = None
 ) -> RegisteredVersion:
-    """Choose among the versions that compare with the newest one. Validation decides, never test.
+    """Choose among the versions that are comparable with the newest one. Validation decides, never test.
 
     Args:
-        versions: of one registered model, in any order.
-        max_drop: take the fewest parameters among those whose assured validation accuracy is at most this
-            far, in [0, 1], below the best dense one; of equal sizes the more accurate.
-        max_params: take the highest validation accuracy among those with at most this many parameters; of
-            equal accuracies the smaller.
+        versions: versions of one registered model, in any order.
+        max_drop: largest distance of the assured validation accuracy below the best dense one, in [0, 1]; the
+            fewest parameters win, at equal sizes the more accurate version.
+        max_params: largest number of parameters; the highest validation accuracy wins, at equal accuracies
+            the smaller version.
 
     Raises:
         ValueError: not exactly one of the two limits is given, or it is out of range.
@@ -196,7 +197,7 @@ def choose(
 
 
 def check_limits(max_drop: float | None, max_params: int | None) -> None:
-    """Refuse limits that no model could be held against; None is no limit.
+    """Refuse limits that no model could meet; None is no limit.
 
     Raises:
         ValueError: `max_drop` is outside [0, 1] or `max_params` is below 1.
@@ -208,12 +209,12 @@ def check_limits(max_drop: float | None, max_params: int | None) -> None:
 
 
 def smallest(versions: Sequence[RegisteredVersion]) -> RegisteredVersion:
-    """Return the version with the fewest parameters, of equal sizes the more accurate, then the newest."""
+    """Return the version with the fewest parameters, at equal sizes the more accurate, then the newest."""
     return min(_some(versions), key=_by_size)
 
 
 def most_accurate(versions: Sequence[RegisteredVersion]) -> RegisteredVersion:
-    """Return the version with the highest validation accuracy, of equal ones the smaller, then the newest."""
+    """Return the version with the highest validation accuracy, at equal ones the smaller, then the newest."""
     return min(_some(versions), key=_by_accuracy)
 
 

@@ -1,8 +1,8 @@
 """A thread that writes to a server in order, so that training never waits for it.
 
-The server may go away meanwhile. The call that failed is then tried again, with growing pauses, and the
-others queue behind it; training goes on. What the server refuses for good, and what fails for a reason that
-nobody foresaw, is kept as missing, and not tried again.
+The server may go away in the meantime. The call that failed is then retried with growing pauses, and the
+others queue behind it; training continues. Calls that the server refuses for good, or that fail for an
+unforeseen reason, are recorded as missing and not retried.
 """
 
 import logging
@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0  # how long the end of a sweep waits for a server that is away
 CANCEL_SECONDS = 30.0  # longer than one request takes to fail
-_WATCH_SECONDS = 0.25  # between two looks of who watches a wait
-PAUSES = 0.25, 5.0  # the first and the longest between two tries, in seconds
+_WATCH_SECONDS = 0.25  # between two calls of `watch` during a wait
+PAUSES = 0.25, 5.0  # the first and the longest pause between two tries, in seconds
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Missed:
     """A call that was not carried out.
 
     Attributes:
-        what: its label.
-        cause: why, in one line and without credentials.
+        what: label of the call.
+        cause: reason, in one line and without credentials.
     """
 
     what: str
@@ -53,15 +53,16 @@ class Worker:
     """Runs calls one after the other on one thread.
 
     Promises: calls run in the order of their submission, each until it has succeeded, the server has refused
-    it, or it has failed for a reason that nobody foresaw, whose traceback is logged. A call that fails with
-    `ServerAwayError` or `StorageError` is repeated, so it must be one that can be. Where the server answered,
-    with an internal error, or a file cannot be reached, the others go first: the fault may be in that one
-    call. Nothing waits for the server but `wait`, `settle` and `cancel`, which are for one thread at a time.
+    it, or it has failed for an unforeseen reason, whose traceback is logged. A call that fails with
+    `ServerAwayError` or `StorageError` is repeated, so it must be repeatable. Where the server answered with
+    an internal error, or a file cannot be reached, the other calls go first: the fault may be in that one
+    call. Nothing waits for the server except `wait`, `settle` and `cancel`, which are for one thread at a
+    time.
 
     The queue holds the calls and their arguments: submit keys, not records.
 
     Args:
-        pauses: the first and the longest between two tries, in seconds.
+        pauses: first and longest pause between two tries, in seconds.
     """
 
     def __init__(self, pauses: tuple[float, float] = PAUSES) -> None:
@@ -83,7 +84,7 @@ class Worker:
 
     @property
     def queued(self) -> int:
-        """Calls that are not done, the one that runs among them."""
+        """Number of calls that are not done, including the one that runs."""
         with self._changed:
             return len(self._queue) + self._running
 
@@ -93,13 +94,13 @@ class Worker:
         """Queue a call.
 
         Args:
-            call: what to run; it may run more than once.
-            arguments: for it.
-            label: names it to a person, such as "member 3".
-            keywords: for it.
+            call: function to run, possibly more than once.
+            arguments: positional arguments of the function.
+            label: name for people, such as "member 3".
+            keywords: keyword arguments of the function.
 
         Returns:
-            What becomes of it: its result or its error; cancelled where it was dropped.
+            The result or the error of the call; cancelled where the call was dropped.
         """
         future: Future[T] = Future()
         name = label or getattr(call, "__name__", repr(call))
@@ -109,10 +110,10 @@ class Worker:
         return future
 
     def answers(self) -> None:
-        """Say, from within a long call, that the server has just answered: an outage before it is over.
+        """Note, from within a long call, that the server has just answered: an outage before that is over.
 
-        It is for progress only, which a repetition of the call would not make again: a call that says so at
-        every try is tried for ever.
+        Use it only for progress that a repetition of the call would not make again: a call that reports
+        progress at every try is retried forever.
         """
         with self._changed:
             self._away = None
@@ -121,7 +122,7 @@ class Worker:
         """End a long call, from within it, where `cancel` waits for its end.
 
         Raises:
-            CancelledError: it does.
+            CancelledError: `cancel` is waiting.
         """
         with self._changed:
             if self._cancelled:
@@ -139,16 +140,18 @@ class Worker:
         limit: float | None = None,
         watch: Callable[[], None] | None = None,
     ) -> list[Missed]:
-        """Wait until everything queued is done; give up once the server has been away for long.
+        """Wait until everything queued is done; give up once the server has been away for too long.
 
         Args:
-            seconds: how long it may be away, from now or from when it went, before what is left is dropped.
-            told: is told once why it takes long, from the caller's thread.
-            limit: seconds to wait in all, whatever the server does; what is left then stays in the queue.
-            watch: is called while it waits, a few times a second, from the caller's thread.
+            seconds: seconds that the server may be away, from now or from when it went, before the rest is
+                dropped.
+            told: function that receives the reason once where it takes long, on the caller's thread.
+            limit: largest number of seconds to wait in all, whatever the server does; the rest then stays in
+                the queue.
+            watch: callback that is called a few times a second during the wait, on the caller's thread.
 
         Returns:
-            What is missing, of all calls since the last `wait`: refused by the server, failed, or dropped.
+            The calls that are missing since the last `wait`: refused by the server, failed, or dropped.
         """
         began = time.monotonic()
         with self._changed:
@@ -176,20 +179,20 @@ class Worker:
         return missed
 
     def cancel(self, seconds: float = CANCEL_SECONDS) -> bool:
-        """Drop what has not begun, and wait for what has: from then on the caller alone writes.
+        """Drop calls that have not begun, and wait for one that has: from then on only the caller writes.
 
         Args:
-            seconds: how long to wait at most.
+            seconds: largest number of seconds to wait.
 
         Returns:
-            Whether what had begun has ended.
+            True if the call that had begun has ended.
         """
         with self._changed:
             self._drop("cancelled")
             self._cancelled = True
             ended = self._changed.wait_for(lambda: not self._running, seconds)
             self._cancelled = not ended
-            self._drop("cancelled")  # the call that ran may have come back to the queue
+            self._drop("cancelled")  # the call that ran may have gone back into the queue
             self._missed = []
             return ended
 
@@ -235,7 +238,7 @@ class Worker:
             result = None
             try:
                 result = call.run()
-            except BaseException as error:  # it is told to whoever waits: this thread must go on
+            except BaseException as error:  # whoever waits gets it: this thread must go on
                 failure = error
                 if not isinstance(error, TrackingError | StorageError | CancelledError):
                     # a fault of this software or this machine: the traceback is what helps
@@ -254,7 +257,7 @@ class Worker:
                 self._changed.notify_all()
 
     def _judge(self, call: _Call, failure: BaseException | None) -> bool:
-        """Take in how a call ended; return whether it goes back into the queue."""
+        """Record how a call ended; return True if it goes back into the queue."""
         if isinstance(failure, ServerAwayError | StorageError):
             if self._away is None:
                 self._away_since = time.monotonic()

@@ -1,4 +1,4 @@
-"""A sweep as MLflow runs: one parent, one nested child per member."""
+"""A sweep as MLflow runs: one parent, and one nested child per member."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -49,27 +49,27 @@ class SweepWriter:
     """Writes one sweep into MLflow.
 
     Promises: runs are found again by their tags, so that whatever is written twice, by one process or by
-    several in turn, is there once; a member's run has its final status only once all of it is written.
-    It is for one thread at a time. Every method raises `TrackingError` where the server cannot be reached or
-    refuses, `ServerAwayError` where that passes; the call can then be repeated. MLflow's own retries apply:
-    they take minutes and may write twice, so use it within `prompt_requests`.
+    several in turn, is stored once; a member's run has its final status only once all of it is written. It is
+    for one thread at a time. Every method raises `TrackingError` where the server cannot be reached or
+    refuses, and `ServerAwayError` where that may pass; the call can then be repeated. MLflow's own retries
+    apply: they take minutes and may write twice, so use it within `prompt_requests`.
 
     Args:
-        client: the server.
+        client: client of the server.
     """
 
     def __init__(self, client: "MlflowClient") -> None:
         self._client = client
         self._uri = client.tracking_uri
         self._members: dict[str, MemberRun] = {}
-        self._tried: set[str] = set()  # members whose run may be there though no answer said so
+        self._tried: set[str] = set()  # members whose run may exist although no answer said so
         self._run: Run | None = None
         self._dataset = ""
         self._reference_params: int | None = None
 
     @property
     def run_id(self) -> str:
-        """The parent run.
+        """Id of the parent run.
 
         Raises:
             ValueError: the sweep was not started.
@@ -78,17 +78,17 @@ class SweepWriter:
 
     @property
     def experiment_id(self) -> str:
-        """The experiment that holds the runs."""
+        """Id of the experiment that holds the runs."""
         return str(self._parent.info.experiment_id)
 
     @property
     def page(self) -> str:
-        """The parent run's page, for `sweeps.tracking.links.address`."""
+        """Page of the parent run, for `sweeps.tracking.links.address`."""
         return run_page(self.experiment_id, self.run_id)
 
     @property
     def status(self) -> str:
-        """The parent run's status when it was found."""
+        """Status of the parent run when it was found."""
         return str(self._parent.info.status)
 
     def start(
@@ -107,16 +107,16 @@ class SweepWriter:
         """Create the sweep's run, or find it again and set it running.
 
         Args:
-            sweep: the sweep's id.
-            dataset: the data set's name.
-            data_hash: the data set's content hash.
-            params: the configuration, flat. MLflow keeps a parameter's first value for ever: one that a
-                resumed sweep changed is kept beside it, as the tag `changed.<name>`.
+            sweep: id of the sweep.
+            dataset: name of the data set.
+            data_hash: content hash of the data set.
+            params: configuration, flat. MLflow keeps a parameter's first value forever: one that a resumed
+                sweep changed is kept beside it, as the tag `changed.<name>`.
             tags: further tags.
-            reference_params: parameters of the model that ratios are counted against.
-            provenance: what ran the sweep; this process when None.
-            began: when the sweep began, in milliseconds since 1970; now when None.
-            running: whether it runs now. Where not, a run that is there keeps its status.
+            reference_params: number of parameters of the model that ratios are relative to.
+            provenance: versions of the software that ran the sweep; those of this process when None.
+            began: start of the sweep, in milliseconds since 1970; now when None.
+            running: True if it runs now. Otherwise an existing run keeps its status.
 
         Returns:
             The id of the sweep's run.
@@ -162,12 +162,12 @@ class SweepWriter:
         """Log how far the sweep is; the step is the number of members.
 
         Args:
-            members: members done.
-            points: operating points evaluated.
-            hypervolume: of the front so far.
-            best: the point that would be chosen now.
-            at: when, in milliseconds since 1970; now when None. A call that is repeated must say the same,
-                or its values are there twice.
+            members: number of members done.
+            points: number of operating points evaluated.
+            hypervolume: hypervolume of the front so far.
+            best: point that would be chosen now.
+            at: time, in milliseconds since 1970; now when None. A call that is repeated must give the same
+                time, or its values are stored twice.
         """
         values = progress_values(members, points, hypervolume, best, self._reference_params)
         stamp = now() if at is None else at
@@ -176,7 +176,7 @@ class SweepWriter:
             log_in_batches(self._client, self.run_id, metrics=metrics)
 
     def progress_steps(self) -> set[int]:
-        """Return for which numbers of members progress is there."""
+        """Return the numbers of members for which progress is logged."""
         with tracking_errors(self._uri):
             history = self._client.get_metric_history(self.run_id, "hypervolume")
             return {int(metric.step) for metric in history}
@@ -184,12 +184,12 @@ class SweepWriter:
     def member(self, record: "MemberRecord", ended: int | None = None) -> str:
         """Write one member: a note, parameters, curves, its dense and proposed points, its front.
 
-        A member that is there whole is left alone; one that an earlier process left half-written, that an
-        earlier release wrote without a note, or that failed and has finished since, is completed.
+        A complete member is left alone. One that an earlier process left incomplete, that an earlier release
+        wrote without a note, or that failed and has finished since, is completed.
 
         Args:
-            record: the member.
-            ended: when it was done, in milliseconds since 1970; now when None.
+            record: record of the member.
+            ended: time when it was done, in milliseconds since 1970; now when None.
 
         Returns:
             The id of the member's run.
@@ -229,13 +229,13 @@ class SweepWriter:
         front: "Front | None" = None,
         ended: int | None = None,
     ) -> None:
-        """Upload the report, say in words what was found, and close the sweep's run.
+        """Upload the report, describe the results in words, and close the sweep's run.
 
         Args:
-            status: the run's final status.
+            status: final status of the run.
             artifacts: files for the run's artifact folder.
-            front: the final front, for the summary metrics and the descriptions.
-            ended: when the sweep ended, in milliseconds since 1970; now when None.
+            front: final front, for the summary metrics and the descriptions.
+            ended: end of the sweep, in milliseconds since 1970; now when None.
         """
         with artifact_errors(self._uri):
             for path in artifacts:
@@ -254,7 +254,7 @@ class SweepWriter:
         return self._run
 
     def _adopt_members(self) -> None:
-        """Nest the members of a sweep whose run was deleted in the one that takes its place."""
+        """Nest the members of a sweep whose run was deleted in the one that replaces it."""
         for child in self._members.values():
             if child.parent != self.run_id:
                 self._client.set_tag(child.run_id, PARENT_TAG, self.run_id)
@@ -271,7 +271,7 @@ class SweepWriter:
                     raise
 
     def _summarise(self, front: "Front", standing: "Run") -> None:
-        # The members' step of the last progress, so that best_accuracy goes on where progress left it.
+        # The members' step of the last progress, so that best_accuracy continues where progress left it.
         there = standing.data.metrics
         step, stamp = int(there.get("members", 0)), now()
         values = front_values(front, self._reference_params)

@@ -1,4 +1,4 @@
-"""How far members in training are, kept in the ledger under each member's own key."""
+"""The training states of members, kept in the ledger under each member's own key."""
 
 import logging
 from typing import Protocol
@@ -9,18 +9,18 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointStore(Protocol):
-    """Where checkpoints lie; a ledger is one. What cannot be reached or written raises `OSError`."""
+    """Where checkpoints are stored; a ledger is one. Failures to reach or write them raise `OSError`."""
 
     def write_checkpoint(self, key: str, content: bytes) -> None:
-        """Keep a member's checkpoint in place of its earlier one, whole or not at all."""
+        """Replace a member's checkpoint, as a whole or not at all."""
         ...
 
     def read_checkpoint(self, key: str) -> bytes | None:
-        """Return a member's checkpoint, None where there is none."""
+        """Return a member's checkpoint; None where there is none."""
         ...
 
     def drop_checkpoint(self, key: str) -> None:
-        """Remove a member's checkpoint, where there is one."""
+        """Remove a member's checkpoint, if there is one."""
         ...
 
 
@@ -31,7 +31,7 @@ class Checkpoints:
     member is trained from its beginning or without checkpoints.
 
     Args:
-        store: where they lie.
+        store: store that holds them.
         every: seconds between two checkpoints of a member, which is what a crash may cost.
     """
 
@@ -40,7 +40,7 @@ class Checkpoints:
         self.every = every
 
     def read(self, key: str) -> MemberState | None:
-        """Return how far a member is, None where it begins anew."""
+        """Return a member's training state; None where it begins anew."""
         try:
             content = self._store.read_checkpoint(key)
             return None if content is None else MemberState.from_bytes(content)
@@ -49,14 +49,14 @@ class Checkpoints:
             return None
 
     def write(self, key: str, state: MemberState) -> None:
-        """Keep how far a member is."""
+        """Keep a member's training state."""
         try:
             self._store.write_checkpoint(key, state.to_bytes())
         except OSError as error:
             log.warning("member %s goes on without a checkpoint: %s", key, error)
 
     def drop(self, key: str) -> None:
-        """Forget a member that is done."""
+        """Remove the state of a member that is done."""
         try:
             self._store.drop_checkpoint(key)
         except OSError as error:

@@ -1,7 +1,7 @@
 """How many epochs members in training have had: from the trials' processes to the driver, through Ray.
 
-They go into the key-value store of Ray's control service: no process more, one call of about a millisecond a
-second and trial. Nothing depends on them but what a person sees, so whatever fails here is passed over.
+The numbers go into the key-value store of Ray's control service: no further process, and one call of about a
+millisecond per second and trial. Only the display depends on them, so whatever fails here is ignored.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ from dataclasses import asdict, dataclass
 from ray.experimental import internal_kv
 
 _SECONDS = 1.0  # between two reports of a trial, and between two looks
-_LOOK_SHARE = 20  # of a look's own time that passes until the next one, where there are many trials
+_LOOK_SHARE = 20  # multiple of a look's own time that passes until the next one, where there are many trials
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How far the members are that a trial is to train.
+    """The progress of the members that a trial trains.
 
     Attributes:
-        total: epochs of them all, each member's counted.
-        done: epochs that they have had.
-        fresh: of these, epochs in this process: a member may go on from a checkpoint.
-        seconds: since the trial began to train.
+        total: number of epochs of all its members together.
+        done: number of these epochs that are done.
+        fresh: number of epochs done in this process: a member may continue from a checkpoint.
+        seconds: seconds since the trial began to train.
     """
 
     total: int
@@ -40,8 +40,8 @@ class EpochReport:
     Args:
         sweep: id of the sweep.
         trial: id of the trial.
-        total: epochs of the members that are to be trained.
-        write: keeps a value under a key.
+        total: number of epochs of all members that are to be trained.
+        write: function that keeps a value under a key.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class EpochReport:
         self._began, self._told = time.monotonic(), -float("inf")
 
     def __call__(self, members: Sequence[int], epoch: int) -> None:
-        """Take in that members have had so many epochs.
+        """Record that members have had this many epochs.
 
         Args:
-            members: their numbers.
-            epoch: epochs that each has had.
+            members: numbers of the members.
+            epoch: number of epochs that each has had.
         """
         for number in members:
             self._epochs[number] = epoch
@@ -67,20 +67,20 @@ class EpochReport:
         if now - self._told < _SECONDS and done < self._total:
             return
         self._told = now
-        # a pack that is halved begins anew, and would have had fewer epochs than before
+        # a pack that is halved starts anew, and would have had fewer epochs than before
         fresh = max(0, done - sum(self._before.values()))
         told = Trained(self._total, done, fresh, now - self._began)
-        with contextlib.suppress(Exception):  # a bar is not worth a member
+        with contextlib.suppress(Exception):  # a progress bar is not worth a member
             self._write(self._key, json.dumps(asdict(told)).encode())
 
 
 class EpochReports:
-    """Reads in the driver, on a thread of its own, what trials report.
+    """Reads the trials' reports in the driver, on a thread of its own.
 
     Args:
         sweep: id of the sweep.
-        read: returns what is kept under a key, None where there is nothing.
-        forget: removes all keys with a beginning.
+        read: function that returns the value under a key; None where there is none.
+        forget: function that removes all keys with a given beginning.
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class EpochReports:
         threading.Thread(target=self._look, name="epoch-reports", daemon=True).start()
 
     def of(self, trials: Iterable[str]) -> Mapping[str, Trained]:
-        """Return what is known of trials; from now on these are looked at."""
+        """Return what is known about trials; from now on these are watched."""
         self._trials = tuple(trials)
         return {trial: self._found[trial] for trial in self._trials if trial in self._found}
 
     def close(self) -> None:
-        """Look no more, and leave nothing in a cluster that goes on."""
+        """Stop reading, and leave nothing in a cluster that continues to run."""
         self._ended.set()
 
     def _look(self) -> None:

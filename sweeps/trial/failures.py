@@ -1,4 +1,4 @@
-"""What becomes of a member that fails, and of a device that fails with it."""
+"""The failure of a member, and of a device along with it."""
 
 import traceback
 
@@ -9,11 +9,11 @@ from sweeps.ledger.records import FAILED, MemberRecord
 
 
 def check_device(device: torch.device) -> None:
-    """Raise where a CUDA device is of no more use to this process.
+    """Raise an error if a CUDA device is no longer usable in this process.
 
     After some errors (an illegal address, a fault of the hardware) every CUDA call of a process fails, and
     each member that it is given would be filed as failed. Raised from here, such an error ends the trial, and
-    Tune starts a new process that goes on from the checkpoints. Errors that leave the device in order, such
+    Tune starts a new process that continues from the checkpoints. Errors that leave the device usable, such
     as too little memory, do not show here.
     """
     if device.type == "cuda":

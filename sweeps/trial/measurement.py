@@ -29,8 +29,8 @@ Outcome = tuple[MemberRecord, MemberWeights | None]
 def group_size(device: torch.device) -> int:
     """Tell how many members of a pack are measured together.
 
-    On a GPU what one member takes is mostly the launching of small operations, and together each operation is
-    launched for all members once. A CPU has little of that to save, and its caches are better off with one
+    On a GPU most of a member's time goes into launching small operations, and together each operation is
+    launched once for all members. A CPU has little of that to save, and its caches work better with one
     member's matrices at a time: measuring 8 members of 784-512-256-10 together takes twice as long there.
     """
     return TOGETHER if device.type == "cuda" else 1
@@ -38,19 +38,19 @@ def group_size(device: torch.device) -> int:
 
 @dataclass
 class Member:
-    """A trained member on its way to a record; what a step gives is there for the next one.
+    """A trained member on its way to a record; each step adds its result for the next one.
 
     Attributes:
-        number: its Optuna trial number.
-        config: how it was trained.
-        key: what its record is filed under.
-        curves: of its training.
-        cause: of its failure; None while all is well.
-        seconds: what each step took.
-        model: as it was trained, on the device.
-        spectra: basis to spectra.
-        measured: its points.
-        recovered: fine-tuned points with their models.
+        number: number of its Optuna trial.
+        config: configuration of its training.
+        key: key under which its record is filed.
+        curves: curves of its training.
+        cause: reason of its failure; None while all is well.
+        seconds: duration of each step, by its name.
+        model: trained model, on the device.
+        spectra: spectra by basis.
+        measured: operating points of the member.
+        recovered: fine-tuned models by their points.
     """
 
     number: int
@@ -68,14 +68,14 @@ class Member:
 class Measurement:
     """The steps from trained members to their records.
 
-    Every step takes members and passes over those that failed. A member that fails in a step is marked with
-    its cause, and no other one notices. Where a step fails for several members together (it may need too much
-    memory), it is taken by one after the other.
+    Every step takes members and skips those that failed. A member that fails in a step is marked with its
+    cause, and the others are not affected. Where a step fails for several members together (it may need too
+    much memory), it is repeated for one after the other.
 
     Args:
         workbench: data and device.
-        analysis: where members are measured.
-        best: tells how good the members filed so far are.
+        analysis: points at which members are measured.
+        best: function that returns the best accuracies of the members filed so far.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Measurement:
         """Bring a member's model to the device.
 
         Args:
-            member: a trained member.
-            model: makes it.
+            member: trained member.
+            model: function that builds its model.
         """
 
         def bring(member: Member) -> None:
@@ -188,7 +188,7 @@ class Measurement:
         if len(members) > 1:
             try:
                 found = together(members)
-            except Exception as error:  # whichever member it comes from, each will tell its own
+            except Exception as error:  # whichever member it comes from, each will raise its own
                 self._goes_on_alone(error)
             else:
                 for member, own in zip(members, found, strict=True):
@@ -201,7 +201,7 @@ class Measurement:
             self._share(step, started, [member])
 
     def _share(self, step: str, started: float, members: Sequence[Member]) -> None:
-        """Note what a step took since it started, in equal shares."""
+        """Record the duration of a step since it started, in equal shares."""
         spent = self._workbench.clock() - started
         for member in members:
             member.seconds[step] = member.seconds.get(step, 0.0) + spent / len(members)

@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """One member to train.
+    """A member to train.
 
     Attributes:
-        number: its Optuna trial number.
-        config: how to train it.
-        key: what its record is filed under; None for the key that it has in a new sweep.
-        state: where to go on; None begins.
+        number: number of its Optuna trial.
+        config: configuration of its training.
+        key: key under which its record is filed; None for the key that it has in a new sweep.
+        state: state to continue from; None to begin.
     """
 
     number: int
@@ -63,12 +63,15 @@ def run_members(
     device unusable is raised: no other member of this process could be trained.
 
     Args:
-        tasks: the members.
+        tasks: members to train.
         workbench: data and device.
-        analysis: where trained members are measured.
-        checkpoints: members in it go on where they are, and all leave their states there; none when None.
-        on_epoch: called after each epoch of a pack with its members' numbers and the epochs they have had.
-        best: tells how good the members filed so far are: only what may beat them is fine-tuned.
+        analysis: points at which trained members are measured.
+        checkpoints: store from which members continue, and in which all leave their states; None for no
+            store.
+        on_epoch: callback after each epoch of a pack, for its members' numbers and the epochs that they have
+            had.
+        best: function that returns the best accuracies of the members filed so far: only points that may beat
+            them are fine-tuned.
     """
     runner = _Runner(workbench, analysis, checkpoints, on_epoch, best)
     for group in compatible([runner.resumed(task) for task in tasks]):
@@ -99,7 +102,7 @@ class _Runner:
         self._checkpoints, self._on_epoch = checkpoints, on_epoch
 
     def resumed(self, task: Task) -> Task:
-        """Return the task with what is known of how far it is."""
+        """Return the task with the state that its training has reached."""
         if self._checkpoints is None:
             return task
         return replace(task, state=self._checkpoints.read(self._key(task)))
@@ -127,7 +130,7 @@ class _Runner:
         else:
             yield from self._measured(tasks, pack, result)
             return
-        # here, not above: the error's frames hold the pack that did not fit
+        # outside the handler: the error's frames hold the pack that did not fit
         if self._workbench.device.type == "cuda":
             torch.cuda.empty_cache()
         for group in rest:

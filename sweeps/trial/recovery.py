@@ -1,4 +1,4 @@
-"""Fine-tune points after truncation, with distillation from their own dense models: a pack's in one go."""
+"""Fine-tune points after truncation, distilled from their own dense models: a whole pack's at once."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ from sweeps.trial.settings import FLIP, method_settings
 from sweeps.trial.workbench import Analysis, Workbench
 
 BATCH_SIZE = 256
-# Students of one training, which share every batch. Measured on a CPU with six, the default of a member
-# (benchmarks/NOTES.md); twice as many are not.
+# Largest numbers of students per training, which share every batch. On a CPU six were measured, the default
+# of a member (benchmarks/NOTES.md); twice as many were not.
 _MOST_ON_CPU, _MOST_ON_CUDA = 12, 512
-_TEACHER_NUMBERS = 2**28  # in the logits that one training's teachers give; a gibibyte
+_TEACHER_NUMBERS = 2**28  # in the logits of one training's teachers; 1 GiB
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Trained:
     """A member whose points may be fine-tuned.
 
     Attributes:
-        model: as it was trained, the teacher; not changed.
-        measured: its spectra and points.
-        config: how many points and epochs, the learning rate, the distillation.
+        model: trained model, which is the teacher; not changed.
+        measured: spectra and points of the member.
+        config: settings, such as the numbers of points and epochs, the learning rate and the distillation.
     """
 
     model: MLP
@@ -52,22 +52,22 @@ class _Student:
 def recover(
     members: Sequence[Trained], analysis: Analysis, workbench: Workbench, flip: bool, best: BestSoFar
 ) -> list[dict[OperatingPoint, MLP]]:
-    """Fine-tune what may move the sweep's front, in as few packs as the shapes allow.
+    """Fine-tune points that may move the sweep's front, in as few packs as the shapes allow.
 
-    Sizes are spread over each member's front. A size is left out where the member is behind the best member
-    so far before either is fine-tuned, by more than one standard error of an accuracy: fine-tuning lifts
-    both, and hardly ever makes up for it (measured in benchmarks/NOTES.md).
+    Sizes are spread over each member's front. A size is left out where, before fine-tuning, the member is
+    behind the best member so far by more than one standard error of an accuracy: fine-tuning lifts both, and
+    hardly ever makes up for it (measured in benchmarks/NOTES.md).
 
     Args:
-        members: of one pack; they agree in batch size, and compete with each other as well.
-        analysis: the bases and the drop that the best point may have.
+        members: members of one pack; they agree in batch size, and compete with each other as well.
+        analysis: bases, and the drop that the best point may have.
         workbench: data and device.
-        flip: whether training images are mirrored at random.
-        best: of the members measured so far.
+        flip: True if training images are mirrored at random.
+        best: best accuracies of the members measured so far.
 
     Returns:
         For each member its recovered operating points with their models; empty where nothing is compressed,
-        asked for or promising.
+        requested or promising.
     """
     rivals = BestSoFar()
     rivals.join(best)
@@ -88,7 +88,7 @@ def recover(
 
 
 def promising(member: Trained, rivals: BestSoFar, analysis: Analysis, images: int) -> list[Plan]:
-    """Choose the sizes at which a member is level with its rivals, itself among them."""
+    """Choose the sizes at which a member is level with its rivals, including itself."""
     own = BestSoFar()
     own.add_points(member.measured.points)
 
@@ -109,7 +109,7 @@ def sizes(member: Trained, analysis: Analysis) -> list[Plan]:
 
 
 def _start(member: Trained, chosen: Plan, analysis: Analysis, workbench: Workbench) -> nn.Module:
-    """Build what fine-tuning begins with: refitted layers where they are wanted, else truncated ones."""
+    """Build the model that fine-tuning starts from: refitted layers if requested, else truncated ones."""
     spectra = member.measured.spectra[analysis.main_basis]
     if "refit" in analysis.families:
         inputs = workbench.calibration(member.config.calibration)[:ROWS]
@@ -120,7 +120,7 @@ def _start(member: Trained, chosen: Plan, analysis: Analysis, workbench: Workben
 def _groups(
     students: Sequence[_Student], members: Sequence[Trained], workbench: Workbench, flip: bool
 ) -> Iterator[list[_Student]]:
-    """Split students into trainings: of one structure, and no more at a time than memory allows."""
+    """Split students into trainings: each of one structure, and as large as memory allows."""
     alike: dict[object, list[_Student]] = {}
     for student in students:
         kind = structure(architecture_of(student.start)), members[student.owner].config.finetune_epochs
@@ -147,7 +147,7 @@ def _fine_tuned(
         [
             Hyperparameters(
                 lr=config.finetune_lr,
-                seed=0,  # of the order alone: with one for all, students share each batch
+                seed=0,  # only for the order: with one seed for all, students share each batch
                 settings=method_settings(config, recovery=True) | {FLIP: flip},
             )
             for config in configs

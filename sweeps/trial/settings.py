@@ -1,4 +1,4 @@
-"""What a member's configuration says to the methods of training."""
+"""The settings in a member's configuration that belong to training methods."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ def method_settings(config: MemberConfig, recovery: bool = False) -> dict[str, A
     """Return the values of the methods' options, by their keys.
 
     Args:
-        config: the member.
-        recovery: whether it is for the training after compression, whose options stand in the section
-            `compression`; the others are for the training before it.
+        config: configuration of the member.
+        recovery: True for the training after compression, whose options stand in the section `compression`;
+            False for the training before it.
     """
     return {
         option.key: getattr(config, option.field)

@@ -22,9 +22,8 @@ from sweeps.trial.workbench import Analysis, Workbench
 class PackTrainable(tune.Trainable):
     """Trains the members of a pack and files each in the ledger as soon as it is measured.
 
-    The result holds only the keys: records are read from the ledger, which is what survives. So do the
-    checkpoints of members in training: the process that is given a pack after another one died goes on from
-    there.
+    The result holds only the keys: records are read from the ledger, which survives. So do the checkpoints of
+    members in training: a process that gets the pack of a dead one continues from there.
     """
 
     def setup(
@@ -40,13 +39,13 @@ class PackTrainable(tune.Trainable):
         """Prepare the process once; `reset_config` gives it the next pack.
 
         Args:
-            config: the first pack.
-            data: the data set as arrays in the object store, shared without copies.
-            analysis: where members are measured.
-            ledger: the sweep's directory.
-            threads: for torch.
+            config: configuration of the first pack.
+            data: arrays of the data set in the object store, shared without copies.
+            analysis: points at which members are measured.
+            ledger: directory of the sweep.
+            threads: number of threads for torch.
             checkpoint_every: seconds between two checkpoints of a member in training.
-            gpu: whether the trial has a GPU, or a share of one; without it members are trained on the CPU.
+            gpu: True if the trial has a GPU, or a share of one; otherwise members are trained on the CPU.
 
         Raises:
             RuntimeError: torch cannot use the GPU that the trial has.

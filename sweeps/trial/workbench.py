@@ -1,4 +1,4 @@
-"""What the members of one process share: the data on the device, and the settings of the sweep."""
+"""The things that members of one process share: the data on the device, and the settings of the sweep."""
 
 import time
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from sweeps.config import MemberConfig, Space, SweepConfig
 
 @dataclass(frozen=True)
 class Analysis:
-    """At which points every trained member is measured.
+    """The points at which every trained member is measured.
 
     Attributes:
-        bases: the bases whose points may join the front.
-        rules: "energy", "entropy".
-        thresholds: of these rules.
-        families: where candidate points come from, as the sweep file names them.
-        max_drop: of validation accuracy that the best point may have; recovery aims below it.
+        bases: bases whose points may join the front.
+        rules: rank rules, such as "energy" or "entropy".
+        thresholds: thresholds of these rules.
+        families: sources of candidate points, as the sweep file names them.
+        max_drop: largest drop in validation accuracy of the best point; recovery aims below it.
     """
 
     bases: tuple[str, ...]
@@ -46,17 +46,17 @@ class Analysis:
 
     @property
     def main_basis(self) -> str:
-        """The basis that costly families work in: the best one that is searched."""
+        """Basis that costly families work in: the best one that is searched."""
         return best_basis(self.bases)
 
 
 class Workbench:
-    """A data set on a device, with what is computed from it once.
+    """A data set on a device, with results that are computed from it once.
 
     Args:
-        dataset: on any device.
-        device: where members are trained.
-        clock: in seconds, for what each step of a member takes.
+        dataset: data set on any device.
+        device: device on which members are trained.
+        clock: clock in seconds, for the duration of each step of a member.
     """
 
     def __init__(
@@ -84,5 +84,5 @@ class Workbench:
         return self._calibration[images]
 
     def flip(self, config: MemberConfig) -> bool:
-        """Tell whether a member sees its training images mirrored at random: unless told, colour ones are."""
+        """Tell whether a member's training images are mirrored at random; by default colour images are."""
         return self.dataset.colour if config.flip is None else config.flip

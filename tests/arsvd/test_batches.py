@@ -74,7 +74,7 @@ NO_TENSORS: dict[str, tuple[Callable[[], Any], str]] = {
 
 @pytest.mark.parametrize("basis", ["activation", "loss"])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_batch_of_inputs_is_refused(name: str, basis: str) -> None:
+def test_values_other_than_batches_of_inputs_are_refused(name: str, basis: str) -> None:
     make, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         arsvd.spectra(arsvd.MLP([12, 9, 4]), make(), basis=basis)
@@ -89,7 +89,7 @@ def test_a_mask_is_never_fed_as_ids() -> None:
 
 
 @pytest.mark.parametrize("name", NO_TENSORS)
-def test_batches_that_are_no_tensors_are_refused(name: str) -> None:
+def test_batches_other_than_tensors_are_refused(name: str) -> None:
     make, message = NO_TENSORS[name]
     with pytest.raises(TypeError, match=message):
         arsvd.spectra(arsvd.MLP([12, 9, 4]), make())

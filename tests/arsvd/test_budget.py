@@ -151,7 +151,7 @@ class TestBudgetDetails:
         with pytest.raises(ValueError, match=message):
             Budget(**values)
 
-    def test_needs_one_weight_a_layer(self, made_up: Callable[..., Spectra]) -> None:
+    def test_needs_one_weight_per_layer(self, made_up: Callable[..., Spectra]) -> None:
         spectra = made_up([(4, 9), (8, 5)], [[1.0] * 4, [1.0] * 5])
         with pytest.raises(ValueError, match="3 weights were given for 2 layers"):
             Budget(params=100, weights=(1, 1, 1)).ranks(spectra)

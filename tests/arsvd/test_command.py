@@ -52,7 +52,7 @@ def put(folder: Path, name: str, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["folder", "file"])
 @pytest.mark.parametrize("name", ["sweeps", "cluster", "mlflow_server"])
 @pytest.mark.parametrize("arguments", [("-c", COMMAND), ("-m", "arsvd")], ids=["script", "module"])
-def test_the_command_names_what_is_in_the_place_of_a_package(
+def test_the_command_names_what_shadows_a_package(
     tmp_path: Path, site: Path, arguments: tuple[str, str], name: str, kind: str
 ) -> None:
     own = tmp_path / "project"
@@ -67,7 +67,7 @@ def test_the_command_names_what_is_in_the_place_of_a_package(
     assert done.stderr.count("\n") == 1
 
 
-def test_the_command_runs_where_nothing_is_in_its_way(tmp_path: Path, site: Path) -> None:
+def test_the_command_runs_where_nothing_shadows_its_packages(tmp_path: Path, site: Path) -> None:
     own = tmp_path / "project"
     (own / "sweeps").mkdir(parents=True)  # a folder that is no package
     for arguments in (("-c", COMMAND), ("-m", "arsvd")):
@@ -75,7 +75,7 @@ def test_the_command_runs_where_nothing_is_in_its_way(tmp_path: Path, site: Path
         assert (done.stdout, done.stderr) == ("arsvd runs\n", "")
 
 
-def test_another_environments_package_is_to_be_uninstalled(tmp_path: Path, site: Path) -> None:
+def test_the_advice_for_another_distributions_package_is_to_uninstall_it(tmp_path: Path, site: Path) -> None:
     other = tmp_path / "other" / "site-packages"
     found = put(other, "sweeps", "folder")
     done = run("-c", COMMAND, first=other, site=site)
@@ -84,7 +84,7 @@ def test_another_environments_package_is_to_be_uninstalled(tmp_path: Path, site:
 
 
 @pytest.mark.parametrize("content", ["import jsonref", None], ids=["overwritten", "removed"])
-def test_a_package_that_was_installed_over_ours_is_told(
+def test_a_package_that_was_installed_over_ours_is_reported(
     tmp_path: Path, site: Path, content: str | None
 ) -> None:
     (site / "sweeps/__init__.py").unlink()
@@ -98,9 +98,7 @@ def test_a_package_that_was_installed_over_ours_is_told(
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
 @pytest.mark.parametrize("name", ["arsvd", "cluster"])
-def test_the_import_names_what_is_in_the_place_of_a_package(
-    tmp_path: Path, site: Path, name: str, kind: str
-) -> None:
+def test_the_import_names_what_shadows_a_package(tmp_path: Path, site: Path, name: str, kind: str) -> None:
     own = tmp_path / "project"
     own.mkdir()
     found = put(own, name, kind)

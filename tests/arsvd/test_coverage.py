@@ -131,7 +131,7 @@ def test_an_exported_program_is_run_on_its_own_shape(tmp_path: object) -> None:
     assert (spectra.coverage.macs, spectra.coverage.model_macs) == (720 + 36 * 4 * 2 * 9,) * 2
 
 
-def test_packs_tell_the_same() -> None:
+def test_packs_have_the_same_coverage_as_single_models() -> None:
     models = [arsvd.MLP([8, 10, 3]), arsvd.MLP([8, 5, 3])]
     assert [found.coverage for found in pack_spectra(models)] == [
         arsvd.spectra(model).coverage for model in models
@@ -147,19 +147,19 @@ class TestPlans:
         assert [name for name, _ in values["coverage"]["skipped"]] == ["body", "head"]
         assert arsvd.Plan.from_dict(values) == plan
 
-    def test_plans_of_before_are_read(self) -> None:
+    def test_plans_of_earlier_releases_are_read(self) -> None:
         values = arsvd.plan(arsvd.spectra(Sequence()), arsvd.Energy(0.5)).to_dict()
         del values["coverage"]
         assert arsvd.Plan.from_dict(values).coverage is None
 
     @pytest.mark.parametrize("coverage", [{"params": 3}, {"colour": 1}, 7, "all", {"skipped": [["a"]]}])
-    def test_what_is_no_coverage(self, coverage: object) -> None:
+    def test_invalid_coverage_is_refused(self, coverage: object) -> None:
         values = arsvd.plan(arsvd.spectra(Sequence()), arsvd.Energy(0.5)).to_dict()
         with pytest.raises(ValueError, match="these values are not a plan"):
             arsvd.Plan.from_dict({**values, "coverage": coverage})
 
 
-def test_rows_of_the_users_data_do_not_leave_with_the_spectra() -> None:
+def test_pickled_spectra_hold_no_rows_of_the_users_data() -> None:
     x = torch.randn(400, 7, 8)
     spectra = arsvd.spectra(Sequence(), x)
     assert spectra.example is not None

@@ -110,7 +110,7 @@ def test_refitting_brings_the_outputs_closer_to_the_dense_ones(
     assert errors[1] < errors[0]
 
 
-def test_refitting_what_is_not_compressed_gives_the_model_back(
+def test_refitting_an_uncompressed_model_changes_nothing(
     trained: nn.Module, spectra: arsvd.Spectra, calibration: Tensor
 ) -> None:
     same = refit(trained, spectra, arsvd.plan(spectra, Ranks(spectra.dense)), calibration)
@@ -118,7 +118,7 @@ def test_refitting_what_is_not_compressed_gives_the_model_back(
         assert torch.equal(same(calibration), trained(calibration))
 
 
-def test_refitting_works_on_models_that_are_no_chain(validation: tuple[Tensor, Tensor]) -> None:
+def test_refitting_works_on_models_other_than_chains(validation: tuple[Tensor, Tensor]) -> None:
     class Residual(nn.Module):
         def __init__(self) -> None:
             super().__init__()

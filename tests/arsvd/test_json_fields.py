@@ -57,7 +57,7 @@ class Grown:
     later: int = field(default=3, metadata={SINCE: "0.2.0"})
 
 
-def test_only_what_a_later_release_brought_may_be_missing() -> None:
+def test_only_fields_of_later_releases_may_be_missing() -> None:
     assert read_fields(Grown, {"name": "x"}, "not whole") == Grown("x", 3)
     with pytest.raises(ValueError, match="not whole: missing name"):
         read_fields(Grown, {"later": 4}, "not whole")
@@ -118,7 +118,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "text"), UNREADABLE.values(), ids=UNREADABLE)
-def test_json_that_is_none_is_a_value_error(content: bytes, text: str) -> None:
+def test_invalid_json_is_a_value_error(content: bytes, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         read_json(content)
 

@@ -57,7 +57,7 @@ class TestLinearLayers:
             pytest.param(lambda: arsvd.LowRankLinear(4, 2, 4), id="compressed already"),
         ],
     )
-    def test_leaves_alone_what_factors_would_break(self, left_alone: object) -> None:
+    def test_leaves_alone_layers_that_factors_would_break(self, left_alone: object) -> None:
         part = left_alone()  # type: ignore[operator]
         model = nn.ModuleList([part, nn.Linear(4, 2)])
         assert list(arsvd.find_sites(model)) == ["1"]
@@ -220,5 +220,5 @@ class TestNormalize:
         with pytest.raises(ValueError, match=message):
             arsvd.Normalize(mean, std)
 
-    def test_buffers_are_no_parameters(self) -> None:
+    def test_buffers_are_not_parameters(self) -> None:
         assert list(arsvd.Normalize([0.1], [0.5]).parameters()) == []

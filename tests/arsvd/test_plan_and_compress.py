@@ -215,7 +215,7 @@ class TestPlans:
             pytest.param({"colour": 1}, "not a plan: unknown colour", id="unknown"),
         ],
     )
-    def test_values_that_are_no_plan(
+    def test_values_other_than_a_plan_are_refused(
         self, planned: tuple[nn.Module, Spectra, Plan], change: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(ValueError, match=message):

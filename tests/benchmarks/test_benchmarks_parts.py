@@ -55,7 +55,7 @@ class TestReporting:
         (line,) = capsys.readouterr().out.splitlines()
         assert f"arsvd data mnist --data-dir {tmp_path}" in json.loads(line)["skipped"]
 
-    def test_a_full_run_and_one_with_mnist_go_on(self, tmp_path: Path) -> None:
+    def test_a_full_run_and_one_with_mnist_continue(self, tmp_path: Path) -> None:
         there = tmp_path / "there"
         folder(there).mkdir(parents=True)
 
@@ -146,7 +146,7 @@ class TestNaive:
         assert rows["memory"]["seconds"] == pytest.approx(10 + 5 * 4)
         assert "the same 4 trials" in rows["memory"]["how"]
 
-    def test_trials_that_were_drawn_otherwise_are_named(self) -> None:
+    def test_trials_with_different_draws_are_named(self) -> None:
         plain = [_trial(10.0 * n, n) for n in range(1, 5)]
         others = [_trial(10.0 * n, n + 50) for n in range(1, 5)]
         own = [{"time": 5.0, "hypervolume": 9.0, "weight_hypervolume": 9.0}]

@@ -114,7 +114,7 @@ def test_the_first_page_shows_the_sweep_and_nothing_in_the_way(
     screenshot("0-first-page")
 
 
-def test_the_way_by_clicks_is_as_clear(browser, interface: str, screenshot: Callable) -> None:
+def test_the_same_pages_are_reached_by_clicks(browser, interface: str, screenshot: Callable) -> None:
     browser.get("about:blank")
     browser.get(interface)
     wait_for(browser, "Recent Experiments", "arsvd-digits")
@@ -144,7 +144,7 @@ def test_a_sweep_ends_with_a_link_to_its_run(
     check_clear(browser)
 
 
-def test_what_a_person_chooses_counts(browser, interface: str) -> None:
+def test_a_persons_choice_takes_precedence(browser, interface: str) -> None:
     browser.get("about:blank")
     browser.get(interface)
     for chosen, shown in (("GenAI", "Prompts"), ("Model training", "Model registry")):

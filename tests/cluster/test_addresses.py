@@ -47,7 +47,7 @@ def test_an_address_is_host_and_port(tmp_path: Path) -> None:
         ("ray://head:10001", "is an address of Ray Client, which cannot run sweeps"),
     ],
 )
-def test_what_is_no_address_is_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_an_invalid_address_is_refused(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ClusterError) as refused:
         find_address(text, tmp_path)
     assert message in str(refused.value)

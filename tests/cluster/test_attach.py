@@ -89,7 +89,7 @@ def test_a_driver_joins_and_leaves_the_cluster_running(three_nodes: Any) -> None
 
 
 @pytest.mark.slow
-def test_a_wrong_or_missing_token_is_said_in_one_line(three_nodes: Any, tmp_path: Any) -> None:
+def test_a_wrong_or_missing_token_is_reported_in_one_line(three_nodes: Any, tmp_path: Any) -> None:
     address = three_nodes.cluster.address
     cases = {
         "wrong": {"RAY_AUTH_TOKEN": "0" * 64},
@@ -112,7 +112,7 @@ def test_a_wrong_or_missing_token_is_said_in_one_line(three_nodes: Any, tmp_path
 
 
 @pytest.mark.slow
-def test_what_is_no_cluster_is_said_in_one_line(three_nodes: Any, mute_server: str) -> None:
+def test_an_address_without_a_cluster_is_reported_in_one_line(three_nodes: Any, mute_server: str) -> None:
     cases = {
         "127.0.0.1:1": "no Ray cluster answers at 127.0.0.1:1 (Connection refused)",
         "no-such-host.invalid:6379": "no Ray cluster answers at no-such-host.invalid:6379",
@@ -138,7 +138,7 @@ def test_another_version_is_refused(three_nodes: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_machine_that_is_no_node_is_refused(three_nodes: Any) -> None:
+def test_a_machine_outside_the_cluster_is_refused(three_nodes: Any) -> None:
     # a process namespace of its own sees none of the cluster's processes, as on another machine
     apart = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     if shutil.which("unshare") is None or subprocess.run([*apart, "true"]).returncode != 0:

@@ -69,7 +69,7 @@ def test_every_character_is_shown_once(tails: Any, answers: Any, patience: None)
     assert client.connections == len(tails)
 
 
-def test_who_stays_away_is_given_up_and_the_job_is_said_to_run_on(
+def test_a_cluster_that_stays_away_is_given_up_and_the_job_is_said_to_continue(
     patience: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = StandIn([["one ", LOST], [LOST]], ["RUNNING"])
@@ -93,7 +93,7 @@ def test_who_stays_away_is_given_up_and_the_job_is_said_to_run_on(
     assert "job-1 runs on: `arsvd logs -f job-1`" in done.stderr
 
 
-def test_what_no_patience_helps_against_is_said_at_once() -> None:
+def test_errors_that_waiting_cannot_fix_are_raised_at_once() -> None:
     gone = RuntimeError("Request failed with status code 404: Job job-1 does not exist.")
     # removed from the cluster's list while it was followed
     client = StandIn([["one "]], ["RUNNING", gone])

@@ -129,7 +129,7 @@ def test_a_job_that_fails_says_so(three_nodes: Any) -> None:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_submitted_is_said_at_once(three_nodes: Any, tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_submitted_is_refused_at_once(three_nodes: Any, tmp_path: Path) -> None:
     dashboard = three_nodes.cluster.dashboard
     elsewhere = {"ARSVD_HOME": "", "HOME": str(tmp_path)}
     cases: list[tuple[list[str], dict[str, str], str]] = [

@@ -166,7 +166,7 @@ def clear(patch: pytest.MonkeyPatch) -> None:
         patch.delenv(name)
 
 
-def test_the_environment_of_the_user_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_in_the_users_environment_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     clear(monkeypatch)
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

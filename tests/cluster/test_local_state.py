@@ -91,7 +91,7 @@ def test_a_cluster_of_another_machine_is_refused_and_left_alone(
     assert cluster.scratch.is_dir()
 
 
-def test_what_a_restart_of_the_machine_left_is_replaced(
+def test_leftovers_from_before_a_reboot_are_replaced(
     tmp_path: Path, launches: list[Path], written: Callable[..., LocalCluster]
 ) -> None:
     home = tmp_path / "home"
@@ -106,7 +106,7 @@ def test_what_a_restart_of_the_machine_left_is_replaced(
     assert not before.scratch.exists()
 
 
-def test_of_two_starts_at_once_one_is_refused(tmp_path: Path, launches: list[Path]) -> None:
+def test_one_of_two_simultaneous_starts_is_refused(tmp_path: Path, launches: list[Path]) -> None:
     home = tmp_path / "home"
     together = threading.Barrier(2)
 
@@ -146,7 +146,7 @@ STRANGE: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
-def test_a_state_that_is_none_is_refused_in_words(
+def test_an_invalid_state_is_refused_with_the_reason(
     change: Callable[[str], str], tmp_path: Path, written: Callable[..., LocalCluster]
 ) -> None:
     written(tmp_path)

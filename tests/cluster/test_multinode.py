@@ -107,7 +107,7 @@ def test_only_this_machine_and_only_the_owner_can_use_it(three_nodes: Any) -> No
 
 
 @pytest.mark.slow
-def test_what_a_killed_supervisor_leaves_is_cleaned_up(start_cluster: Callable[..., Any]) -> None:
+def test_leftovers_of_a_killed_supervisor_are_cleaned_up(start_cluster: Callable[..., Any]) -> None:
     home = start_cluster(1, dashboard=False)
     cluster = home.cluster
     processes = everything(cluster)

@@ -35,7 +35,7 @@ def holder(tmp_path: Path) -> Iterator[Callable[[str], ProcessId]]:
         process.wait()
 
 
-def test_only_what_holds_files_of_the_drivers_session_is_ended(
+def test_only_processes_with_files_of_the_drivers_session_are_ended(
     holder: Callable[[str], ProcessId], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reaper, "_LOOK_SECONDS", 0.01)
@@ -55,7 +55,7 @@ def test_only_what_holds_files_of_the_drivers_session_is_ended(
     assert all(process.alive for process in others)
 
 
-def test_what_ends_by_itself_is_waited_for(
+def test_processes_that_end_by_themselves_are_waited_for(
     holder: Callable[[str], ProcessId], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = holder(f"session_2026-11-25_22-57-57_920539_{DRIVER}")

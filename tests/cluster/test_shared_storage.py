@@ -39,7 +39,7 @@ def test_a_node_answers_and_leaves_no_directory_behind(
 
 
 @pytest.mark.slow
-def test_places_are_told_apart(three_nodes: Any, tmp_path: Path) -> None:
+def test_shared_unshared_and_unusable_places_are_told_apart(three_nodes: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     # a path that every process finds somewhere else: what a local disk is to the nodes of a real cluster
     unshared = "/proc/self/cwd/home"

@@ -105,7 +105,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None
         "postgresql://me@db/study?passfile=/home/me/.pgpass&sslmode=require",
     ],
 )
-def test_what_holds_no_password_passes(text: str) -> None:
+def test_settings_without_a_password_pass(text: str) -> None:
     refuse_secrets("the arguments", [text])
     assert shippable({"ARSVD_X": text}) == ({"ARSVD_X": text}, [])
 

@@ -57,7 +57,7 @@ def told() -> tuple[Callable[[str], None], Callable[[float], str | None]]:
 
 
 @pytest.mark.parametrize("gone", [NODE, CONTROL])
-def test_what_is_gone_is_named(
+def test_the_lost_part_of_ray_is_named(
     gone: str, ports: dict[str, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(RECONNECT_VARIABLE, "30")  # as in a cluster of this process's own
@@ -80,7 +80,7 @@ def test_a_control_service_that_others_may_start_again_is_waited_for(
         assert NODE in (cause(5.0) or "")
 
 
-def test_nothing_is_told_after_the_end(ports: dict[str, socket.socket]) -> None:
+def test_nothing_is_reported_after_the_end(ports: dict[str, socket.socket]) -> None:
     lost, cause = told()
     with watch_ray(lost):
         pass

@@ -97,7 +97,7 @@ INSTEAD = {"pipe": _pipe, "folder": _folder, "loop": _loop, "device": _endless, 
 
 @pytest.mark.parametrize("instead", INSTEAD)
 @pytest.mark.parametrize("target", [t for t in TARGETS.values() if t.special], ids=lambda target: target.name)
-def test_what_is_no_file_is_refused_and_not_waited_for(target: Target, instead: str, tmp_path: Path) -> None:
+def test_pipes_and_devices_are_refused_without_waiting(target: Target, instead: str, tmp_path: Path) -> None:
     path = target.place(tmp_path, target.seeds()[0].name)
     if path.exists():
         path.unlink()

@@ -39,7 +39,7 @@ def _dawdle(path: Path) -> None:
         pass
 
 
-def test_an_answer_and_a_refusal_are_no_faults(tmp_path: Path) -> None:
+def test_an_answer_and_a_refusal_are_not_faults(tmp_path: Path) -> None:
     answered = judge(_target(Path.read_bytes), "toy.bin", b"whole", tmp_path)
     assert (answered.fault, answered.refused) == (None, False)
     refused = judge(_target(_refuse), "toy.bin", b"whole", tmp_path)
@@ -78,7 +78,7 @@ for deed in (
 """
 
 
-def test_what_is_run_or_written_elsewhere_is_seen(tmp_path: Path) -> None:
+def test_programs_run_and_files_written_elsewhere_are_seen(tmp_path: Path) -> None:
     """In a process of its own: an audit hook stays for good."""
     (tmp_path / "inside").mkdir()
     done = subprocess.run(

@@ -56,7 +56,7 @@ def test_the_page_comes_whole_with_the_script_before_all_others(headers: dict[st
     assert found[b"content-type"] == b"text/html"
 
 
-def test_what_is_no_page_is_as_it_was() -> None:
+def test_answers_other_than_the_page_are_unchanged() -> None:
     for path, method in (("/static-files/x.js", "GET"), ("/", "POST"), ("/api/2.0/mlflow/runs/get", "GET")):
         assert answer(with_choices(mlflow), path, method, if_none_match="v1")[0] == 304
 

@@ -199,7 +199,7 @@ def test_a_store_that_an_earlier_release_left_half_made_is_made_anew(
     assert [each.name for each in connect(f"sqlite:///{path}").search_experiments()] == ["Default"]
 
 
-def test_one_that_was_left_half_changed_with_data_is_left_alone(tmp_path: Path) -> None:
+def test_a_half_changed_store_with_data_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     older(path)
     with closing(sqlite3.connect(path)) as database:
@@ -223,7 +223,7 @@ def test_a_store_of_a_newer_release_is_named(made: dict[str, Path], tmp_path: Pa
         prepare_tracking(f"sqlite:///{path}")
 
 
-def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+def test_a_file_other_than_a_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     path.write_bytes(b"not a database at all" * 500)
     with pytest.raises(ServerError, match=r"cannot be opened or written .file is not a database.$"):
@@ -241,11 +241,11 @@ def test_a_current_database_is_not_written_and_opens_at_once(made: dict[str, Pat
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "postgresql://nobody@nowhere/db"])
-def test_what_is_no_file_is_left_to_mlflow(uri: str) -> None:
+def test_addresses_other_than_files_are_left_to_mlflow(uri: str) -> None:
     prepare_tracking(uri)
 
 
-def test_a_database_that_another_process_holds_is_told(
+def test_a_database_that_another_process_holds_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "_WAIT_SECONDS", 0.0)

@@ -27,7 +27,7 @@ def test_only_loopback_is_alone(host: str, alone: bool) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "no-such-name.invalid", "127.0.0.1:5000", "*"])
-def test_what_is_no_address_is_named(host: str) -> None:
+def test_an_invalid_address_is_named(host: str) -> None:
     with pytest.raises(SettingError, match=rf"--host '{host.replace('*', '[*]')}' is"):
         is_loopback(host)
 
@@ -82,7 +82,7 @@ def test_every_address_means_this_machines_name_too() -> None:
 @pytest.mark.parametrize(
     "name", ["*", "*.example.org", "http://a.example", "a,b", "a b", "", "a/b", "a:port"]
 )
-def test_a_name_that_is_none_is_refused(name: str) -> None:
+def test_an_invalid_host_name_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match=r"--allow-host .* is no host name; give a name or an address"):
         allowed_hosts("127.0.0.1", 5000, [name])
 

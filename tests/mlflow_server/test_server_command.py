@@ -111,7 +111,7 @@ def test_a_signal_that_is_ignored_stays_so_and_others_end_the_context() -> None:
         (("--db", "postgresql://u:hunter2@127.0.0.1:1/db"), 1, "is the database server running there?"),
     ],
 )
-def test_what_cannot_be_started(
+def test_a_server_that_cannot_start_says_why(
     arguments: tuple[str, ...], status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARSVD_HOME", str(tmp_path))

@@ -129,7 +129,7 @@ def test_a_source_here_is_taken(source: str) -> None:
         ("/", False),
     ],
 )
-def test_what_runs_and_calls_for_others_is_shut(path: str, shut: bool) -> None:
+def test_services_that_run_or_call_for_clients_are_closed(path: str, shut: bool) -> None:
     assert (shut_service(path) is not None) == shut
 
 
@@ -256,7 +256,9 @@ def test_a_reader_writes_and_reads_nowhere_else(server: Any, reader: MlflowClien
     assert list((server.data / "artifacts").iterdir()) == []
 
 
-def test_what_an_account_is_for_still_works(server: Any, reader: MlflowClient, tmp_path: Path) -> None:
+def test_the_intended_uses_of_an_account_still_work(
+    server: Any, reader: MlflowClient, tmp_path: Path
+) -> None:
     (tmp_path / "front.html").write_text("the front")
     for name, location in (("no place", None), ("a place", "mlflow-artifacts:/mine")):
         experiment = reader.create_experiment(name, artifact_location=location)

@@ -46,7 +46,7 @@ BAD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "says"), BAD.values(), ids=BAD)
-def test_a_certificate_that_is_none_is_refused(
+def test_an_invalid_certificate_is_refused(
     pair: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -13,7 +13,7 @@ def test_it_answers_with_the_password_only(postgres) -> None:
         psycopg2.connect(postgres.uri(password="wrong"))
 
 
-def test_what_was_committed_outlives_a_crash(new_postgres) -> None:
+def test_committed_data_survives_a_crash(new_postgres) -> None:
     cluster = new_postgres()
     uri = cluster.create("kept")
     cluster.run("psql", "-d", "kept", "-c", "create table facts as select 42 as answer")

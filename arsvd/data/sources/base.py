@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """How a source is to be read.
+    """How a source should be read.
 
     Attributes:
-        root: Data directory, an absolute path.
-        validation: As in `arsvd.data.load`; for a source that holds its validation split out itself.
-        seed: As in `arsvd.data.load`.
-        settings: Values of the source's own options, by the last part of their keys.
+        root: data directory, an absolute path.
+        validation: amount to hold out, as in `arsvd.data.load`; for a source that holds out its validation
+            split itself.
+        seed: seed that chooses the validation images, as in `arsvd.data.load`.
+        settings: values of the source's own options, by the last part of their keys.
     """
 
     root: Path
@@ -34,8 +35,9 @@ class DataSource(ABC):
     """Where images come from.
 
     Attributes:
-        options: Settings that belong to this source alone; their keys begin with "dataset.".
-        named_by_its_files: Whether a sweep is named after the files, once they were read, and not the source.
+        options: settings that belong to this source alone; their keys begin with "dataset.".
+        named_by_its_files: True if a sweep is named after the files, once they were read, and not after the
+            source.
     """
 
     options: ClassVar[tuple[Option[Any], ...]] = ()
@@ -46,8 +48,8 @@ class DataSource(ABC):
         """Read the images.
 
         Raises:
-            DataError: They are missing, broken, or cannot be split as asked; all faults at once.
-            OSError: They cannot be read.
+            DataError: images are missing, broken, or cannot be split as asked; all faults at once.
+            OSError: the files cannot be read.
         """
 
     @abstractmethod
@@ -55,7 +57,7 @@ class DataSource(ABC):
         """Write a small data set of made-up images in the source's own format, for the contract.
 
         Args:
-            root: An empty directory.
+            root: an empty directory.
 
         Returns:
             How it is read.
@@ -66,11 +68,11 @@ class DataSource(ABC):
         """Download the files, unless they are there and whole.
 
         Args:
-            root: Data directory.
+            root: data directory.
 
         Returns:
             The directory of the files.
 
         Raises:
-            DataError: A failed download, with its cause, or a source that is not fetched.
+            DataError: a failed download, with its cause, or a source that is not fetched.
         """

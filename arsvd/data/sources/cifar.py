@@ -34,7 +34,7 @@ MOST_NAMES_BYTES = 100_000
 
 @dataclass(frozen=True)
 class Cifar(DataSource):
-    """One of the two published data sets, CIFAR-100 with its fine labels.
+    """One of the two published data sets; CIFAR-100 has its fine labels.
 
     A record is `label_bytes` labels, of which the last is the class, then 3,072 pixels: the red, green and
     blue planes, each row by row. Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
@@ -53,24 +53,24 @@ class Cifar(DataSource):
 
     @property
     def record(self) -> int:
-        """Bytes in one record."""
+        """Number of bytes in one record."""
         return self.label_bytes + PIXELS
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that is read."""
+        """Names of all files that are read."""
         return (*self.train, self.test, self.names)
 
     def read(self, request: Request) -> Source:
         """Read the binary files.
 
         Raises:
-            DataError: A file that is missing, truncated or not of this layout; all faults at once.
+            DataError: a file is missing, truncated or of another layout; all faults at once.
         """
         return _read(request.root, self)
 
     def example(self, root: Path) -> Request:
-        """Write two images a class into every file."""
+        """Write two images of each class into every file."""
         import numpy as np
 
         (root / self.folder).mkdir(parents=True)
@@ -85,7 +85,7 @@ class Cifar(DataSource):
         return Request(root, self.classes, 0, {})
 
     def fetch(self, root: Path) -> Path:
-        """Download the binary version, unless it is there and whole."""
+        """Download the binary version, unless it is already there and whole."""
 
         def download(stage: Path) -> list[Path]:
             from torchvision.datasets.utils import download_url
@@ -158,12 +158,12 @@ def _read(root: Path, layout: Cifar) -> Source:
 
 
 def _unpack(archive: Path, stage: Path, layout: Cifar) -> None:
-    """Write the wanted files alone, at paths that the archive has no say in."""
+    """Write only the wanted files, at paths that the archive cannot choose."""
     (stage / layout.folder).mkdir()
     with tarfile.open(archive, "r:gz") as tar:
         for name in layout.files:
             info = tar.getmember(f"{layout.folder}/{name}")
-            # a link could point at another file, and a few bytes can be packed to stand for terabytes
+            # a link could point at another file, and a few bytes can unpack to terabytes
             if not info.isreg() or info.size > MOST_BYTES:
                 raise tarfile.TarError(f"{info.name} is not a file of at most {MOST_BYTES} bytes")
             member = tar.extractfile(info)

@@ -14,7 +14,7 @@ TEST_SHARE = 0.2
 
 
 class Digits(DataSource):
-    """Digits of scikit-learn.
+    """The digits of scikit-learn.
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
     """
@@ -36,7 +36,7 @@ class Digits(DataSource):
         return Source(classes, train, test)
 
     def example(self, root: Path) -> Request:
-        """Take the digits themselves."""
+        """Return a request for the digits themselves."""
         return Request(root, 100, 0, {})
 
     def fetch(self, root: Path) -> Path:

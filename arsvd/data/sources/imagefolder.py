@@ -18,7 +18,7 @@ TEST_SHARE = 0.2
 
 
 class ImageFolder(DataSource):
-    """A directory of the user's own."""
+    """A directory of images of the user's own."""
 
     named_by_its_files: ClassVar[bool] = True
     options: ClassVar[tuple[Option[Any], ...]] = (
@@ -42,7 +42,7 @@ class ImageFolder(DataSource):
     )
 
     def read(self, request: Request) -> Source:
-        """Read a directory, every image of it once, and split it."""
+        """Read a directory, each image once, and split it."""
         from arsvd.data.imagefolder import read
 
         settings = request.settings
@@ -69,7 +69,7 @@ class ImageFolder(DataSource):
         return Request(root, 4, 0, {"path": root})
 
     def fetch(self, root: Path) -> Path:
-        """Refuse: the directory is the user's own."""
+        """Refuse: the directory belongs to the user."""
         own = "imagefolder is not fetched: it reads your own directory, given as dataset.path=DIR."
         raise DataError(f"{own} {EXPECTED}")
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 CLASSES = tuple("0123456789")
 PREFIXES = {"train": "train", "test": "t10k"}
-# File name endings and the dimensions of the array inside: (samples, height, width) and (samples,).
+# File name endings, and the dimensions of the array inside: (samples, height, width) and (samples,).
 IMAGES = ("images-idx3-ubyte", 3)
 LABELS = ("labels-idx1-ubyte", 1)
 
 
 def folder(root: Path) -> Path:
-    """Where the files lie under the data directory; the layout is torchvision's."""
+    """Return the folder of the files below the data directory; the layout is torchvision's."""
     return root / "MNIST" / "raw"
 
 
@@ -41,8 +41,7 @@ class Mnist(DataSource):
         """Read the four files.
 
         Raises:
-            DataError: A file that is missing, truncated, not IDX, or at odds with another; all faults at
-                once.
+            DataError: a file is missing, truncated, not IDX, or at odds with another; all faults at once.
         """
         return _read(request.root)
 
@@ -61,7 +60,7 @@ class Mnist(DataSource):
         return Request(root, 10, 0, {})
 
     def fetch(self, root: Path) -> Path:
-        """Download MNIST, unless it is there and whole."""
+        """Download MNIST, unless it is already there and whole."""
 
         def download(stage: Path) -> list[Path]:
             from torchvision.datasets import MNIST as PUBLISHED
@@ -117,14 +116,14 @@ def _files() -> list[tuple[str, int]]:
 
 
 def _array(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file, once its header and its size are known to agree.
+    """Read an IDX file, after checking that its header and its size agree.
 
     The header is two zero bytes, a type (8 is uint8), the number of dimensions, and each dimension as a
     big-endian 32-bit integer.
 
     Raises:
-        DataError: What is wrong with the file.
-        OSError: It cannot be read.
+        DataError: the file is broken; the message says how.
+        OSError: the file cannot be read.
     """
     try:
         file = open_file(path)
@@ -144,12 +143,12 @@ def _shape(header: bytes, dimensions: int, got: int) -> list[int]:
     """Take the shape out of a header.
 
     Args:
-        header: As much of one as the file has.
-        dimensions: How many there must be.
-        got: Bytes in the whole file.
+        header: first bytes of the file, as many as it has up to a whole header.
+        dimensions: number of dimensions that there must be.
+        got: size of the whole file in bytes.
 
     Raises:
-        DataError: What is wrong with the file, judged by its header and its size.
+        DataError: the file is broken, judged by its header and its size; the message says how.
     """
     size = 4 + 4 * dimensions
     magic = bytes((0, 0, 8, dimensions))

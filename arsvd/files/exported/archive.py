@@ -1,8 +1,8 @@
 """Read a `.pt2` file of unknown origin into an archive that torch may read.
 
-torch never sees a file of somebody else as an archive: two readers of one archive may disagree about its
+torch never sees a file from somebody else as an archive: two readers of one archive may disagree about its
 parts (names that differ in case, two central directories, headers that contradict each other), and then what
-was checked is not what is read. The file is read once, its parts are checked, and what torch needs of them is
+was checked is not what is read. The file is read once, its parts are checked, and those that torch needs are
 written into a new archive.
 """
 
@@ -26,8 +26,8 @@ from arsvd.files.exported.refusal import RefusedError
 
 MOST_BYTES = 4 << 30
 MOST_PARTS = 50_000
-MOST_OBJECTS = 100_000  # of JSON; a program of 800 operations has 20,000
-# torch writes parts as they are; a file that somebody compressed may grow by this much
+MOST_OBJECTS = 100_000  # in JSON; a program of 800 operations has 20,000
+# torch writes parts uncompressed; a file that somebody compressed may grow by this factor
 _GROWTH, _SLACK = 4, 64 << 20
 _MOST_JSON = 32 << 20
 _MOST_PICKLE = 64 << 10
@@ -47,9 +47,9 @@ _KNOWN = re.compile(
     r"|data/constants/(?:(?:tensor|custom_obj|opaque_obj)_\d{1,6}|model_constants_config\.json)"
 )
 _OLD = re.compile(r"serialized_\w+\.(?:json|pt)|data/(?:weights|constants)/[^/]+\.pt")
-# what the pickle of a tensor names; nothing is unpickled, this is only for a clear refusal
+# what the pickle of a tensor names; nothing is unpickled, this only makes for a clear refusal
 _TENSOR_GLOBALS = re.compile(r"torch\._utils _rebuild_\w+|torch(?:\.storage)? \w+|collections OrderedDict")
-# what zipfile raises for bytes that are no archive, and what JSON of another form leads to
+# what zipfile raises for bytes that are no archive, and what unexpected JSON leads to
 _FAULTS: tuple[type[Exception], ...] = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError),
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -57,20 +57,20 @@ _FAULTS: tuple[type[Exception], ...] = (
 
 
 def checked_archive(path: str | os.PathLike[str]) -> io.BytesIO:
-    """Read a file and write what was checked of it into a new archive.
+    """Read a file and write the checked parts of it into a new archive.
 
     Weights and constants that are tensor subclasses, custom objects and sample inputs that are not plain
-    tensors are pickles; a package of AOTInductor is a compiled library: such a file is refused. Sample inputs
+    tensors are pickles; an AOTInductor package is a compiled library. Such files are refused. Sample inputs
     are left out.
 
     Args:
-        path: the file, of at most 4 GiB. Memory for about 2.5 times its size is taken.
+        path: file of at most 4 GiB. Memory for about 2.5 times its size is taken.
 
     Returns:
         An archive for `torch.export.load`.
 
     Raises:
-        ValueError: the file is no whole archive, is too large, or holds what torch.export does not write.
+        ValueError: the file is not a whole archive, is too large, or holds what torch.export does not write.
     """
     try:
         return _rewritten(_bytes(path))
@@ -83,7 +83,7 @@ def checked_archive(path: str | os.PathLike[str]) -> io.BytesIO:
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(min(size, MOST_BYTES) + 1)  # a buffer of this size is taken, whatever there is
+        content = file.read(min(size, MOST_BYTES) + 1)  # this much memory is taken at once
     if len(content) > MOST_BYTES:
         raise RefusedError(f"is larger than {MOST_BYTES >> 30} GiB, and files of up to that size are read")
     return content
@@ -206,7 +206,7 @@ def _check_name(name: str, is_program: bool) -> None:
 
 
 def _check_samples(content: bytes) -> None:
-    """Refuse example inputs that are more than tensors. They are never unpickled, nor handed to torch."""
+    """Refuse example inputs that are more than tensors. They are never unpickled, nor passed to torch."""
     if not content:
         return
     try:
@@ -222,7 +222,7 @@ def _check_samples(content: bytes) -> None:
 
 
 def _check_tensors(config: Any, archive: _Archive, folder: str, pattern: re.Pattern[str]) -> set[str]:
-    """Check what a configuration says of tensors; returns the parts that hold their numbers."""
+    """Check what a configuration says about tensors; returns the parts that hold their numbers."""
     parts = set()
     for path, entry in config["config"].items():
         name = str(entry["path_name"])

@@ -2,8 +2,8 @@
 
 `torch.export.load` trusts this JSON: it runs guards as Python, imports what trees of inputs name, looks
 targets up by attribute from `torch` on, pastes names into generated code, and hands sizes to sympy, which
-evaluates them. So everything that is no part of the computation is left out, and every string that stays has
-a closed form.
+evaluates them. So everything that is not part of the computation is left out, and every string that stays
+must match a closed form.
 """
 
 import functools
@@ -35,7 +35,7 @@ _TABLES = {
     "as_string_to_argument",
     "opset_version",
 }
-# what a graph says of intermediate results only describes them: it is written anew, and costs torch less
+# what a graph says about intermediate results only describes them: written anew, it costs torch less
 _DESCRIPTIONS = {
     "sym_int_values": {"as_int": 2},
     "sym_bool_values": {"as_bool": True},
@@ -140,18 +140,18 @@ _SIZE_WORDS = {
 
 
 def clean_program(content: Any) -> dict[str, Any]:
-    """Check a program and leave out what torch would run or import for nothing.
+    """Check a program, and leave out what torch would run or import needlessly.
 
     Args:
-        content: the parsed `models/model.json`.
+        content: parsed content of `models/model.json`.
 
     Returns:
         The same computation, without metadata and guards.
 
     Raises:
-        RefusedError: it holds what torch.export does not write, calls operations that are none of torch's
-            own, or has another interface than one tensor to one tensor.
-        KeyError, TypeError: it is no program.
+        RefusedError: the program holds what torch.export does not write, calls operations that are not
+            torch's own, or has another interface than one tensor to one tensor.
+        KeyError, TypeError: the content is not a program.
     """
     module = content["graph_module"]
     signature = _root_signature(module["module_call_graph"])
@@ -178,7 +178,7 @@ def count_objects(content: Any) -> int:
 
 
 def _forget_sizes(graph: dict[str, Any]) -> None:
-    """Describe all tensors but the program's inputs as numbers, in place."""
+    """Describe all tensors except the program's inputs as numbers, in place."""
     inputs = {entry["as_tensor"]["name"] for entry in graph["inputs"] if "as_tensor" in entry}
     pending: list[Any] = [graph]
     while pending:
@@ -236,7 +236,7 @@ def path_name(text: str) -> str:
     """Check the path of a parameter or buffer.
 
     Raises:
-        RefusedError: it has quotes, control characters or names with two underscores in front.
+        RefusedError: it has quotes, control characters or names that begin with two underscores.
     """
     return _full(_PATH, text, "parameter")
 
@@ -284,7 +284,7 @@ def _is_known(target: str) -> bool:
 def _size(value: dict[str, Any]) -> dict[str, Any]:
     """Keep one symbol of a size such as "Add(Integer(2), Symbol('s77', integer=True))".
 
-    sympy evaluates what stays as Python, and can take for ever over arithmetic. Of an input's size it matters
+    sympy evaluates what stays as Python, and can take forever over arithmetic. For an input's size it matters
     only whether it is fixed.
     """
     text = str(value["expr_str"])

@@ -27,7 +27,7 @@ def read_exported(path: str | os.PathLike[str]) -> nn.Module:
     """Read a program that `torch.export.save` wrote.
 
     Args:
-        path: the file; its program takes one tensor (batch, …) with a dynamic batch and returns one tensor.
+        path: file whose program takes one tensor (batch, …) with a dynamic batch and returns one tensor.
 
     Returns:
         A graph module in evaluation mode in which linear operations are `nn.Linear` layers again.
@@ -57,7 +57,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _torch_logs() -> Iterator[list[BaseException]]:
-    """Keep torch's reader from logging; yield the errors that it logs in place of raising them."""
+    """Keep torch's reader from logging; yield the errors that it logs instead of raising them."""
     errors: list[BaseException] = []
 
     def keep(record: logging.LogRecord) -> bool:

@@ -1,5 +1,5 @@
-"""The error of a file or program that is not read."""
+"""The error of a file or program that is refused."""
 
 
 class RefusedError(ValueError):
-    """Something is not read; the message continues a sentence that begins with the name of the file."""
+    """Something is refused; the message continues a sentence that begins with the name of the file."""

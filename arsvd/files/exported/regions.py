@@ -18,8 +18,8 @@ from torch import fx, nn
 from arsvd.files.exported.refusal import RefusedError
 
 CLOSED_REGIONS = "closed_regions"
-# regions that do the same as their sub-graph in evaluation: where it is among the arguments, and where its
-# own arguments begin
+# regions that do the same as their sub-graph in evaluation: the position of the sub-graph among the
+# arguments, and that of its own first argument
 _SAME = {
     "wrap_with_set_grad_enabled": (1, 2),
     "wrap": (0, 1),
@@ -32,17 +32,17 @@ REGIONS = {*_SAME, "wrap_with_autocast", "cond", *_CLOSED}
 
 _EARLIER = re.compile(
     r"(?:(?:autocast|cond)_*\.(?:body|when_true|when_false)\.)*"
-)  # of a program read before
+)  # of a program that was read before
 
 
 @dataclass(frozen=True)
 class ClosedRegion:
-    """A region of a program whose layers cannot be seen, and stay dense.
+    """A region of a program whose layers cannot be seen and therefore stay dense.
 
     Attributes:
-        name: of the call in the program's graph.
-        kind: torch's name of the higher-order operation.
-        params: numbers in the parameters that the region uses.
+        name: name of the call in the program's graph.
+        kind: name of the higher-order operation in torch.
+        params: number of elements of the parameters that the region uses.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Autocast(nn.Module):
     """Runs a part of a model under `torch.autocast`.
 
     Args:
-        body: the part.
-        settings: device type, dtype, whether it is enabled, and whether casts are cached.
+        body: part of the model to run.
+        settings: device type, dtype, a flag that enables autocast, and a flag that caches casts.
     """
 
     def __init__(self, body: nn.Module, settings: tuple[Any, ...]) -> None:
@@ -73,8 +73,8 @@ class Condition(nn.Module):
     """Runs one of two parts of a model.
 
     Args:
-        when_true: the part that runs where the predicate holds.
-        when_false: the part that runs where it does not.
+        when_true: part that runs where the predicate holds.
+        when_false: part that runs where the predicate does not hold.
     """
 
     def __init__(self, when_true: nn.Module, when_false: nn.Module) -> None:
@@ -92,10 +92,10 @@ def open_regions(traced: fx.GraphModule) -> tuple[list[fx.GraphModule], tuple[Cl
     """Make the layers inside a program's regions visible, in place.
 
     Args:
-        traced: a program's module. Parameters are `get_attr` nodes of its graph.
+        traced: module of a program. Parameters are `get_attr` nodes of its graph.
 
     Returns:
-        The module and those of its sub-graphs that are its sub-modules now, each with the parameters that it
+        The module and those of its sub-graphs that are now its sub-modules, each with the parameters that it
         uses; and the regions that stayed closed.
     """
     opened: list[fx.GraphModule] = [traced]
@@ -131,7 +131,7 @@ def open_regions(traced: fx.GraphModule) -> tuple[list[fx.GraphModule], tuple[Cl
 
 
 def unused(module: nn.Module, name: str) -> str:
-    """Return a name that the module does not have, `name` with underscores behind it."""
+    """Return a name that the module does not have: `name`, with underscores appended where needed."""
     while hasattr(module, name):
         name += "_"
     return name
@@ -220,7 +220,7 @@ def _own_parameter(part: fx.GraphModule, entry: fx.Node, path: str, value: nn.Pa
 
 
 def parameter(traced: fx.GraphModule, node: fx.Node) -> nn.Parameter | None:
-    """Return the parameter that a node of a module's graph stands for, if it does."""
+    """Return the parameter that a node of a module's graph stands for, or None."""
     if node.op != "get_attr":
         return None
     owner, _, name = str(node.target).rpartition(".")
@@ -233,7 +233,7 @@ def _params(traced: fx.GraphModule, call: fx.Node) -> int:
 
 
 def _drop_unused(traced: fx.GraphModule) -> None:
-    """Remove what the graph does not use any more, so that its names are free."""
+    """Remove what the graph no longer uses, so that its names are free."""
     for node in reversed(list(traced.graph.nodes)):
         if node.op == "get_attr" and not node.users:
             traced.graph.erase_node(node)

@@ -1,6 +1,6 @@
-"""Training methods: what a sweep file can switch on in the training of its members.
+"""Training methods that a sweep file can switch on in the training of its members.
 
-A new one is a file here and a line below. Where several methods work on the same thing (the loss, the
+A new method is a file here and a line below. Where several methods change the same thing (the loss, the
 weights), they do so in this order.
 """
 

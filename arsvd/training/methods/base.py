@@ -1,4 +1,4 @@
-"""What a training method is: its options, and its hooks in the training loop."""
+"""The interface of a training method: its options, and its hooks in the training loop."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 class TrainingMethod:
-    """Something that a sweep file can switch on in training. A method overrides the hooks that it needs.
+    """A method that a sweep file can switch on in training. It overrides the hooks that it needs.
 
-    One is built for a whole pack where it is on for a member at least, and not at all where it is off for
-    all. Everything has a members dimension, and no operation mixes members: a member trains in a pack as it
-    does alone, and one that has the method off trains bit for bit as without it.
+    One is built for a whole pack where at least one member has it on, and none where it is off for all.
+    Everything has a members dimension, and no operation mixes members: a member trains in a pack as it does
+    alone, and one that has the method off trains bit for bit as without it.
 
     The hooks from `inputs` to `after_step` are part of a step, which is captured in a CUDA graph: tensor
-    operations of fixed sizes and places only, no value that the host reads, no condition on what a tensor
-    holds or on the step's number. They run one method after the other, in the order of the registry.
+    operations of fixed sizes and places only, no value that the host reads, no condition on a tensor's values
+    or on the step's number. They run one method after the other, in the order of the registry.
 
-    A module of a method imports torch in its functions, or for its annotations only: see `Registry`.
+    A method's module imports torch only in its functions or for its annotations: see `Registry`.
 
     Attributes:
-        name: the name in the registry, under which checkpoints keep the method's state.
-        options: what the sweep file can set. The first one switches the method on: it is off for a member
-            whose value is the option's `absent`.
+        name: name in the registry, under which checkpoints keep the method's state.
+        options: settings that the sweep file can hold. The first one switches the method on: it is off for a
+            member whose value is the option's `absent`.
 
     Args:
         setup: the training that the method takes part in.
@@ -45,7 +45,7 @@ class TrainingMethod:
     options: ClassVar[tuple[Option[Any], ...]]
 
     def __init__(self, setup: Setup) -> None:
-        """Keep what the hooks need: each member's settings as columns on the device, above all."""
+        """Keep what the hooks need, above all each member's settings as columns on the device."""
 
     @classmethod
     def examples(cls) -> tuple[dict[str, Any], ...]:
@@ -54,13 +54,13 @@ class TrainingMethod:
 
     @classmethod
     def on(cls, member: Hyperparameters) -> bool:
-        """Tell whether a member has the method on."""
+        """Tell whether a member has the method switched on."""
         switch = cls.options[0]
         return bool(member[switch.key] != switch.absent)
 
     @classmethod
     def shares_batches(cls, members: Sequence[Hyperparameters]) -> bool:
-        """Tell whether members of one seed may share each batch, which is gathered once then."""
+        """Tell whether members of one seed may share each batch, which is then gathered once."""
         return True
 
     @classmethod
@@ -72,32 +72,32 @@ class TrainingMethod:
 
     @classmethod
     def architecture(cls, architecture: Architecture, settings: Mapping[str, Any]) -> Architecture:
-        """Change what a new member's layers are made of; members of one pack must agree in the factors.
+        """Change the dimensions of a new member's layers; members of one pack must agree in the factors.
 
         Args:
-            architecture: dense, or as the methods before have it.
-            settings: the member's, without those that are off.
+            architecture: dense architecture, or the one that the previous methods made of it.
+            settings: settings of the member, without those that are off.
         """
         return architecture
 
     def parameters(self, parameters: list[Parameter]) -> list[Parameter]:
-        """Change what the optimizer trains: add tensors of the method's own, or leave weights undecayed.
+        """Change what the optimizer trains: add tensors of the method's own, or exempt weights from decay.
 
         Args:
-            parameters: the pack's, then those of the methods before.
+            parameters: parameters of the pack, then those of the previous methods.
         """
         return parameters
 
     # --- around the steps, on the host -------------------------------------------------------------------
 
     def before_epoch(self, epoch: int) -> Tensor | None:
-        """Draw what goes with an epoch's images: (members or 1, samples), in the order of their showing.
+        """Draw what goes with an epoch's images: (members or 1, samples), in the order shown.
 
-        A step finds its part in `StepInputs.drawn` under the method's name. Called once more where a
-        training is resumed within the epoch.
+        A step finds its part in `StepInputs.drawn` under the method's name. Called once more where a training
+        is resumed within the epoch.
 
         Args:
-            epoch: the epoch's number, from 0.
+            epoch: number of the epoch, from 0.
         """
         return None
 
@@ -105,8 +105,8 @@ class TrainingMethod:
         """Change weights, moments or the method's own tensors in place, before they are validated.
 
         Args:
-            epoch: the epoch's number, from 0.
-            optimizer: the parameters with their moments.
+            epoch: number of the epoch, from 0.
+            optimizer: optimizer with its parameters and their moments.
         """
 
     # --- in each step ------------------------------------------------------------------------------------
@@ -115,20 +115,20 @@ class TrainingMethod:
         """Change a batch's images.
 
         Args:
-            pixels: (rows, channels, height, width) uint8, the rows those of `inputs.chosen` one after the
-                other.
-            inputs: the step's.
+            pixels: (rows, channels, height, width) uint8, one row for each number in `inputs.chosen`, in
+                order.
+            inputs: inputs of the step.
         """
         return pixels
 
     def effective_weights(self, weights: list[list[Tensor]]) -> list[list[Tensor]]:
-        """Change what the inputs are multiplied with; the weights that are trained stay as they are.
+        """Change what the inputs are multiplied by; the weights that are trained stay as they are.
 
-        Validation uses the effective weights as well, and at the end of training they take the place of the
-        pack's. Padding must stay zero.
+        Validation uses the effective weights as well, and at the end of training they replace the pack's.
+        Padding must stay zero.
 
         Args:
-            weights: per layer, per factor: (members, in, out), see `Pack.weights`.
+            weights: tensors (members, in, out) per layer and factor, see `Pack.weights`.
         """
         return weights
 
@@ -136,25 +136,25 @@ class TrainingMethod:
         """Change a hidden layer's outputs, in training only.
 
         Args:
-            x: (members, batch, width) after the activation.
-            layer: the layer's number, from 0.
+            x: (members, batch, width) outputs after the activation.
+            layer: number of the layer, from 0.
         """
         return x
 
     def loss(self, loss: Tensor, answers: Answers, inputs: StepInputs) -> Tensor:
-        """Change what the members' answers are held against.
+        """Change what the members' answers are compared with.
 
         Args:
-            loss: (members,) in nats: the cross-entropy with the labels, as the methods before have it.
+            loss: (members,) in nats: the cross-entropy with the labels, as the previous methods left it.
             answers: logits and labels of the batch.
-            inputs: the step's.
+            inputs: inputs of the step.
         """
         return loss
 
     def penalty(self) -> Tensor | None:
-        """Return what is added to the loss for the weights' sake: (members,), in no curve.
+        """Return a regulariser of the weights to add to the loss: (members,). No curve includes it.
 
-        A norm is taken per member, and padding adds nothing to it and gets no gradient.
+        A norm is taken per member; padding adds nothing to it and gets no gradient.
         """
         return None
 
@@ -164,9 +164,9 @@ class TrainingMethod:
         """Change the gradients before the optimizer uses them.
 
         Args:
-            gradients: one a parameter.
-            parameters: everything that is trained, in the optimizer's order.
-            inputs: the step's.
+            gradients: gradient of each parameter.
+            parameters: all trained parameters, in the optimizer's order.
+            inputs: inputs of the step.
         """
         return gradients
 
@@ -181,13 +181,13 @@ class TrainingMethod:
         Tensors that the optimizer trains (see `parameters`) are kept with their moments in any case.
 
         Args:
-            member: the member's position.
-            within_epoch: whether an epoch has begun and not ended.
+            member: position of the member.
+            within_epoch: True if an epoch has begun and not ended.
         """
         return {}
 
     def restore(self, member: int, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned.
+        """Continue from what `state` returned.
 
         Raises:
             ValueError: the state is another method's.

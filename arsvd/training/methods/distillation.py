@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Distillation(TrainingMethod):
-    """A share of the loss is the cross-entropy with a teacher's softened answers; the labels have the rest.
+    """Makes a share of the loss the cross-entropy with a teacher's softened answers; labels have the rest.
 
     Source:
         Hinton et al. 2015, with its factor T^2 that keeps gradients on one scale. The cross-entropy with the
@@ -50,7 +50,7 @@ class Distillation(TrainingMethod):
         import torch
 
         self._teacher, taught_by = _teachers(setup)
-        # one row where all learn from one teacher: its logits are picked once a step then
+        # a single row where all learn from one teacher: its logits are then picked once per step
         rows = taught_by[:1] if len(set(taught_by)) == 1 else taught_by
         self._taught_by = torch.tensor(rows, device=setup.device)[:, None]
         self._share = setup.column("compression.distillation.weight")
@@ -58,7 +58,7 @@ class Distillation(TrainingMethod):
 
     @classmethod
     def examples(cls) -> tuple[dict[str, Any], ...]:
-        """Return a part of the loss, and all of it."""
+        """Return distillation as a part of the loss, and as all of it."""
         return (
             {"compression.distillation.weight": 0.4},
             {"compression.distillation.weight": 1.0, "compression.distillation.temperature": 4.0},
@@ -80,10 +80,10 @@ class Distillation(TrainingMethod):
 
 
 def _teachers(setup: Setup) -> tuple[Tensor, Sequence[int]]:
-    """Check the teachers, and return them with the one that each member learns from.
+    """Check the teachers, and return them with the number of each member's teacher.
 
     Raises:
-        ValueError: there is none, or one of another shape or number.
+        ValueError: there is no teacher, or one of another shape or number.
     """
     teacher, taught_by = setup.teacher, setup.taught_by
     count, samples = len(setup.members), len(setup.images)

@@ -19,7 +19,7 @@ _STREAM = 2
 
 
 class Dropout(TrainingMethod):
-    """Each hidden unit is dropped with a probability, and scaled up where it is kept.
+    """Drops each hidden unit with a probability, and scales up the units that are kept.
 
     Source:
         Srivastava et al. 2014, with the scale in training instead of afterwards.
@@ -50,11 +50,11 @@ class Dropout(TrainingMethod):
 
     @classmethod
     def shares_batches(cls, members: Sequence[Hyperparameters]) -> bool:
-        """Tell that masks are each member's own."""
+        """Tell that each member has its own masks."""
         return False
 
     def hidden(self, x: Tensor, layer: int) -> Tensor:
-        """Multiply with the mask; those of a step are drawn at one time, which takes fewer operations."""
+        """Multiply by the mask; all masks of a step are drawn at once, which takes fewer operations."""
         if layer == 0:
             self._masks = self._draw(x.shape[1])
         return x * self._masks.pop(0)

@@ -20,7 +20,7 @@ _STREAM = 1
 
 
 class Flips(TrainingMethod):
-    """Each image is mirrored left to right with probability 1/2, anew in each epoch."""
+    """Mirrors each image left to right with probability 1/2, anew in each epoch."""
 
     name = "flips"
     options = (
@@ -49,7 +49,7 @@ class Flips(TrainingMethod):
 
     @classmethod
     def shares_batches(cls, members: Sequence[Hyperparameters]) -> bool:
-        """Tell that members of one seed see the same flips where all see any."""
+        """Tell that members of one seed see the same flips if all of them flip."""
         return all(map(cls.on, members))
 
     def before_epoch(self, epoch: int) -> Tensor:
@@ -61,8 +61,8 @@ class Flips(TrainingMethod):
         """Pick each image as it is or mirrored."""
         import torch
 
-        # Whole rows are copied, which a CPU does fastest: picking bytes by an index or a condition takes it
-        # ten times as long. Nothing here waits for a device.
+        # Whole rows are copied, which is fastest on a CPU: picking bytes by an index or a condition takes ten
+        # times as long. Nothing here waits for a device.
         rows = torch.arange(len(pixels), device=pixels.device)
         mirrored = inputs.drawn[self.name].reshape(-1)
         return torch.cat([pixels, pixels.flip(-1)]).index_select(0, rows + len(rows) * mirrored)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LabelSmoothing(TrainingMethod):
-    """A share of each label is spread evenly over all classes.
+    """Spreads a share of each label evenly over all classes.
 
     Source:
         Szegedy et al. 2016, section 7.

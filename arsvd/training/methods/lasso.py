@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Lasso(TrainingMethod):
     """Adds weight * sum over columns of sqrt(rows) * ||column||_2 to the loss, which empties columns.
 
-    A column of a layer's last factor belongs to a hidden unit, one of the factors before to a component
-    within the layer. The last layer's last factor is left out: its columns are the classes.
+    A column of a layer's last factor belongs to a hidden unit, one of an earlier factor to a component within
+    the layer. The last layer's last factor is left out: its columns are the classes.
 
     Source:
         Yuan and Lin 2006, equation 2.1, with each column as a group. AdamW takes the gradient of the
@@ -47,7 +47,7 @@ class Lasso(TrainingMethod):
 
     @classmethod
     def examples(cls) -> tuple[dict[str, Any], ...]:
-        """Return a weight that is felt."""
+        """Return a weight large enough to have an effect."""
         return ({"training.lasso.weight": 1e-3},)
 
     def penalty(self) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""LoRITa: weights trained as products, which makes their spectra fall."""
+"""LoRITa: weights trained as products, whose spectra decay fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LoRITa(TrainingMethod):
-    """Each weight is a product of linear factors; a member that leaves training has it multiplied out.
+    """Trains each weight as a product of linear factors, which is multiplied out after training.
 
     Inner dimensions are min(in, out), so the product can have full rank. With weight decay on the factors,
     the product feels a Schatten quasi-norm.

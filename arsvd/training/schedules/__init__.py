@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from arsvd.registry import Registry
 
-Schedule = Callable[[float], float]  # from the share of steps done, in [0, 1]
+Schedule = Callable[[float], float]  # maps the share of steps done, in [0, 1], to the share of the peak rate
 
 SCHEDULES: Registry[Schedule] = Registry(
     "schedule",

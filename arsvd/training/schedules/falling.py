@@ -1,4 +1,4 @@
-"""Down along a cosine."""
+"""A fall along a cosine."""
 
 import math
 
@@ -7,7 +7,7 @@ def cosine(progress: float) -> float:
     """Fall along a cosine from the peak to 0.
 
     Args:
-        progress: steps done of all, in [0, 1].
+        progress: share of the steps that are done, in [0, 1].
 
     Source:
         Loshchilov and Hutter 2017, without restarts.
@@ -16,5 +16,5 @@ def cosine(progress: float) -> float:
 
 
 def along_cosine(start: float, end: float, share: float) -> float:
-    """Return the value between two ends at a share of half a cosine's period."""
+    """Return the value between two ends, at a share of half a cosine's period."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

@@ -1,4 +1,4 @@
-"""Up and down again."""
+"""A rise, then a fall."""
 
 from arsvd.training.schedules.falling import along_cosine
 
@@ -11,7 +11,7 @@ def one_cycle(progress: float) -> float:
     """Rise along a cosine for 30 % of the steps, then fall along one to almost 0.
 
     Args:
-        progress: steps done of all, in [0, 1].
+        progress: share of the steps that are done, in [0, 1].
 
     Source:
         Smith and Topin 2019, with the proportions of torch.optim.lr_scheduler.OneCycleLR.

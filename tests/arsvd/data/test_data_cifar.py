@@ -63,7 +63,7 @@ def test_files_are_read_in_order(layout: Cifar, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_nothing_there(layout: Cifar, tmp_path: Path) -> None:
+def test_a_missing_directory_is_named_with_the_command_that_fetches_it(layout: Cifar, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the directory is missing") as caught:
         load(layout.name, root=tmp_path, validation=10)
     text = str(caught.value)
@@ -152,7 +152,7 @@ def test_broken_files(
     assert f"`arsvd data {layout.name} --data-dir {tmp_path}`" in str(caught.value)
 
 
-def test_a_mark_before_the_first_name_is_no_part_of_it(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
     folder = write(tmp_path, CIFAR10)
     names = folder / "batches.meta.txt"
     names.write_bytes(b"\xef\xbb\xbf" + names.read_bytes())
@@ -203,7 +203,7 @@ def make_archive(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_fetch_unpacks_the_wanted_files_alone(
+def test_fetch_unpacks_only_the_wanted_files(
     layout: Cifar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Serve
 ) -> None:
     files = contents(layout) | {"readme.html": b"<html>"}

@@ -128,7 +128,7 @@ class TestDataRoot:
             data_root("~no_such_user_here/data")
 
 
-def test_confirmation_images_are_no_other_splits_and_change_neither_validation_nor_test() -> None:
+def test_confirmation_images_are_in_no_other_split_and_change_neither_validation_nor_test() -> None:
     plain, whole = load("digits", validation=0.2), load("digits", validation=0.2, confirmation=100)
     assert plain.confirmation is None
     assert whole.confirmation is not None

@@ -88,7 +88,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert load("imagefolder", path=tmp_path, validation=4).classes == ("bus", "train")
 
 
-def test_hidden_files_and_folders_are_no_data(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path) -> None:
     fill(tmp_path, {"cat": 5, "dog": 5})
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / "cat" / "._000.png").write_bytes(b"resource fork")
@@ -275,7 +275,7 @@ class TestRefusedFolders:
             load("imagefolder", path=tmp_path, validation=4)
 
     @pytest.mark.parametrize("size", [0, -3, True, 2.5, "32", (32,), (32, 0), (3, 32, 32), (8, "8")])
-    def test_sizes_that_are_none(self, tmp_path: Path, size: object) -> None:
+    def test_invalid_sizes_are_refused(self, tmp_path: Path, size: object) -> None:
         fill(tmp_path, {"ant": 4, "bee": 4})
         with pytest.raises(DataError, match=r"dataset\.size must be a number of pixels or \[height, width\]"):
             load("imagefolder", path=tmp_path, validation=4, size=size)  # type: ignore[arg-type]

@@ -340,7 +340,7 @@ def test_a_class_of_other_files_says_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "tif", "png", "webp"])
-def test_of_several_frames_the_first_is_read(tmp_path: Path, suffix: str) -> None:
+def test_only_the_first_of_several_frames_is_read(tmp_path: Path, suffix: str) -> None:
     def frame(number: int) -> Image.Image:
         return Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) + np.uint8(number))
 
@@ -376,7 +376,7 @@ def test_images_of_enormous_size_are_refused(
     assert not recwarn.list
 
 
-def test_a_file_that_tells_of_gigabytes_takes_no_more_memory_than_it_is_long(tmp_path: Path) -> None:
+def test_a_file_that_claims_gigabytes_takes_no_more_memory_than_its_size(tmp_path: Path) -> None:
     save_all(tmp_path, lambda path, number: drawing(number).save(path), count=4)
     packed = io.BytesIO()
     Image.new("L", (8, 8), 9).save(packed, "PNG")

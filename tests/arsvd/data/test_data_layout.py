@@ -47,7 +47,7 @@ def test_splits_are_taken_by_many_names(tmp_path: Path, train: str, test: str) -
     assert set(data.train.images[:, 0, 0, 0].tolist()) == {1}
 
 
-def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+def test_unread_folders_are_reported(tmp_path: Path) -> None:
     for number, name in enumerate(("train", "val", "test", "seg_pred")):
         fill(tmp_path / "data" / name, number)
     (tmp_path / "data" / "__MACOSX" / "train").mkdir(parents=True)
@@ -60,7 +60,7 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
     )
 
 
-def test_a_validation_folder_that_is_the_test_split_is_said(tmp_path: Path) -> None:
+def test_a_validation_folder_used_as_the_test_split_is_reported(tmp_path: Path) -> None:
     fill(tmp_path / "train", 1)
     fill(tmp_path / "valid", 2)
     data = load("imagefolder", path=tmp_path, validation=4)

@@ -134,7 +134,7 @@ def test_a_directory_in_place_of_a_file(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
 )
-def test_what_is_no_file_is_refused_and_not_waited_for(
+def test_pipes_and_devices_are_refused_without_waiting(
     raw: Path, tmp_path: Path, make: Callable[[Path], object]
 ) -> None:
     (raw / FILES[1]).unlink()

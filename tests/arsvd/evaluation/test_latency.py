@@ -70,7 +70,7 @@ def test_rounds_are_bounded_however_long_there_is() -> None:
     assert found[0].repeats == 80
 
 
-def test_modes_and_threads_are_set_meanwhile_and_put_back() -> None:
+def test_modes_and_threads_are_set_and_restored() -> None:
     calls: list[str] = []
     dense, other = Spy("d", calls), Spy("a", calls)
     other.eval()

@@ -85,7 +85,7 @@ def searching(evaluator: Evaluator, ranks: list[RankTuple], error: Exception | N
 RANKS: list[RankTuple] = [(1, 1, 1), (2, None, 1), (3, 2, None)]
 
 
-def test_a_search_that_fails_is_no_other_ones_matter(evaluators: Fresh) -> None:
+def test_a_failing_search_does_not_affect_the_others(evaluators: Fresh) -> None:
     expected = [alone(searching(evaluator, RANKS)) for evaluator in evaluators()]
     error = ValueError("no such rank")
     first, second, third = evaluators()
@@ -97,7 +97,7 @@ def test_a_search_that_fails_is_no_other_ones_matter(evaluators: Fresh) -> None:
     assert third.evaluated == 2
 
 
-def test_where_measuring_together_fails_each_goes_on_alone(
+def test_searches_continue_alone_where_measuring_together_fails(
     evaluators: Fresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -117,9 +117,7 @@ def test_where_measuring_together_fails_each_goes_on_alone(
     assert [str(error) for error in told] == ["CUDA out of memory"]
 
 
-def test_an_error_that_is_not_to_be_survived_ends_all(
-    evaluators: Fresh, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fatal_error_ends_all_searches(evaluators: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: Wanted) -> None:
         raise RuntimeError("the device is broken")
 

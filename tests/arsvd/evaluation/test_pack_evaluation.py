@@ -112,7 +112,7 @@ def test_other_models_are_measured_alone(
     compared(models, spectra_of(models, labelled[0]), *labelled)
 
 
-def test_what_some_layers_alone_are_varied_of_is_measured_alone(
+def test_models_with_some_layers_kept_dense_are_measured_alone(
     new_models: Models, labelled: tuple[Tensor, Tensor]
 ) -> None:
     models = new_models("three alike")
@@ -125,7 +125,7 @@ def test_half_precision_rounds_as_alone(labelled: tuple[Tensor, Tensor], new_mod
     compared(models, spectra_of(models, x), x, labelled[1])
 
 
-def test_what_is_known_is_not_measured_again(
+def test_known_points_are_not_measured_again(
     new_models: Models, labelled: tuple[Tensor, Tensor], operations: Count
 ) -> None:
     models = new_models("three alike")
@@ -173,7 +173,7 @@ def test_operations_are_dispatched_for_all_members_at_once(
     assert [later[name] for name in waiting] == [0, 0, 0, 0]
 
 
-def test_scores_of_several_models_are_each_ones_own() -> None:
+def test_each_of_several_models_gets_its_own_score() -> None:
     logits, labels = torch.randn(2, 3, 50, 5), torch.randint(0, 5, (50,))
     several = scores(logits, labels)
     assert several.shape == (2, 3, 3)

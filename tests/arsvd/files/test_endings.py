@@ -27,7 +27,7 @@ def test_a_saved_model_is_not_named_as_a_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["m.SafeTensors", "m.PT2"])
-def test_upper_case_is_no_other_ending(tmp_path: Path, name: str) -> None:
+def test_upper_case_is_the_same_ending(tmp_path: Path, name: str) -> None:
     model, x = arsvd.MLP([4, 3]).eval(), torch.randn(5, 4)
     arsvd.write_model(model, tmp_path / name, torch.zeros(2, 4))
     torch.testing.assert_close(arsvd.read_model(tmp_path / name)(x), model(x))

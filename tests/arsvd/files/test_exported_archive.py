@@ -348,7 +348,7 @@ class TestPrograms:
         read = read_exported(pack(edited(parts, MODEL, shared), tmp_path / "odd.pt2"))
         torch.testing.assert_close(read(x), read_exported(good)(x))
 
-    def test_a_name_told_twice_means_one_thing(self, parts: Parts, tmp_path: Path) -> None:
+    def test_a_repeated_key_is_read_in_only_one_way(self, parts: Parts, tmp_path: Path) -> None:
         """What is handed to torch is written from what was parsed."""
         text = parts[MODEL].decode()
         twice = text.replace('"target": "torch.ops', '"target": "torch.os.system", "target": "torch.ops', 1)

@@ -279,7 +279,7 @@ class TestStateDicts:
         with pytest.raises(ValueError, match=text):
             arsvd.read_model(path, lambda: arsvd.MLP([12, 4]))
 
-    def test_factories_that_make_no_module(self, tmp_path: Path) -> None:
+    def test_factories_that_do_not_return_a_module_are_refused(self, tmp_path: Path) -> None:
         save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors")
         with pytest.raises(TypeError, match=r"must make an nn\.Module, it made a int"):
             arsvd.read_model(tmp_path / "w.safetensors", lambda: 3)  # type: ignore[arg-type, return-value]
@@ -294,7 +294,7 @@ class TestStateDicts:
         ],
         ids=["a list", "nothing", "a checkpoint"],
     )
-    def test_other_contents(self, tmp_path: Path, content: object, text: str) -> None:
+    def test_other_contents_are_refused(self, tmp_path: Path, content: object, text: str) -> None:
         torch.save(content, tmp_path / "c.pt")
         with pytest.raises(ValueError, match=text):
             arsvd.read_model(tmp_path / "c.pt", nn.ReLU)

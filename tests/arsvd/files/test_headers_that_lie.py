@@ -129,7 +129,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 class TestHeadersThatLie:
     @pytest.mark.parametrize("name", LIES)
-    def test_are_refused_before_anything_is_built(self, tmp_path: Path, name: str) -> None:
+    def test_lies_are_refused_before_anything_is_built(self, tmp_path: Path, name: str) -> None:
         change, text = LIES[name]
         own_header(tmp_path / "m.safetensors", change)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -164,25 +164,25 @@ class TestHeadersThatLie:
         assert len(list(model.parameters())) == 1
 
     @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.float8_e4m3fn], ids=str)
-    def test_weights_that_are_no_floats(self, tmp_path: Path, dtype: torch.dtype) -> None:
+    def test_weights_that_are_not_floats(self, tmp_path: Path, dtype: torch.dtype) -> None:
         bias = torch.ones(4).to(dtype)
         own_header(tmp_path / "m.safetensors", lambda h: h, **{"linear2.bias": bias})
         with pytest.raises(ValueError, match=rf"linear2\.bias holds {dtype}, no weights"):
             arsvd.load(tmp_path / "m.safetensors")
 
     @pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"version": ' + "9" * 5000 + "}"])
-    def test_headers_that_are_no_json(self, tmp_path: Path, text: str) -> None:
+    def test_headers_that_are_not_json(self, tmp_path: Path, text: str) -> None:
         save_file({"w": torch.ones(2)}, tmp_path / "m.safetensors", {"arsvd": text})
         for read in (arsvd.load, read_metadata):
             with pytest.raises(ValueError, match="header is not JSON that can be read"):
                 read(tmp_path / "m.safetensors")
 
-    def test_metadata_that_is_none(self, tmp_path: Path) -> None:
+    def test_metadata_that_is_not_a_mapping_is_refused(self, tmp_path: Path) -> None:
         own_header(tmp_path / "m.safetensors", lambda h: h.update(metadata=[1]))
         with pytest.raises(ValueError, match="its metadata is a list"):
             read_metadata(tmp_path / "m.safetensors")
 
-    def test_into_a_model_without_numbers_or_of_other_ones(self, tmp_path: Path) -> None:
+    def test_loading_into_a_model_on_meta_or_of_another_kind_is_refused(self, tmp_path: Path) -> None:
         own_header(tmp_path / "m.safetensors", lambda h: h)
         with torch.device("meta"):
             empty = arsvd.MLP([6, 8, 4])

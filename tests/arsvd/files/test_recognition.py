@@ -63,7 +63,7 @@ ENDINGS = [".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pt2", ".safetensors", ".onn
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("name", READ)
-def test_what_is_read_is_read_under_any_name(tmp_path: Path, name: str, ending: str) -> None:
+def test_supported_files_are_read_under_any_name(tmp_path: Path, name: str, ending: str) -> None:
     write, with_factory = READ[name]
     path = tmp_path / f"m{ending}"
     write(path)
@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("ending", [".bin", ".pt", ".safetensors", ".pt2", ""])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_read_is_named(tmp_path: Path, name: str, ending: str) -> None:
+def test_unsupported_files_are_named(tmp_path: Path, name: str, ending: str) -> None:
     write, text = REFUSED[name]
     path = tmp_path / f"m{ending}"
     write(path)
@@ -111,7 +111,7 @@ def test_what_is_not_read_is_named(tmp_path: Path, name: str, ending: str) -> No
 
 
 @pytest.mark.parametrize("name", [n for n in REFUSED if n != "a pickle"])
-def test_load_says_it_too(tmp_path: Path, name: str) -> None:
+def test_load_names_unsupported_files_too(tmp_path: Path, name: str) -> None:
     write, text = REFUSED[name]
     write(tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match=f"m.safetensors is not a whole safetensors file: it {text}"):

@@ -77,7 +77,9 @@ def inputs_for(name: str, rows: int) -> Tensor:
 class TestSameLogits:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
     @pytest.mark.parametrize("name", MODELS)
-    def test_from_the_file_alone(self, tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    def test_models_are_loaded_from_the_file_alone(
+        self, tmp_path: Path, name: str, dtype: torch.dtype
+    ) -> None:
         model = MODELS[name]().to(dtype).eval()
         arsvd.save(model, tmp_path / "model.safetensors")
         loaded = arsvd.load(tmp_path / "model.safetensors")
@@ -215,7 +217,7 @@ class TestMetadata:
             pytest.param({"x": float("nan")}, ValueError, "not JSON compliant", id="nan"),
         ],
     )
-    def test_what_json_does_not_know(
+    def test_values_that_json_cannot_hold_are_refused(
         self, tmp_path: Path, metadata: dict[str, Any], error: type[Exception], message: str
     ) -> None:
         with pytest.raises(error, match=message):
@@ -299,7 +301,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 class TestBadFiles:
     @pytest.mark.parametrize("name", DAMAGE)
-    def test_damage_is_named(self, tmp_path: Path, name: str) -> None:
+    def test_damaged_files_are_named(self, tmp_path: Path, name: str) -> None:
         damage, message = DAMAGE[name]
         arsvd.save(arsvd.MLP([4, 3]), tmp_path / "m.safetensors")
         damage(tmp_path / "m.safetensors")
@@ -307,7 +309,7 @@ class TestBadFiles:
             arsvd.load(tmp_path / "m.safetensors")
 
     @pytest.mark.parametrize("read", [arsvd.load, read_metadata], ids=["load", "read_metadata"])
-    def test_no_file(self, tmp_path: Path, read: Callable[[Path], object]) -> None:
+    def test_a_missing_file_is_named(self, tmp_path: Path, read: Callable[[Path], object]) -> None:
         for path in (tmp_path / "absent", tmp_path):
             with pytest.raises(FileNotFoundError, match=f"there is no file {path}"):
                 read(path)

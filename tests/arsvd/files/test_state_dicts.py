@@ -67,7 +67,7 @@ TAKEN: dict[str, tuple[Callable[[nn.Module, dict[str, Tensor]], Any], str | None
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("name", TAKEN)
-def test_what_is_unambiguous_is_taken_and_told(tmp_path: Path, name: str, zipped: bool) -> None:
+def test_unambiguous_state_dicts_are_taken_and_reported(tmp_path: Path, name: str, zipped: bool) -> None:
     make, words = TAKEN[name]
     model = net().eval()
     state = OrderedDict(model.state_dict())
@@ -176,7 +176,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Callable[[], nn.Module], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_cannot_be_weights_is_refused_in_words(tmp_path: Path, name: str) -> None:
+def test_content_that_cannot_be_weights_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     content, factory, text = REFUSED[name]
     torch.save(content(), tmp_path / "m.bin")
     with pytest.raises(ValueError, match=text):

@@ -135,7 +135,7 @@ class TestProjection:
 
 
 class TestDrawnLabels:
-    def test_they_come_as_often_as_the_model_predicts_them(self) -> None:
+    def test_labels_are_drawn_as_often_as_the_model_predicts_them(self) -> None:
         p = torch.tensor([0.5, 0.0, 0.3, 0.2, 0.0])
         labels = LabelDraws(3).labels(p.expand(50_000, 5))
         assert labels.shape == (50_000, PROBES)
@@ -143,7 +143,7 @@ class TestDrawnLabels:
         torch.testing.assert_close(shares, p, rtol=0, atol=0.005)  # 3 standard deviations are 0.0034
         assert not shares[[1, 4]].any()
 
-    def test_neither_batches_nor_other_models_change_them(self) -> None:
+    def test_neither_batches_nor_other_models_change_the_labels(self) -> None:
         p = torch.rand(3, 60, 5).softmax(-1)
         whole = LabelDraws(0).labels(p)
         for model in range(3):
@@ -158,7 +158,7 @@ class TestDrawnLabels:
         for name, fisher in output_fisher(model, layers, inputs.split(700)).items():
             torch.testing.assert_close(fisher, whole[name])
 
-    def test_a_layer_that_the_loss_does_not_feel_has_every_direction_alike(self) -> None:
+    def test_all_directions_of_a_layer_without_effect_on_the_loss_are_alike(self) -> None:
         fishers = torch.stack([torch.zeros(3, 3), 2 * torch.eye(3)]).double()
         one = torch.eye(3, dtype=torch.float64)
         torch.testing.assert_close(damped(fishers), torch.stack([one, (2 + 2 * DAMPING) * one]))
@@ -222,7 +222,7 @@ class TestModelsAndErrors:
             pytest.param(nn.GRU(4, 2), r"gives logits \(rows, classes\), got tuple", id="a tuple"),
         ],
     )
-    def test_a_model_that_is_no_classifier(self, head: nn.Module, message: str) -> None:
+    def test_a_model_other_than_a_classifier_is_refused(self, head: nn.Module, message: str) -> None:
         model = nn.Sequential(nn.Linear(6, 4), head)
         with pytest.raises(ValueError, match=message):
             arsvd.spectra(model, torch.randn(9, 6), basis="loss")

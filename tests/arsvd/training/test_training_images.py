@@ -44,7 +44,7 @@ def test_inputs_and_labels_belong_together(images: Tensor, source: Images) -> No
     torch.testing.assert_close(source.inputs(chosen), plain(images)[chosen])
 
 
-def test_what_is_changed_is_bytes_of_images(images: Tensor, source: Images) -> None:
+def test_changes_are_applied_to_the_bytes_of_images(images: Tensor, source: Images) -> None:
     def blackened(pixels: Tensor) -> Tensor:
         assert pixels.shape == (50, 3, 4, 6)
         return pixels * (torch.arange(4, dtype=torch.uint8) > 1)[:, None]

@@ -177,7 +177,7 @@ class TestFailures:
         assert [result.curves[i] for i in (0, 2, 3)] == expected.curves
         assert expected.failures == {}
 
-    def test_its_cause_is_told_and_its_curves_end_there(self, digits: Dataset) -> None:
+    def test_the_cause_of_a_divergence_is_reported_and_its_curves_end(self, digits: Dataset) -> None:
         _, result = self.run(digits, [self.HEALTHY[0], self.DIVERGING])
         message = r"the loss was not finite in epoch 1 \(training (nan|inf), validation (nan|inf)\); a lower"
         assert re.match(message, result.failures[1])

@@ -126,14 +126,16 @@ class TestFusedKernel:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_too_little_memory_is_no_answer(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_running_out_of_memory_is_not_cached(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         asked = self.answering(monkeypatch, error, None)
         with pytest.raises(type(error), match="out of memory"):
             _has_fused_kernel(self.CPU)
         assert _has_fused_kernel(self.CPU)
         assert asked == [self.CPU] * 2
 
-    def test_what_is_missing_is_told_once(
+    def test_a_missing_compiler_is_reported_once(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         asked = self.answering(monkeypatch, RuntimeError("Failed to find C compiler"))
@@ -181,7 +183,7 @@ class TestSchedules:
         assert [one_cycle(s / 10_000) for s in rising] == pytest.approx([theirs[s] for s in rising], abs=1e-3)
         assert one_cycle(0.0) == pytest.approx(theirs[0]) == pytest.approx(START)
 
-    def test_ends(self) -> None:
+    def test_schedules_end_at_their_last_rates(self) -> None:
         assert one_cycle(WARM_UP) == 1.0
         assert one_cycle(1.0) == pytest.approx(START * END)
         assert (cosine(0.0), cosine(1.0)) == (1.0, 0.0)

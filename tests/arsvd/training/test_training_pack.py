@@ -35,10 +35,12 @@ class TestArchitectures:
             ([5, 3], 3, ((5, 3, 3, 3),)),
         ],
     )
-    def test_of_widths(self, widths: list[int], factors: int, expected: Architecture) -> None:
+    def test_architectures_follow_from_widths_and_factors(
+        self, widths: list[int], factors: int, expected: Architecture
+    ) -> None:
         assert new_architecture(widths, {"model.factors": factors}) == expected
 
-    def test_of_models(self) -> None:
+    def test_architectures_are_read_from_models(self) -> None:
         assert architecture_of(arsvd.MLP([12, 10, 4])) == ((12, 10), (10, 4))
         assert architecture_of(shrunk([12, 10, 4], 3, None)) == ((12, 3, 10), (10, 4))
         assert structure(architecture_of(shrunk([12, 10, 4], 3, None))) == (2, 1)
@@ -128,7 +130,7 @@ MODELS: dict[str, tuple[Any, ...]] = {
 
 class TestModels:
     @pytest.mark.parametrize("name", MODELS)
-    def test_come_out_as_they_went_in(self, name: str) -> None:
+    def test_models_come_out_as_they_went_in(self, name: str) -> None:
         models = [shrunk(widths, *ranks).eval() for widths, *ranks in MODELS[name]]
         x = torch.randn(9, 12)
         pack = Pack.from_models(models)
@@ -164,7 +166,7 @@ class TestModels:
         with pytest.raises(ValueError, match="layer linear1 has 3 factors; only pairs can stay unmerged"):
             pack.model(0, merge=False)
 
-    def test_hidden_units_and_weights_may_be_others(self) -> None:
+    def test_hidden_units_and_weights_can_be_replaced(self) -> None:
         pack = Pack.from_seeds([dense_architecture([6, 5, 4, 3])], [0])
         x, masks = torch.randn(1, 9, 6), [torch.rand(1, 9, 5), torch.rand(1, 9, 4)]
         weights = [[factor * 2 for factor in factors] for factors in pack.weights]

@@ -38,7 +38,7 @@ def test_sizes(
 
 
 @pytest.mark.parametrize("factors", [1, 2, 3])
-def test_what_is_trained_is_what_is_counted(factors: int) -> None:
+def test_trained_params_counts_the_trained_parameters(factors: int) -> None:
     architecture = new_architecture([12, 9, 14, 4], {"model.factors": factors})
     pack = Pack.from_seeds([architecture], [0])
     assert trained_params(architecture) == sum(parameter.numel() for parameter in pack.parameters)

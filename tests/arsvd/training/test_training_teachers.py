@@ -40,7 +40,7 @@ class TestTeachers:
                 for other in others:
                     assert not torch.allclose(alone.parameters[index], other.parameters[index])
 
-    def test_members_of_one_teacher_among_several(self, digits: Dataset) -> None:
+    def test_members_train_alike_with_one_teacher_or_several(self, digits: Dataset) -> None:
         generator = torch.Generator().manual_seed(7)
         teachers = torch.randn(3, 1, len(digits.train.labels), 10, generator=generator).double() * 4
         taught_by, seeds = [2, 0, 2], [4, 5, 6]

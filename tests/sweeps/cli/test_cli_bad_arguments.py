@@ -138,7 +138,7 @@ def test_models_that_cannot_be_compressed(
     assert text in refused("compress", f"{model}.safetensors", *output, *arguments)
 
 
-def test_what_the_table_refuses_is_taken_once_it_is_mended(models: Path) -> None:
+def test_refused_arguments_are_accepted_once_corrected(models: Path) -> None:
     arguments = ["compress", "model.safetensors", "-o", "small.safetensors", "--energy", "0.9"]
     done = CliRunner().invoke(main, [*arguments, "--calibration", "inputs.npy"])
     assert done.exit_code == 0, done.output

@@ -48,7 +48,7 @@ SPLITS = {
 
 @pytest.mark.parametrize("command", ["sweep", "validate"])
 @pytest.mark.parametrize(("overrides", "text"), OVERRIDES.values(), ids=OVERRIDES)
-def test_a_key_that_cannot_be(
+def test_an_invalid_override_is_refused(
     refused: Refused, workplace: Path, command: str, overrides: list[str], text: str
 ) -> None:
     message = refused(command, "digits", *overrides)
@@ -154,7 +154,7 @@ def test_mnist_files_that_are_not_whole(
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])
-def test_data_that_is_not_there_is_told_with_the_command_that_fetches_it(
+def test_missing_data_is_reported_with_the_command_that_fetches_it(
     refused: Refused, workplace: Path, name: str
 ) -> None:
     message = refused("sweep", name, "--data-dir", str(workplace / "nowhere"))

@@ -124,7 +124,7 @@ NOBODY: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize(("variable", "arguments"), NOBODY.values(), ids=NOBODY)
-def test_the_home_of_nobody_is_refused(
+def test_variables_with_the_home_of_an_unknown_user_are_refused(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str]
 ) -> None:
     prefix = "sqlite:///" if variable == "ARSVD_DB" else ""
@@ -148,7 +148,9 @@ def test_the_home_of_nobody_is_refused(
     ],
     ids=lambda arguments: " ".join(word for word in arguments if "nosuchuser" not in word),
 )
-def test_a_place_of_nobodys_is_refused(workplace: Path, arguments: list[str]) -> None:
+def test_arguments_with_the_home_of_an_unknown_user_are_refused(
+    workplace: Path, arguments: list[str]
+) -> None:
     refused_in_words(workplace, arguments, "~nosuchuser")
 
 

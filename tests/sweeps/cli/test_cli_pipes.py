@@ -69,7 +69,7 @@ def test_what_is_no_file_is_refused(
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-def test_what_is_no_file_is_no_image(workplace: Path, make: Callable[[Path], object]) -> None:
+def test_pipes_and_devices_are_not_read_as_images(workplace: Path, make: Callable[[Path], object]) -> None:
     for label, name in enumerate(("cats", "dogs")):
         (workplace / name).mkdir()
         for number in range(10):

@@ -17,7 +17,7 @@ def test_the_documentation_has_every_key_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", bundled_configs())
-def test_what_validate_prints_is_a_file_to_start_from(name: str, tmp_path: Path) -> None:
+def test_validate_prints_a_file_to_start_from(name: str, tmp_path: Path) -> None:
     config = load_config(name)
     text = dump_config(config, comments=True)
     path = tmp_path / "mine.yaml"

@@ -93,7 +93,7 @@ def test_dataset_section_is_the_arguments_of_the_loader():
 
 
 @pytest.mark.parametrize("size", [0, [32], [32, 0], True, "32", [1, 2, 3]])
-def test_image_size_that_is_none(size):
+def test_an_invalid_image_size_is_refused(size):
     section = {"name": "imagefolder", "path": "pets", "size": size}
     with pytest.raises(ConfigError, match=r"dataset\.size: got .*, must be a whole number of pixels >= 1 or"):
         parse_config({**MINIMAL, "dataset": section})
@@ -137,7 +137,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("key", "raw", "held"), FORMS.values(), ids=FORMS)
-def test_form(tmp_path, key, raw, held):
+def test_searched_forms_are_read_and_written_back(tmp_path, key, raw, held):
     config = with_value(key, raw)
     section, _, leaf = key.partition(".")
     value = getattr(getattr(config, section), leaf)
@@ -223,7 +223,7 @@ def test_spaces_in_an_override_count_where_they_are_part_of_a_path():
     assert load_config(*folder).dataset.path == "/data/a b"
 
 
-def test_nothing_leaves_a_text_out(tmp_path):
+def test_an_empty_override_leaves_a_text_out(tmp_path):
     section = {"name": "imagefolder", "path": "pets", "size": 8}
     path = written(tmp_path, dump_config(parse_config({**MINIMAL, "name": "own", "dataset": section})))
     changes = ["dataset.name=digits", "dataset.path=", "dataset.size=null", "dataset.test=", "name="]
@@ -243,7 +243,7 @@ def test_file_of_a_bundled_name_is_reached_by_its_path(tmp_path, monkeypatch):
     assert load_config("mnist").dataset.name == "mnist"
 
 
-def test_byte_order_mark_is_no_fault(tmp_path):
+def test_a_byte_order_mark_is_not_a_fault(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + dump_config(parse_config(MINIMAL)).encode())
     assert load_config(path) == parse_config(MINIMAL)

@@ -101,7 +101,7 @@ def test_a_key_that_a_file_on_record_lacks_means_its_absence_and_not_its_default
 @pytest.mark.parametrize(
     "mapping", [{}, {"model": 3}, {"model": None}, {"compression": {"distillation": "much"}}]
 )
-def test_what_is_no_section_is_left_to_the_checks(mapping: dict[str, Any]) -> None:
+def test_values_other_than_sections_are_left_to_the_checks(mapping: dict[str, Any]) -> None:
     settle(mapping)
     with pytest.raises(ConfigError):
         parse_config(mapping)
@@ -199,7 +199,7 @@ def test_a_newer_version_is_named_as_such_and_nothing_is_set_aside(
     assert {path: path.read_bytes() for path in ledger.path.rglob("*") if path.is_file()} == before
 
 
-def test_what_no_record_is_without_has_no_absence() -> None:
+def test_fields_that_every_record_holds_are_required() -> None:
     assert sum(option.always for option in options().values()) > 20
     with pytest.raises(ValueError, match="missing field hidden"):
         MemberConfig.from_dict({})

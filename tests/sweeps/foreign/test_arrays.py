@@ -116,7 +116,7 @@ AMBIGUOUS: dict[str, tuple[np.ndarray, torch.dtype, float | None, str]] = {
 
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
-def test_what_can_mean_two_things_is_asked_for(tmp_path: Path, name: str) -> None:
+def test_ambiguous_inputs_are_refused(tmp_path: Path, name: str) -> None:
     array, dtype, scale, text = AMBIGUOUS[name]
     path = saved(tmp_path, array)
     with pytest.raises(ValueError, match=text):
@@ -124,7 +124,7 @@ def test_what_can_mean_two_things_is_asked_for(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(255.0, 255), (1.0, 1), (16.0, 16)])
-def test_a_scale_settles_it(tmp_path: Path, scale: float, factor: int) -> None:
+def test_a_scale_resolves_the_ambiguity(tmp_path: Path, scale: float, factor: int) -> None:
     path = saved(tmp_path, IMAGES % 17)
     fitted, said = fit_inputs(read_inputs(path), torch.float32, path, scale)
     torch.testing.assert_close(fitted, torch.from_numpy(IMAGES % 17).float() / factor)
@@ -165,7 +165,7 @@ REFUSED: dict[str, tuple[Callable[[], np.ndarray], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_holds_no_inputs(tmp_path: Path, name: str) -> None:
+def test_files_without_inputs_are_refused(tmp_path: Path, name: str) -> None:
     make, text = REFUSED[name]
     with pytest.raises(ValueError, match=text):
         read_inputs(saved(tmp_path, make()))
@@ -268,7 +268,7 @@ def test_small_archives_may_be_packed_however_well(tmp_path: Path) -> None:
     assert inputs.shape == (1000, 1000)
 
 
-def test_what_is_no_array_is_named(tmp_path: Path) -> None:
+def test_files_other_than_arrays_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", inputs=ROWS, labels=np.arange(20))
     with pytest.raises(ValueError, match=r"a\.npz is not an \.npy file .*: it is an archive of numpy arrays"):
         read_inputs(tmp_path / "a.npz")

@@ -243,7 +243,7 @@ def test_a_drop_is_confirmed_on_rows_that_chose_nothing(workplace: Path) -> None
     )
 
 
-def test_what_cannot_be_shown_writes_nothing(workplace: Path) -> None:
+def test_a_drop_that_cannot_be_shown_writes_nothing(workplace: Path) -> None:
     for drop, confidence, says in (
         ("0", "0.95", "200 rows, half of those given, can show no loss below 1.79 points"),
         ("0.02", "0.99", "200 rows, half of those given, can show no loss below"),

@@ -176,7 +176,7 @@ def test_inputs_in_a_program_s_dtype_and_not_in_that_of_its_first_layer() -> Non
     assert said["notes"] == ["rows.npy: 50 rows of (16,), float64, as they are, as float32"]
 
 
-def test_bytes_that_are_no_pixels_need_a_word() -> None:
+def test_bytes_that_are_not_pixels_need_a_scale() -> None:
     arsvd.save(arsvd.MLP([64, 24, 10]), "model.safetensors")
     np.save("digits.npy", np.random.default_rng(0).integers(0, 17, (50, 8, 8), dtype=np.uint8))
     arguments = ("model.safetensors", "-o", "s.safetensors", "--energy", "0.9", "--calibration", "digits.npy")
@@ -186,7 +186,7 @@ def test_bytes_that_are_no_pixels_need_a_word() -> None:
 
 
 @pytest.mark.parametrize("labels", [np.arange(50) % 4 + 1, np.arange(50) % 5 - 1])
-def test_labels_that_are_no_classes(labels: np.ndarray) -> None:
+def test_labels_that_are_not_classes(labels: np.ndarray) -> None:
     arsvd.save(arsvd.MLP([16, 24, 4]), "model.safetensors")
     np.savez("l.npz", inputs=np.zeros((50, 16), np.float32), labels=labels)
     text = refused("model.safetensors", "-o", "s.pt2", "--max-drop", "0.1", "--labelled", "l.npz")
@@ -224,7 +224,7 @@ def test_a_tied_model_from_a_state_dict_is_compressed_where_it_can_be(factories:
     assert said["dense_accuracy"] == 1.0
 
 
-def test_advice_is_such_as_the_command_takes(factories: str) -> None:
+def test_advice_names_options_of_the_command(factories: str) -> None:
     room: dict[str, Any] = {}
     exec(FACTORIES, room)
     torch.save(room["Tied"]().state_dict(), "model.bin")

@@ -75,7 +75,7 @@ def test_is_read_as_it_was_filed(tmp_path: Path) -> None:
     ],
     ids=range(11),
 )
-def test_what_cannot_be_read_counts_as_empty_and_is_told(
+def test_an_unreadable_file_counts_as_empty_and_is_reported(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / BEST_SO_FAR).write_bytes(content)
@@ -89,7 +89,7 @@ def test_without_a_file_it_is_empty(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert not caplog.records
 
 
-def test_a_directory_that_is_away_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_directory_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Away(Folder):
         def read(self, name: str) -> bytes:
             raise StorageError(f"cannot read {name}: no route")

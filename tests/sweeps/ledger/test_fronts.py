@@ -79,7 +79,7 @@ def test_failed_members_add_nothing(new_record: Callable[..., MemberRecord]) -> 
     )
 
 
-def test_a_baselines_point_that_beats_the_front_is_on_it_and_not_in_what_it_is_held_against(
+def test_a_baselines_point_joins_the_front_and_is_left_out_of_the_baselines_comparison(
     new_record: Callable[..., MemberRecord], new_point: Callable[..., OperatingPoint]
 ) -> None:
     small, beaten = new_point(10, 0.92, family="fixed"), new_point(150, 0.91, family="fixed")
@@ -102,7 +102,7 @@ def test_a_baselines_point_that_beats_the_front_is_on_it_and_not_in_what_it_is_h
     assert energy.hypervolume < energy.others_hypervolume
 
 
-def test_what_a_search_finds_of_a_baselines_own_counts_as_the_baselines(
+def test_a_baselines_point_that_a_search_finds_counts_as_the_baselines(
     new_record: Callable[..., MemberRecord], new_point: Callable[..., OperatingPoint]
 ) -> None:
     found = new_point(50, 0.9, family="energy", basis="weight")
@@ -170,7 +170,7 @@ def test_best_is_the_smallest_within_the_drop(
     assert found is None or any(found is entry for entry in entries)
 
 
-def test_of_equal_sizes_the_more_accurate_is_best(new_point: Callable[..., OperatingPoint]) -> None:
+def test_the_more_accurate_of_equal_sizes_is_best(new_point: Callable[..., OperatingPoint]) -> None:
     entries = [
         FrontPoint(key, 0, new_point(10, accuracy))
         for key, accuracy in (("a", 0.97), ("b", 0.98), ("c", 0.975))
@@ -180,7 +180,7 @@ def test_of_equal_sizes_the_more_accurate_is_best(new_point: Callable[..., Opera
     assert best.key == "b"
 
 
-def test_where_a_confidence_is_asked_for_the_assured_accuracy_counts(
+def test_the_assured_accuracy_counts_where_a_confidence_is_requested(
     new_point: Callable[..., OperatingPoint],
 ) -> None:
     entries = [

@@ -214,7 +214,7 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one(
     assert ledger.members() == [old]
 
 
-def test_what_a_killed_writer_leaves_is_not_taken_for_a_record(
+def test_leftovers_of_a_killed_writer_are_not_taken_for_records(
     ledger: Ledger, new_record: Callable[..., MemberRecord]
 ) -> None:
     ledger.write_member(new_record(0))
@@ -241,7 +241,7 @@ def test_weights_are_hashed_and_read_back_only_as_they_were_filed(ledger: Ledger
         pass
 
 
-def test_a_scratch_disk_that_takes_nothing_is_no_fault_of_a_member(
+def test_an_unusable_scratch_disk_does_not_count_as_a_members_failure(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))

@@ -115,7 +115,7 @@ def _no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_no_flock")
-def test_the_lock_of_another_container_of_this_machine_stands_until_somebody_says_otherwise(
+def test_the_lock_of_another_container_of_this_machine_stands_until_forced(
     ledger: Ledger,
 ) -> None:
     # its number is nobody's here, which says nothing
@@ -178,7 +178,7 @@ def test_a_lock_that_cannot_be_written_is_named(ledger: Ledger) -> None:
     assert read_owner(ledger) is None
 
 
-def test_the_lock_of_another_machine_stands_until_somebody_says_otherwise(ledger: Ledger) -> None:
+def test_the_lock_of_another_machine_stands_until_forced(ledger: Ledger) -> None:
     leave(ledger, replace(Owner.this_process(), host="node-7", pid=2**22 + 1))
     with (
         pytest.raises(LockedError, match=r"on node-7 since .+ cannot be seen from here, add --force"),
@@ -202,7 +202,7 @@ UNREADABLE += [_owner(**{name: 7}) for name in ("host", "started", "since", "tok
 
 
 @pytest.mark.parametrize("content", UNREADABLE, ids=range(len(UNREADABLE)))
-def test_a_lock_that_cannot_be_read_is_none(ledger: Ledger, content: bytes) -> None:
+def test_an_unreadable_lock_is_ignored(ledger: Ledger, content: bytes) -> None:
     ledger.storage.write(LOCK, content)
     with hold(ledger):
         pass
@@ -221,7 +221,7 @@ def _contend(
         start.wait()
 
 
-def test_of_many_at_once_one_gets_it(ledger: Ledger) -> None:
+def test_one_of_many_simultaneous_processes_gets_the_lock(ledger: Ledger) -> None:
     context = multiprocessing.get_context("fork")
     processes = 6
     for _ in range(5):

@@ -210,7 +210,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("change", "text"), WRONG.values(), ids=WRONG)
-def test_what_is_no_record_is_refused(
+def test_values_other_than_a_record_are_refused(
     new_record: Callable[..., MemberRecord], change: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
@@ -218,7 +218,7 @@ def test_what_is_no_record_is_refused(
 
 
 @pytest.mark.parametrize("values", [[], None, 3, "text"])
-def test_what_is_no_mapping_is_refused(values: Any) -> None:
+def test_values_other_than_a_mapping_are_refused(values: Any) -> None:
     with pytest.raises(ValueError, match="a member record of version 1 to 2 is needed, got version None"):
         MemberRecord.from_dict(values)
     with pytest.raises(ValueError, match="a front of version 1 to 2 is needed, got version None"):

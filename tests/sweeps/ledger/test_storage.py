@@ -64,7 +64,7 @@ def test_a_write_that_is_cut_leaves_what_was_there(
     assert folder.read("members/a.json") == b"before"
 
 
-def test_what_killed_processes_left_is_removed(tmp_path: Path, in_child: Callable[..., int]) -> None:
+def test_leftovers_of_killed_processes_are_removed(tmp_path: Path, in_child: Callable[..., int]) -> None:
     folder = Folder(tmp_path / "sweep")
     for name in ("a.json", "b.json"):
         assert in_child(lambda name=name: folder.write(f"members/{name}", b"x" * 100), size=10) < 0

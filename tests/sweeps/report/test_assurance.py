@@ -30,7 +30,7 @@ def test_a_front_of_an_older_release_tells_what_it_knows(front: Front) -> None:
     assert line.startswith("against the best dense member it loses 0.40 points on 5,000 validation images;")
 
 
-def test_a_gain_is_no_negative_loss(front: Front) -> None:
+def test_a_gain_is_not_shown_as_a_negative_loss(front: Front) -> None:
     (line,) = assurance(replace(front, dense_accuracy=0.9, dense=None), 0.005)
     assert re.match(
         r"against the best dense member it gains \d\.\d\d points on 5,000 validation images;", line
@@ -62,7 +62,7 @@ def test_two_accuracies_that_chance_does_not_explain_are_doubted(
     assert not doubted or assurance(shown, 0.005)[1].startswith("warning: its validation and test")
 
 
-def test_where_no_model_is_sure_it_is_said_what_would_help(front: Front) -> None:
+def test_advice_is_given_where_no_model_is_sure(front: Front) -> None:
     none = replace(front, best=None)
     assert assurance(none, 0.005) == []
     assert "hold some out with dataset.confirmation" in assurance(replace(none, confidence=0.95), 0.005)[0]

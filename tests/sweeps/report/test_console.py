@@ -169,7 +169,7 @@ def test_with_a_server_the_outcome_leads_to_the_run_and_tells_no_password(
     assert f"browse   {link}\n" in text
 
 
-def test_brackets_in_paths_are_no_markup(
+def test_brackets_in_paths_are_not_markup(
     tmp_path: Path, new_sweep: Callable[..., Ledger], version: RegisteredVersion
 ) -> None:
     home = tmp_path / "[red]my[/red] models [bold]"
@@ -210,7 +210,7 @@ def test_a_plan_is_printed_layer_by_layer(tmp_path: Path) -> None:
     assert lines[4] == "covers 2 of 2 layers, 100.0 % of the numbers, 100.0 % of the MACs"
 
 
-def test_what_a_plan_does_not_cover_is_said(tmp_path: Path) -> None:
+def test_layers_outside_a_plan_are_reported(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), *(nn.Linear(144, 144) for _ in range(8)))
     for number in range(3, 9):
         model[number].weight = model[2].weight

@@ -28,7 +28,7 @@ from sweeps.report.numbers import shown
         ([0.1 + 0.2, {"a": (0.1 + 0.2, 7)}], [0.3, {"a": [0.3, 7]}]),
     ],
 )
-def test_what_is_shown(value: object, seen: object) -> None:
+def test_values_are_rounded_for_display(value: object, seen: object) -> None:
     assert shown(value) == seen
     assert type(shown(value)) is type(seen)
 
@@ -42,7 +42,7 @@ def test_ten_digits_stay() -> None:
         assert len(repr(shown(value)).split("e")[0].strip("-0.").replace(".", "")) <= 10
 
 
-def test_json_for_scripts_is_shown_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_for_scripts_is_rounded(capsys: pytest.CaptureFixture[str]) -> None:
     import click
 
     @click.command()

@@ -139,7 +139,7 @@ def test_the_command_says_so_and_leaves_no_sweep(
     assert not (tmp_path / "home" / "sweeps").exists()
 
 
-def test_the_data_is_summed_up(tmp_path: Path, config: Callable[..., SweepConfig]) -> None:
+def test_a_folders_data_is_summarised(tmp_path: Path, config: Callable[..., SweepConfig]) -> None:
     folder = fill(tmp_path / "pets")
     (folder / "cat" / "a.heic").write_bytes(b"x")
     (folder / "cat" / ".ipynb_checkpoints").mkdir()
@@ -152,7 +152,7 @@ def test_the_data_is_summed_up(tmp_path: Path, config: Callable[..., SweepConfig
     ]
 
 
-def test_built_in_data_is_summed_up_alike(digits: Dataset) -> None:
+def test_built_in_data_is_summarised_alike(digits: Dataset) -> None:
     assert data_lines(digits) == [
         "data digits: 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); 1,150 training, 288 validation and 359 test "
         "images of 1×8×8; values 0 to 255"

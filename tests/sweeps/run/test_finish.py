@@ -32,7 +32,7 @@ def front(new_point: Callable[..., OperatingPoint]) -> Front:
     return Front(points, 0.5, {}, 100, 90, 0.3, points[1], 288)
 
 
-def test_the_networks_that_a_front_is_read_against_are_tested_too(front: Front, digits: Dataset) -> None:
+def test_the_networks_that_a_front_is_compared_with_are_tested_too(front: Front, digits: Dataset) -> None:
     entries = {key: FrontPoint(key, 0, front.points[0].point) for key in ("plain", "wide")}
     networks = dict(zip(entries, rebuilt(front), strict=False))
     whole = replace(front, dense=entries["wide"], reference=entries["plain"])
@@ -105,7 +105,7 @@ def test_the_dense_model_itself_loses_nothing_and_stops_no_other(front: Front, d
     assert found.best is found.points[2]
 
 
-def test_without_such_images_the_confidence_is_shared_out_among_all_that_was_measured(
+def test_without_confirmation_images_the_confidence_is_shared_among_all_measured_points(
     front: Front, digits: Dataset
 ) -> None:
     networks = rebuilt(front)
@@ -139,7 +139,7 @@ def test_test_figures_are_those_of_each_models_own_and_threads_stay(front: Front
     assert len({test.loss for test in got if test}) == 24
 
 
-def test_a_model_that_cannot_be_measured_is_not_passed_over(front: Front, digits: Dataset) -> None:
+def test_a_model_that_cannot_be_measured_is_not_skipped(front: Front, digits: Dataset) -> None:
     networks = [*rebuilt(front)[:2], nn.Linear(3, 3)]
     with pytest.raises(ValueError, match="does not take inputs of shape"):
         with_test(front, networks, digits)

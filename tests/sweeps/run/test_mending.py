@@ -34,7 +34,7 @@ def ledger(
     return made
 
 
-def test_what_is_whole_is_left_alone(ledger: Ledger) -> None:
+def test_whole_files_are_left_alone(ledger: Ledger) -> None:
     said: list[str] = []
     before = {path: path.stat().st_mtime_ns for path in ledger.path.rglob("*") if path.is_file()}
     assert whole_members(ledger, said.append) == ledger.members()
@@ -106,7 +106,7 @@ def test_a_number_that_no_trial_can_have_is_damage(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", "[" * 100_000, '{"a": NaN}'], ids=range(5))
-def test_where_a_sweep_comes_from_is_set_aside_where_it_is_damaged(ledger: Ledger, content: str) -> None:
+def test_a_damaged_provenance_is_set_aside(ledger: Ledger, content: str) -> None:
     (ledger.path / "provenance.json").write_text(content)
     with pytest.raises(LedgerError, match=r"provenance\.json is damaged"):
         ledger.provenance()

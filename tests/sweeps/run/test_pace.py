@@ -53,7 +53,7 @@ def test_epochs_in_training_count_and_give_a_first_estimate(clock: Clock) -> Non
     assert not pace.running(trials, {"a": Trained(30, 10, 10, 5.0)})
 
 
-def test_what_comes_after_the_training_counts_once_it_was_measured(
+def test_time_after_the_training_counts_once_it_was_measured(
     clock: Clock, record: Callable[..., MemberRecord]
 ) -> None:
     pace = Pace(4, 2, clock)

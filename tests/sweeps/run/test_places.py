@@ -151,7 +151,7 @@ def test_other_images_in_the_place_are_refused(workplace: Path, begin: Begin) ->
         prepare_resume(ledger)
 
 
-def test_a_sweep_of_an_earlier_version_is_looked_for_as_then(
+def test_data_of_a_sweep_of_an_earlier_version_are_looked_for_as_in_that_version(
     tmp_path: Path, workplace: Path, begin: Begin
 ) -> None:
     mnist(tmp_path / "default")
@@ -182,7 +182,7 @@ UNUSABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("content", UNUSABLE.values(), ids=UNUSABLE)
-def test_a_place_that_cannot_be_read_is_none(workplace: Path, begin: Begin, content: Any) -> None:
+def test_an_unreadable_place_is_ignored(workplace: Path, begin: Begin, content: Any) -> None:
     pets(workplace / "pets")
     ledger = begin(*PETS, "dataset.path=pets")
     assert DataPlace.read(ledger) is not None
@@ -208,7 +208,7 @@ LINES: dict[str, tuple[str, str | None, str, str]] = {
 
 
 @pytest.mark.parametrize(("home", "address", "server", "line"), LINES.values(), ids=LINES)
-def test_the_line_that_goes_on(
+def test_the_resume_command_works_from_any_folder(
     tmp_path: Path,
     begin: Begin,
     monkeypatch: pytest.MonkeyPatch,

@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize(("overrides", "text"), REFUSED.values(), ids=REFUSED)
-def test_what_members_on_file_would_not_fit_is_refused(
+def test_changes_that_members_on_file_would_not_fit_are_refused(
     ledger: Ledger, overrides: tuple[str, ...], text: str
 ) -> None:
     with pytest.raises(ResumeError) as caught:

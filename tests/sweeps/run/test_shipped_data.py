@@ -20,7 +20,7 @@ def views() -> tuple[Dataset, int]:
     return describe("digits", tuple("0123456789"), *splits), size
 
 
-def test_trials_get_the_values_of_the_splits_and_nothing_beyond() -> None:
+def test_trials_get_only_the_values_of_the_splits() -> None:
     dataset, size = views()
     buffers: list[pickle.PickleBuffer] = []
     inside = cloudpickle.dumps(dataset.to_numpy(), protocol=5, buffer_callback=buffers.append)

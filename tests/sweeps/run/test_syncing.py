@@ -216,7 +216,7 @@ def shown_home(filed_home: Path, tmp_path_factory: Any) -> Path:
 
 
 @pytest.mark.parametrize("deeds", DELETED.values(), ids=DELETED)
-def test_what_was_deleted_in_mlflow_is_there_again(
+def test_deleted_runs_and_models_are_restored(
     shown_home: Path, monkeypatch: pytest.MonkeyPatch, deeds: list[Callable[[MlflowClient], object]]
 ) -> None:
     monkeypatch.setenv("ARSVD_HOME", str(shown_home))
@@ -236,7 +236,7 @@ def test_what_was_deleted_in_mlflow_is_there_again(
     assert sorted(version.model_id for version in found["versions"]) == found["models"]
 
 
-def test_what_is_there_in_part_is_completed(ledger: Ledger) -> None:
+def test_incomplete_runs_and_models_are_completed(ledger: Ledger) -> None:
     records, facts = ledger.members(), ledger.facts
     writer = SweepWriter(connect())
     parent = writer.start(

@@ -96,7 +96,7 @@ def test_a_new_study_has_nothing_left(new_sweep: Callable[..., Sweep]) -> None:
     assert (standing, said) == (Standing(0, []), [])
 
 
-def test_what_is_filed_is_told_and_what_ran_is_left_as_it_was_asked(new_sweep: Callable[..., Sweep]) -> None:
+def test_filed_members_are_told_and_running_ones_are_left_as_asked(new_sweep: Callable[..., Sweep]) -> None:
     sweep = new_sweep()
     study, _, _ = sweep.open()
     asked = ask(study, 5)
@@ -159,7 +159,7 @@ ASKED: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("filed", [True, False], ids=["filed", "not filed"])
 @pytest.mark.parametrize("damage", ASKED.values(), ids=ASKED)
-def test_what_was_asked_for_and_is_damaged_is_set_aside_and_its_record_is_as_good(
+def test_a_damaged_request_is_set_aside_and_its_record_replaces_it(
     new_sweep: Callable[..., Sweep], damage: Callable[[bytes], bytes], filed: bool
 ) -> None:
     sweep = new_sweep()
@@ -180,7 +180,7 @@ def test_what_was_asked_for_and_is_damaged_is_set_aside_and_its_record_is_as_goo
     assert (standing.asked, said) == (6 if filed else 5, [])
 
 
-def test_what_a_newer_release_asked_for_is_left_alone(new_sweep: Callable[..., Sweep]) -> None:
+def test_members_that_a_newer_release_asked_for_are_left_alone(new_sweep: Callable[..., Sweep]) -> None:
     sweep = new_sweep()
     ask(sweep.open()[0], 1)
     path = sweep.ledger.path / "asked" / "0.json"
@@ -248,7 +248,7 @@ def asked_of(sweep: Sweep) -> dict[int, str]:
     return {member.number: member.key for member in read_asked(sweep.ledger, 10**4, pytest.fail)}
 
 
-def test_what_release_0_1_0_asked_for_is_imported_once_from_its_journal(old: Sweep) -> None:
+def test_members_of_release_0_1_0_are_imported_once_from_its_journal(old: Sweep) -> None:
     journal = old.journal.read_bytes()
     study, standing, said = old.open()
     assert said == []
@@ -369,7 +369,7 @@ def test_a_member_of_another_sweep_is_refused(new_sweep: Callable[..., Sweep]) -
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "disk full"])
 @pytest.mark.parametrize("size", [0, 1, 100, 300])
-def test_a_sweep_whose_files_are_cut_as_they_are_written_goes_on(
+def test_a_sweep_whose_files_are_cut_short_continues(
     size: int, killed: bool, new_sweep: Callable[..., Sweep], in_child: Callable[..., int]
 ) -> None:
     sweep = new_sweep()
@@ -382,7 +382,7 @@ def test_a_sweep_whose_files_are_cut_as_they_are_written_goes_on(
 
 
 @pytest.mark.parametrize("size", [0, 100, 400, 700])
-def test_a_sweep_whose_directory_is_cut_as_it_is_made_was_never_one(
+def test_a_directory_whose_creation_is_interrupted_is_not_a_sweep(
     size: int,
     tmp_path: Path,
     new_config: Callable[..., SweepConfig],

@@ -136,7 +136,7 @@ def test_a_trial_is_told_once_however_often_it_ends(
     assert made.states() == [TrialState.COMPLETE]
 
 
-def test_a_pack_that_is_given_up_is_divided_and_who_fails_alone_is_filed_as_failed(
+def test_a_pack_that_is_given_up_is_divided_and_a_member_that_fails_alone_is_filed_as_failed(
     bench: Callable[..., Bench], new_record: Callable[..., MemberRecord]
 ) -> None:
     made = bench(3, 3)
@@ -205,7 +205,7 @@ def test_packs_of_one_kind_have_as_many_members_as_their_size_has_room_for(
     assert len(packs) < 50
 
 
-def test_one_kind_and_left_members(bench: Callable[..., Bench]) -> None:
+def test_left_members_are_proposed_in_packs_of_one_kind(bench: Callable[..., Bench]) -> None:
     made = bench(6, 3, "model.hidden={choice: [[4], [8, 8]]}", "model.factors=1")
     left = [*made.propose("a"), *made.propose("b")]
     assert len({member.kind for _, member in left}) == 2

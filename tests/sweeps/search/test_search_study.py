@@ -319,7 +319,7 @@ def test_children_of_nsga2_are_bred_from_the_generation_before(search: Callable[
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_numbers_of_no_member_teach_nothing(search: Callable[..., Search], sampler: str) -> None:
+def test_numbers_without_a_member_teach_nothing(search: Callable[..., Search], sampler: str) -> None:
     """Release 0.1.0 could give numbers to further points of members."""
     run = search(f"search.sampler={sampler}")
     run.run(3)

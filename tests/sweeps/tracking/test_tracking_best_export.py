@@ -45,7 +45,7 @@ def test_the_ending_chooses_the_form(
 
 
 @pytest.mark.parametrize("name", ["best.onnx", "best.pt", "best", "best.safetensors.gz", ".pt2"])
-def test_what_cannot_be_written_is_refused_before_the_store_is_made(tmp_path: Path, name: str) -> None:
+def test_unwritable_endings_are_refused_before_the_store_is_created(tmp_path: Path, name: str) -> None:
     done = CliRunner().invoke(main, ["best", "digits", "--export", str(tmp_path / name)])
     assert done.exit_code == 2
     assert done.stderr == f"arsvd: a model is written as .safetensors or .pt2, not as {name!r}\n"

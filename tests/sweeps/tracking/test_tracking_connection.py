@@ -109,7 +109,7 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("credentials", ["", "bob:secret@"])
-def test_nobody_there(credentials: str, closed_port: int) -> None:
+def test_a_refused_connection_is_reported(credentials: str, closed_port: int) -> None:
     with pytest.raises(TrackingError, match="the connection was refused") as caught:
         connect(f"http://{credentials}127.0.0.1:{closed_port}")
     _check_message(caught.value, f"http://127.0.0.1:{closed_port}", "start the server")
@@ -131,7 +131,7 @@ def test_a_server_that_never_answers(silent_port: int) -> None:
         (403, "text/html", "who are you?"),
     ],
 )
-def test_something_else_there(status: int, content_type: str, says: str) -> None:
+def test_a_server_other_than_mlflow_is_reported(status: int, content_type: str, says: str) -> None:
     handler = type("Answer", (_Answer,), {"status": status, "content_type": content_type})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()

@@ -97,7 +97,7 @@ def test_processes_have_a_gigabyte_each(
     assert seen == [number]
 
 
-def test_what_a_killed_process_leaves_is_written_here(
+def test_models_of_a_killed_process_are_written_here(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = os.getpid()

@@ -61,7 +61,7 @@ def test_the_proposed_point_keeps_its_former_name_besides(make_record) -> None:
     assert next(iter(values)) == "dense_accuracy"  # the order of a page
 
 
-def test_what_is_one_number_is_no_chart(make_record, front: Front) -> None:
+def test_single_numbers_are_not_charts(make_record, front: Front) -> None:
     seconds = dict.fromkeys(("train", "spectra", "evaluate", "recover"), 1.0)
     counts = Counter(metric.key for metric in member_metrics(make_record(7, seconds=seconds), 2_000, 0))
     assert {name for name, count in counts.items() if count == 1} <= set(SINGLE_METRICS)

@@ -23,7 +23,7 @@ from sweeps.tracking import (
 from sweeps.tracking.registry import registered_versions
 
 
-def test_a_whole_sweep(
+def test_a_whole_sweep_is_stored(
     server: str,
     front: Front,
     models: dict[str, nn.Module],

@@ -24,14 +24,14 @@ def fail(inside: Callable[[], object] = lambda: None) -> None:
         run()
 
 
-def test_a_store_that_nothing_was_put_into_goes(tmp_path: Path) -> None:
+def test_an_unused_store_is_removed(tmp_path: Path) -> None:
     fail(connect)
     assert listing(tmp_path / "home") == ["no home"]
     fail()
     assert listing(tmp_path / "home") == ["no home"]
 
 
-def test_what_else_is_in_the_home_stays(tmp_path: Path) -> None:
+def test_other_files_in_the_home_stay(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     fail(connect)
     assert listing(tmp_path / "home") == []
@@ -57,7 +57,7 @@ def test_a_store_that_was_there_stays(client: MlflowClient, tmp_path: Path) -> N
     assert "mlflow.db" in listing(tmp_path / "home")
 
 
-def test_what_ends_well_leaves_its_store(tmp_path: Path) -> None:
+def test_a_successful_command_leaves_its_store(tmp_path: Path) -> None:
     with no_unused_store():
         connect()
     assert listing(tmp_path / "home") == ["mlflow.db", "mlflow.lock"]

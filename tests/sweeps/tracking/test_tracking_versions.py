@@ -142,7 +142,7 @@ def test_a_model_exactly_at_the_limit_qualifies() -> None:
     assert choose([version(1, 10, 0.9798), version(2, 20, 0.985)], max_drop=0.005).version == 2
 
 
-def test_other_data_do_not_compare() -> None:
+def test_models_of_other_data_are_not_compared() -> None:
     old = [version(1, 10, 0.99, dense=0.999, data="old"), version(2, 5, 0.99, dense=0.999, data="old")]
     new = version(3, 100, 0.5, dense=0.5, data="new")
     assert choose([*old, new], max_drop=0.0) == new
@@ -165,7 +165,7 @@ def test_limits_that_cannot_be(limits: dict[str, float], says: str) -> None:
         choose([EXAMPLE], **limits)  # type: ignore[arg-type]
 
 
-def test_nothing_qualifies_says_what_is_closest() -> None:
+def test_an_error_without_a_qualifying_model_names_the_closest() -> None:
     versions = [version(1, 5_000, 0.9), version(2, 20_000, 0.97)]
     with pytest.raises(NoModelError, match=r"within 0.005 .* 0.9850; .*/2, has 0.9700 with 20,000"):
         choose(versions, max_drop=0.005)

@@ -127,7 +127,7 @@ def everything(client: MlflowClient, writer: SweepWriter) -> list[object]:
     ]
 
 
-def test_what_is_written_twice_is_there_once(client: MlflowClient, writer: SweepWriter, make_record) -> None:
+def test_duplicate_writes_are_stored_once(client: MlflowClient, writer: SweepWriter, make_record) -> None:
     run_ids = {writer.member(make_record(number)) for number in (1, 2)}
     before = everything(client, writer)
     writer.member(make_record(1))
@@ -171,7 +171,7 @@ def test_a_half_written_member_is_completed(
     assert completed[0][6] == expected[0][6]  # type: ignore[index]
 
 
-def test_a_run_whose_creation_was_not_answered_is_found_again(
+def test_a_run_whose_creation_got_no_answer_is_found_again(
     client: MlflowClient, writer: SweepWriter, make_record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = MlflowClient.create_run
@@ -206,9 +206,7 @@ def test_two_sweeps_that_log_the_data_set_at_once_do_not_fail(
     assert len(tries) == 2
 
 
-def test_of_runs_that_are_there_twice_one_is_kept(
-    client: MlflowClient, writer: SweepWriter, make_record
-) -> None:
+def test_one_of_duplicate_runs_is_kept(client: MlflowClient, writer: SweepWriter, make_record) -> None:
     # a server that took long has carried out a request and its repetition
     kept = writer.member(make_record(7))
     tags = {"arsvd.sweep": "digits-1", "mlflow.parentRunId": writer.run_id}

@@ -142,7 +142,7 @@ def test_calls_wait_for_a_server_that_is_away_and_keep_their_order() -> None:
     assert [future.result() for future in futures] == [0, 1, 2, 3, 4]
 
 
-def test_a_call_that_the_server_cannot_digest_lets_the_others_go_first() -> None:
+def test_other_calls_go_before_one_that_the_server_fails_on() -> None:
     good, bad = Server(), Server(away=10**9, answered=True)
     with Worker(QUICK) as worker:
         worker.submit(bad.write, 0, label="the bad one")
@@ -152,7 +152,7 @@ def test_a_call_that_the_server_cannot_digest_lets_the_others_go_first() -> None
     assert good.calls == [0, 1, 2, 3, 4]
 
 
-def test_what_is_refused_is_missing_and_not_tried_again() -> None:
+def test_refused_calls_are_missing_and_not_retried() -> None:
     tries: list[int] = []
 
     def refused(number: int) -> None:
@@ -203,7 +203,7 @@ def test_a_long_call_that_gets_answers_is_not_given_up() -> None:
     assert future.result() == "done"
 
 
-def test_files_that_cannot_be_reached_are_tried_again_and_hold_up_nobody(
+def test_unreachable_files_are_retried_without_blocking_other_calls(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tries: list[int] = []
@@ -239,7 +239,7 @@ def test_a_wait_with_a_limit_ends_while_the_server_answers_and_leaves_the_rest_q
     assert server.calls == [1, 2]
 
 
-def test_who_waits_is_called_meanwhile_on_its_own_thread() -> None:
+def test_a_wait_calls_watch_on_the_callers_thread() -> None:
     seen: list[tuple[int, int]] = []
     done: list[int] = []
     with Worker(QUICK) as worker:

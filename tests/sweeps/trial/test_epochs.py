@@ -35,7 +35,7 @@ def until(met: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def test_what_a_trial_reports_is_read_and_forgotten_at_the_end(
+def test_reports_of_a_trial_are_read_and_removed_at_the_end(
     kept: dict[str, bytes], reports: EpochReports
 ) -> None:
     report = EpochReport("digits-1", "t", 6, kept.__setitem__)
@@ -68,7 +68,7 @@ def test_a_member_from_a_checkpoint_has_had_only_a_few_epochs_here(kept: dict[st
     assert b'"done": 30, "fresh": 1,' in value
 
 
-def test_what_fails_is_no_members_failure(reports: EpochReports) -> None:
+def test_failures_to_report_epochs_are_ignored(reports: EpochReports) -> None:
     def away(*_: object) -> None:
         raise ConnectionError("no control service")
 
@@ -76,5 +76,5 @@ def test_what_fails_is_no_members_failure(reports: EpochReports) -> None:
     assert reports.of(["t"]) == {}
 
 
-def test_without_ray_nothing_is_told() -> None:
+def test_without_ray_nothing_is_reported() -> None:
     EpochReport("digits-1", "t", 30)([7], 1)

@@ -67,7 +67,7 @@ def assert_equal_outcomes(first: list[Outcome], second: list[Outcome]) -> None:
         assert (record.key, record.points) == (other.key, other.points)
 
 
-def test_a_pack_that_was_cut_off_ends_as_if_it_had_not_been(
+def test_an_interrupted_pack_ends_as_one_that_was_not_interrupted(
     train: Callable[..., list[Outcome]],
     members: list[Task],
     workbench: Workbench,

@@ -47,7 +47,7 @@ def raising(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-def test_a_broken_device_in_training_is_no_members_failure(
+def test_a_broken_device_in_training_does_not_count_as_a_members_failure(
     run: Run, new_member: Member, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = BrokenDevice(digits, monkeypatch, ILLEGAL)
@@ -70,7 +70,7 @@ class Trained:
         monkeypatch.setattr(Measurement, "outcome", lambda _, member: (member.number, member.cause))
 
 
-def test_a_broken_device_in_measurement_is_no_members_failure(
+def test_a_broken_device_in_measurement_does_not_count_as_a_members_failure(
     new_member: Member, digits: Dataset, analysis: Analysis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = Trained(digits, monkeypatch, ILLEGAL)
@@ -83,7 +83,7 @@ def test_a_broken_device_in_measurement_is_no_members_failure(
         next(outcomes)
 
 
-def test_a_broken_device_in_joint_measurement_is_no_members_failure(
+def test_a_broken_device_in_joint_measurement_does_not_count_as_a_members_failure(
     new_member: Member, digits: Dataset, analysis: Analysis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = Trained(digits, monkeypatch, ILLEGAL)

@@ -287,7 +287,7 @@ def test_members_come_as_soon_as_they_are_measured(
     assert epochs[2:] == [([2], 1), ([2], 2)]
 
 
-def test_an_interruption_is_no_members_failure(
+def test_an_interruption_does_not_count_as_a_members_failure(
     run: Run, new_member: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:

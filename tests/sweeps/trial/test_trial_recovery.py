@@ -76,7 +76,7 @@ def test_a_member_that_nothing_beats_is_fine_tuned_at_every_size(
 
 @pytest.mark.parametrize("flip", [False, True], ids=["plain", "flips"])
 @pytest.mark.parametrize("most", [1, 3, 100])
-def test_together_is_as_alone(
+def test_members_are_recovered_together_as_alone(
     pair: list[Trained],
     analysis: Analysis,
     workbench: Workbench,
@@ -121,7 +121,7 @@ def test_teachers_memory_bounds_a_training(
     assert max(sizes) == 2
 
 
-def test_what_is_behind_by_more_than_a_standard_error_is_left_out(
+def test_sizes_behind_by_more_than_a_standard_error_are_left_out(
     pair: list[Trained], analysis: Analysis, workbench: Workbench, fresh: BestSoFar
 ) -> None:
     member = pair[0]
@@ -158,7 +158,7 @@ def test_members_of_a_pack_are_rivals(
     assert all(point.params < smallest for point in left)
 
 
-def test_nothing_is_asked_for(
+def test_nothing_is_fine_tuned_where_nothing_is_requested(
     pair: list[Trained], analysis: Analysis, workbench: Workbench, fresh: BestSoFar
 ) -> None:
     off = [replace(member, config=replace(member.config, finetune_epochs=0)) for member in pair]

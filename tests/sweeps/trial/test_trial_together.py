@@ -122,7 +122,7 @@ def test_records_are_those_of_members_measured_one_by_one(
     assert len({each["spectra"] for each in first}) == 1  # each has its share
 
 
-def test_nothing_is_measured_alone(
+def test_members_are_not_measured_alone(
     run: Run,
     members: list[MemberConfig],
     full_analysis: Analysis,
@@ -190,7 +190,7 @@ def failing_steps(message: str) -> Any:
     raise ValueError(message)
 
 
-def test_what_cannot_be_measured_together_is_measured_one_by_one(
+def test_members_that_cannot_be_measured_together_are_measured_one_by_one(
     run: Run,
     members: list[MemberConfig],
     one_by_one: list[Outcome],

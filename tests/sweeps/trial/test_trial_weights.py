@@ -42,7 +42,7 @@ CLAIMS: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize(("change", "text"), CLAIMS.values(), ids=CLAIMS)
-def test_a_header_that_claims_what_the_tensors_are_not_is_refused(
+def test_a_header_that_contradicts_the_tensors_is_refused(
     tmp_path: Path, change: dict[str, object], text: str
 ) -> None:
     network = arsvd.MLP([2, 2, 2])
@@ -119,7 +119,7 @@ def test_a_rebuilt_model_maps_images_to_logits_once_it_is_whole(
     assert abs(reached.accuracy - point.accuracy) * len(split) < 1.5
 
 
-def test_the_file_holds_what_the_member_is(trained: Trained, loaded: Trained) -> None:
+def test_the_file_holds_the_whole_member(trained: Trained, loaded: Trained) -> None:
     for (_, before), (_, after) in zip(trained, loaded, strict=True):
         assert not after.dense.training
         for name, tensor in before.dense.state_dict().items():
