@@ -2,39 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from arsvd.choices import DENSE_CHOICE, Choice
 from arsvd.cost import NUMBER_BITS, Cost
 from arsvd.coverage import Coverage
-from arsvd.formats import DENSE, LOW_RANK
+from arsvd.formats import LOW_RANK
 from arsvd.json_fields import SINCE, Count, Size, read_fields
 from arsvd.rules.base import RankRule, check_multiple
 from arsvd.rules.budget import Budget
 from arsvd.statistics.spectrum import Spectra, Spectrum
 
 PLAN_VERSION = 1
-
-
-class Choice(NamedTuple):
-    """How one site is kept.
-
-    Attributes:
-        format: name of the format.
-        size: size in that format, such as a rank; 0 where the format has no sizes.
-    """
-
-    format: str
-    size: int
-
-    @property
-    def text(self) -> str:
-        """What tables show: the size, with its format where that is no low rank."""
-        if self.format == DENSE:
-            return DENSE
-        return str(self.size) if self.format == LOW_RANK else f"{self.format} {self.size}"
-
-
-DENSE_CHOICE = Choice(DENSE, 0)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from arsvd.statistics import best_basis
+from arsvd.formats import LOW_RANK
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,14 +14,20 @@ if TYPE_CHECKING:
     from arsvd.planning import Plan
 
 
+def view_name(basis: str, format: str) -> str:
+    """Name the spectra of a model in a basis and a format: by the basis alone for low ranks."""
+    return basis if format == LOW_RANK else f"{basis} {format}"
+
+
 @dataclass(frozen=True)
 class Context:
     """One trained model, and what a family may look at.
 
     Attributes:
         model: the model as it was trained.
-        evaluators: basis to the evaluator of the model's spectra there, on validation data.
-        bases: the bases whose points are wanted.
+        evaluators: evaluators of the model on validation data, by view; see `view_name`.
+        views: views whose points are wanted.
+        main_view: view that costly families work with.
         rules: names of the rank rules that are wanted.
         thresholds: of these rules, in (0, 1].
         max_drop: the drop of validation accuracy that the best point may have.
@@ -30,7 +36,8 @@ class Context:
 
     model: "nn.Module"
     evaluators: "Mapping[str, Evaluator]"
-    bases: tuple[str, ...]
+    views: tuple[str, ...]
+    main_view: str
     rules: tuple[str, ...]
     thresholds: tuple[float, ...]
     max_drop: float
@@ -38,8 +45,8 @@ class Context:
 
     @property
     def main(self) -> "Evaluator":
-        """The evaluator that costly families work with: of the best basis that is wanted."""
-        return self.evaluators[best_basis(self.bases)]
+        """The evaluator that costly families work with."""
+        return self.evaluators[self.main_view]
 
 
 class Candidates:
@@ -54,12 +61,12 @@ class Candidates:
 
     keeps_weights: ClassVar[bool] = False
 
-    def plans(self, context: Context, basis: str) -> "list[Plan]":
-        """Plan what the spectra of a basis alone decide.
+    def plans(self, context: Context, view: str) -> "list[Plan]":
+        """Plan what the spectra of a view alone decide.
 
         Args:
             context: the model.
-            basis: one of the wanted ones.
+            view: one of the wanted views.
         """
         return []
 

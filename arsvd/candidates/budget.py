@@ -14,9 +14,9 @@ POINTS = 48
 class Budgets(Candidates):
     """Budgets that are shared out by energy."""
 
-    def plans(self, context: Context, basis: str) -> "list[Plan]":
+    def plans(self, context: Context, view: str) -> "list[Plan]":
         """Plan budgets evenly in log."""
-        return budgets(context.evaluators[basis].spectra)
+        return budgets(context.evaluators[view].spectra)
 
 
 def budgets(spectra: "Spectra", weights: tuple[float, ...] | None = None) -> "list[Plan]":

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from arsvd.candidates.base import Candidates, Context
+from arsvd.formats import DENSE
 
 if TYPE_CHECKING:
     from arsvd.evaluation.evaluator import Evaluator, OperatingPoint
@@ -22,7 +23,13 @@ class Local(Candidates):
         self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
     ) -> "Steps[list[OperatingPoint]]":
         """Search from the points of the main basis."""
-        start = [point for point in (dense, *points) if point.basis in (context.main.spectra.basis, None)]
+        main = context.main.spectra
+        own = {DENSE, *(spectrum.format for spectrum in main)}
+        start = [
+            point
+            for point in (dense, *points)
+            if point.basis in (main.basis, None) and own.issuperset(choice.format for choice in point.choices)
+        ]
         floor = dense.accuracy - SEARCHED_DROP * context.max_drop
         return (yield from local_steps(context.main, start, POINTS, floor))
 

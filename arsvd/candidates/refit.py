@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from arsvd.candidates.base import Candidates, Context
+from arsvd.formats import LOW_RANK
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,9 @@ class Refit(Candidates):
         from arsvd.refit import refit
 
         main = context.main
-        made = {}
+        made: dict[OperatingPoint, nn.Module] = {}
+        if any(spectrum.format != LOW_RANK for spectrum in main.spectra):
+            return made  # only factors can be fitted, the right one to the outputs
         for chosen in spread_plans(main.spectra, pareto(points), dense, POINTS, context.max_drop):
             small = refit(context.model, main.spectra, chosen, context.calibration()[:ROWS])
             point = operating_point(chosen, evaluate(small, main.inputs, main.labels))

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 class Threshold(Candidates):
     """Every wanted rule at every wanted threshold, in the bases that the rule applies to."""
 
-    def plans(self, context: Context, basis: str) -> "list[Plan]":
+    def plans(self, context: Context, view: str) -> "list[Plan]":
         """Plan each rule at each threshold."""
         from arsvd.planning import plan
 
-        spectra = context.evaluators[basis].spectra
+        spectra = context.evaluators[view].spectra
         return [
             plan(spectra, rule)
             for name in context.rules
-            if basis in RULES[name].bases
+            if spectra.basis in RULES[name].bases
             for rule in RULES[name].at(context.thresholds)
         ]
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from arsvd.batches import EXAMPLE_ROWS, check_labelled, check_logits, feeding
 from arsvd.calls import called_plainly
+from arsvd.choices import Choice, choices_of
 from arsvd.copying import Pairs, check_copy, copied, doubts
 from arsvd.cost import Cost
 from arsvd.evaluation.resized import Resized
@@ -27,7 +28,7 @@ from arsvd.formats import DENSE, LOW_RANK
 from arsvd.json_fields import SINCE, Count, Share, Size, read_fields
 from arsvd.layers import replace_layer
 from arsvd.modes import evaluation_mode, unwrapped
-from arsvd.planning import DENSE_CHOICE, Choice, Plan, stored_cost
+from arsvd.planning import Plan, stored_cost
 from arsvd.sites.finding import find_sites
 from arsvd.statistics.spectrum import Spectra
 
@@ -73,9 +74,7 @@ class OperatingPoint:
     @property
     def choices(self) -> tuple[Choice, ...]:
         """One choice of format and size per site."""
-        formats = self.formats or (LOW_RANK,) * len(self.ranks)
-        pairs = zip(formats, self.ranks, strict=True)
-        return tuple(DENSE_CHOICE if size is None else Choice(format, size) for format, size in pairs)
+        return choices_of(self.ranks, self.formats)
 
     def named(self, family: str) -> "OperatingPoint":
         """Return the point under another family's name."""

@@ -20,6 +20,7 @@ from arsvd.sites import SITES
 _DEEPEST, _MOST_PARTS = 50, 10_000
 _WIDEST = 10_000  # of the windows of a convolution
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def _normalize(channels: int) -> Normalize:
@@ -34,10 +35,7 @@ _POOLING = {
     "return_indices": bool,
     "ceil_mode": bool,
 }
-# The closed registry of what a file may name. Whatever else a model is made of needs `into=`.
-_LEAVES: dict[str, Leaf] = {
-    **{name: leaf for _, site in SITES.items() for name, leaf in site.leaves().items()},
-    **{name: leaf for _, format in FORMATS.items() for name, leaf in format.leaves().items()},
+_OTHERS: dict[str, Leaf] = {
     "normalize": Leaf(Normalize, {"channels": int}, _normalize, lambda part: {"channels": len(part.mean)}),
     "flatten": Leaf(nn.Flatten, {"start_dim": int, "end_dim": int}, sized=False),
     "max_pool2d": Leaf(nn.MaxPool2d, _POOLING, sized=False),
@@ -48,6 +46,14 @@ _LEAVES: dict[str, Leaf] = {
     "sigmoid": Leaf(nn.Sigmoid, {}),
     "identity": Leaf(nn.Identity, {}),
 }
+
+
+def _leaves() -> dict[str, Leaf]:
+    """Return the closed registry of what a file may name. Whatever else a model is made of needs `into=`."""
+    listed = [site.leaves() for _, site in SITES.items()] + [format.leaves() for _, format in FORMATS.items()]
+    return {**{name: leaf for leaves in listed for name, leaf in leaves.items()}, **_OTHERS}
+
+
 _CHAINS: dict[str, type[nn.Sequential]] = {"sequential": nn.Sequential, "mlp": MLP}
 
 
@@ -59,7 +65,7 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
         if type(module) is chain:
             parts = [[name, describe(child)] for name, child in module._modules.items() if child is not None]
             return None if any(part is None for _, part in parts) else {"kind": kind, "parts": parts}
-    for kind, leaf in _LEAVES.items():
+    for kind, leaf in _leaves().items():
         if type(module) is leaf.module:
             values: dict[str, object] = {"bias": getattr(module, "bias", None) is not None}
             values |= {} if leaf.describe is None else leaf.describe(module)
@@ -79,14 +85,16 @@ def build(description: Any, tensors: dict[str, Tensor], path: str | os.PathLike[
     Raises:
         ValueError: the description is none, or tells of other tensors than there are.
     """
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _FLOATS:
-            raise ValueError(f"{path} does not fit the model: {name} holds {tensor.dtype}, no weights")
     widest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     try:
         # on the meta device sizes cost nothing, whatever the file says that they are
         with torch.device("meta"):
             model = _built(description, _Limits(widest, iter(range(_MOST_PARTS))), 0)
+        parameters = {name for name, _ in model.named_parameters()}
+        for name, tensor in tensors.items():
+            # a buffer may hold whole numbers, such as indices
+            if tensor.dtype not in _FLOATS and (name in parameters or tensor.dtype not in _WHOLE):
+                raise ValueError(f"{name} holds {tensor.dtype}, no weights")
         # copies, one a tensor whatever its names: in the file it may begin at any byte, which changes sums
         copies = {id(tensor): tensor.clone() for tensor in tensors.values()}
         model.load_state_dict({name: copies[id(tensor)] for name, tensor in tensors.items()}, assign=True)
@@ -121,11 +129,11 @@ def _built(description: Any, limits: _Limits, depth: int) -> nn.Module:
     kind = description.get("kind")
     if isinstance(kind, str) and kind in _CHAINS:
         return _chain(_CHAINS[kind], options, limits, depth)
-    if isinstance(kind, str) and kind in _LEAVES:
-        leaf = _LEAVES[kind]
+    if isinstance(kind, str) and kind in _leaves():
+        leaf = _leaves()[kind]
         _check_options(kind, leaf, options, limits.widest)
         return (leaf.build or leaf.module)(**options)
-    raise ValueError(f"the file names a part {kind!r:.80}; known are {sorted([*_CHAINS, *_LEAVES])}")
+    raise ValueError(f"the file names a part {kind!r:.80}; known are {sorted([*_CHAINS, *_leaves()])}")
 
 
 def _chain(kind: type[nn.Sequential], options: dict[str, Any], limits: _Limits, depth: int) -> nn.Sequential:

@@ -65,7 +65,11 @@ class LowRank(Format):
 
     def options(self, layer: nn.Module) -> dict[str, Any] | None:
         """Return the rank."""
-        return {"rank": layer.rank} if hasattr(layer, "left") and hasattr(layer, "right") else None
+        from arsvd.sites import SITES
+
+        pairs = {leaf.module for _, site in SITES.items() for leaf in site.leaves().values()}
+        pairs -= {site.kind() for _, site in SITES.items()}
+        return {"rank": layer.rank} if type(layer) in pairs else None
 
     def empty(self, site: Site, options: Mapping[str, Any], bias: bool) -> nn.Module:
         """Make the layer of two factors."""

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -51,6 +51,11 @@ class Site(ABC):
     @abstractmethod
     def smallest(cls) -> nn.Module:
         """Make the smallest layer: its attributes are those that every layer of the kind has."""
+
+    @classmethod
+    @abstractmethod
+    def examples(cls) -> Sequence[tuple[nn.Module, Tensor]]:
+        """Make layers of every sort that there is, each with inputs of two rows, for the contract."""
 
     @classmethod
     @abstractmethod

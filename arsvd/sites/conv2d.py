@@ -1,7 +1,7 @@
 """Two-dimensional convolutions, dense and of two factors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -152,6 +152,18 @@ class Conv2dSite(Site):
     def smallest(cls) -> nn.Conv2d:
         """Make a layer of one number."""
         return nn.Conv2d(1, 1, 1)
+
+    @classmethod
+    def examples(cls) -> Sequence[tuple[nn.Conv2d, Tensor]]:
+        """Make layers with strides, dilation, groups, and each kind of padding."""
+        image = torch.randn(2, 4, 9, 7)
+        return (
+            (nn.Conv2d(4, 6, 3), image),
+            (nn.Conv2d(4, 50, (2, 3), stride=(2, 1), padding=(1, 2), bias=False), image),
+            (nn.Conv2d(4, 6, 3, dilation=2, groups=2, padding="same", padding_mode="reflect"), image),
+            (nn.Conv2d(4, 8, 3, groups=4, padding=1, padding_mode="circular"), image),
+            (nn.Conv2d(4, 6, 1), image),
+        )
 
     @classmethod
     def leaves(cls) -> Mapping[str, Leaf]:

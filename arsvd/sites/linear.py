@@ -1,7 +1,7 @@
 """Linear layers, dense and of two factors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -106,6 +106,15 @@ class LinearSite(Site):
     def smallest(cls) -> nn.Linear:
         """Make a layer of one number."""
         return nn.Linear(1, 1)
+
+    @classmethod
+    def examples(cls) -> Sequence[tuple[nn.Linear, Tensor]]:
+        """Make layers that are wide, tall, without a bias, and called at several positions."""
+        return (
+            (nn.Linear(7, 5), torch.randn(2, 7)),
+            (nn.Linear(4, 9), torch.randn(2, 4)),
+            (nn.Linear(6, 6, bias=False), torch.randn(2, 3, 6)),
+        )
 
     @classmethod
     def leaves(cls) -> Mapping[str, Leaf]:

@@ -28,6 +28,7 @@ def spectra(
     basis: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     format: str = LOW_RANK,
+    example: Tensor | None = None,
 ) -> Spectra:
     """Factorise every site of a model: its linear layers and its two-dimensional convolutions.
 
@@ -45,6 +46,9 @@ def spectra(
         basis: "weight", "activation" or "loss"; the last one is for classifiers and needs a backward pass.
         progress: callback for the batches done and the batches in all.
         format: name of the format whose sizes are wanted.
+        example: inputs (rows, …) that the model is run on once, to see how often each layer is called for a
+            row and to check compressed copies with; by default the first ones for calibration. Without either
+            a convolution's multiplications are those of one position.
 
     Returns:
         One spectrum a site.
@@ -69,12 +73,13 @@ def spectra(
         found = _formed(found, format, skipped, asked=layers is not None)
         check_numbers(plain, found)
         batches: list[Tensor] = []
-        example = own_example(plain)
+        given = example
+        example = own_example(plain) if given is None else given[:EXAMPLE_ROWS].clone()
         if calibration is not None:
             if isinstance(calibration, Tensor) and calibration.ndim:
                 batch_size = rows_at_once(plain, calibration, batch_size)
             batches = list(calibration_batches(calibration, batch_size))
-            example = batches[0][:EXAMPLE_ROWS].clone()
+            example = batches[0][:EXAMPLE_ROWS].clone() if given is None else example
         observed = {name: Observed(name, site) for name, site in found.items()}
         if batches:
             moments = output_moments(plain, found, _told(batches, progress))

@@ -12,7 +12,7 @@ from arsvd.evaluation.evaluator import Evaluator, OperatingPoint, evaluate
 from arsvd.evaluation.lockstep import alone
 from arsvd.planning import plan
 from arsvd.rules.given import Ranks
-from arsvd.statistics import BASES
+from arsvd.statistics import BASES, best_basis
 from arsvd.testing.networks import factorised, inputs, network
 
 _ROWS = 60
@@ -75,7 +75,9 @@ Found = tuple[nn.Module, Context, list[OperatingPoint], list[OperatingPoint], di
 def _run(family: Candidates, net: str) -> Found:
     model = network(net)
     evaluators = {basis: Evaluator(model, factorised(model, basis), *_labelled(net)) for basis in BASES.names}
-    context = Context(model, evaluators, BASES.names, _RULES, _THRESHOLDS, _MAX_DROP, inputs)
+    context = Context(
+        model, evaluators, BASES.names, best_basis(BASES.names), _RULES, _THRESHOLDS, _MAX_DROP, inputs
+    )
     weight = evaluators["weight"]
     (dense,) = weight.points([plan(weight.spectra, Ranks(weight.spectra.dense))])
     planned = [

@@ -37,6 +37,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "rank-deficient": low_rank,
     "zero weights": lambda: zeroed(MLP([FEATURES, 10, 8, 4]).double()),
     "one output, one input": lambda: MLP([FEATURES, 1, 9]).double(),
+    "convolutions": lambda: nn.Sequential(
+        nn.Unflatten(1, (2, 2, 3)),
+        nn.Conv2d(2, 6, 2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, (1, 2), groups=2, bias=False),
+        nn.Flatten(),
+        nn.Linear(36, 4),
+    ).double(),
     "without biases": lambda: nn.Sequential(
         nn.Linear(FEATURES, 10, bias=False), nn.ReLU(), nn.Linear(10, 4, bias=False)
     ).double(),
@@ -57,4 +65,4 @@ def inputs(rows: int = 60) -> Tensor:
 
 def factorised(model: nn.Module, basis: str) -> Spectra:
     """Factorise a network in a basis, on `inputs()`."""
-    return spectra(model, None if basis == "weight" else inputs(), basis=basis)
+    return spectra(model, None if basis == "weight" else inputs(), basis=basis, example=inputs())

@@ -6,6 +6,7 @@ from typing import Any
 
 from arsvd.candidates import CANDIDATES
 from arsvd.data.sources import SOURCES
+from arsvd.formats import DENSE, FORMATS, LOW_RANK
 from arsvd.options import Option
 from arsvd.options.forms import DEFAULT_POINTS, EnergyRange
 from arsvd.options.kinds import (
@@ -133,6 +134,12 @@ _OWN: tuple[Option[Any], ...] = (
         DistinctNames(CANDIDATES.names, CANDIDATES.retired),
         "sources of a member's points",
         default=CANDIDATES.names,
+    ),
+    Option(
+        "compression.formats",
+        DistinctNames(tuple(name for name in FORMATS if name != DENSE)),
+        "forms in which layers may be kept",
+        default=(LOW_RANK,),
     ),
     Option(
         "compression.calibration",

@@ -178,7 +178,7 @@ def compress_file(
     say("factorising its layers")
     dense = None if labelled is None else arsvd.evaluate(network, *labelled)
     try:
-        spectra = arsvd.spectra(network, calibration, layers, basis=basis, progress=progress)
+        spectra = arsvd.spectra(network, calibration, layers, basis=basis, progress=progress, example=given)
     except ValueError as error:  # advice for Python does not apply on the command line
         raise ValueError(_IN_PYTHON.sub("give --skip NAME for each", str(error))) from error
     confirmation = None

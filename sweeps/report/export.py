@@ -118,7 +118,7 @@ def _record(front: Front, name: str, entry: FrontPoint) -> dict[str, Any]:
         },
         "latency_device": entry.latency[0].device if entry.latency else None,
         "latency_threads": entry.latency[0].threads if entry.latency else None,
-        "ranks": ranks_text(point.ranks),
+        "ranks": ranks_text(point.choices),
         "threshold": point.threshold,
         "family": point.family,
         "basis": point.basis,

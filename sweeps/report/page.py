@@ -167,7 +167,7 @@ def _hover(front: Front, entry: FrontPoint) -> str:
         f"speedup {latency.speedup:.1f}x over dense"
         for latency in entry.latency
     ]
-    lines.append(f"ranks {ranks_text(point.ranks)}")
+    lines.append(f"ranks {ranks_text(point.choices)}")
     lines.append(escape(_origin(entry)))
     return "<br>".join(lines)
 

@@ -37,7 +37,7 @@ class Row:
     @property
     def ranks(self) -> str:
         """Ranks as people read them."""
-        return ranks_text(self.entry.point.ranks)
+        return ranks_text(self.entry.point.choices)
 
 
 def rows(front: Front) -> list[Row]:

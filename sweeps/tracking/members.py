@@ -83,5 +83,5 @@ def _point_row(name: str, point: "OperatingPoint", reference_params: int | None)
     rule = "training" if point.family == "dense" else point.family
     threshold = "" if point.threshold is None else f" {point.threshold:.4g}"
     basis = "" if point.basis is None else f", {point.basis} basis"
-    cells = (name, f"{point.params:,}", ratio, f"{point.accuracy:.4f}", ranks_text(point.ranks))
+    cells = (name, f"{point.params:,}", ratio, f"{point.accuracy:.4f}", ranks_text(point.choices))
     return f"| {' | '.join(cells)} | {rule}{threshold}{basis} |"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import LoggedModelOutput, Metric
 from torch import Tensor, nn
 
+from arsvd.choices import choices_of
 from arsvd.data import Dataset
 from sweeps.tracking.claiming import claim_name
 from sweeps.tracking.entities import digest, split_name
@@ -239,6 +240,7 @@ def _finish(
         member=entry.key,
         data_hash=data.hash,
         ranks=entry.point.ranks,
+        formats=entry.point.formats,
         basis=entry.point.basis,
         family=entry.point.family,
         params=entry.point.params,
@@ -303,7 +305,7 @@ def _params(entry: "FrontPoint", config: "MemberConfig | None") -> dict[str, str
     values: dict[str, Any] = {} if config is None else config.values()
     values |= {
         "member": entry.number,
-        "ranks": ranks_text(entry.point.ranks),
+        "ranks": ranks_text(entry.point.choices),
         "family": entry.point.family,
         "basis": entry.point.basis or "none",
         "threshold": "none" if entry.point.threshold is None else entry.point.threshold,
@@ -353,5 +355,5 @@ def _description(facts: RegisteredVersion, front: "Front") -> str:
     return (
         f"{facts.params:,} parameters, {front.ratio(facts.params):.1f} times fewer than the "
         f"reference; accuracy on validation {facts.validation_accuracy:.4f}{test}; "
-        f"ranks {ranks_text(facts.ranks)}."
+        f"ranks {ranks_text(choices_of(facts.ranks, facts.formats))}."
     )

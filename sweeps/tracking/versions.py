@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from arsvd.choices import Choice, choices_of
 from arsvd.json_fields import read_json
 from arsvd.names import plain
 
@@ -25,6 +26,9 @@ BYTE = 255.0  # level that is 1.0 in a model's input, for images of 8 bits
 
 class NoModelError(LookupError):
     """No registered model meets the request. The message says what the closest one has."""
+
+
+PointIdentity = tuple[str, tuple[Choice, ...], str | None, str]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class RegisteredVersion:
         sha256: hash of its safetensors file, in hex.
         model_id: id of the logged model that it is a version of.
         scale: level in the data's files that is 1.0 in its input.
+        formats: format of each layer; None where all are low ranks.
     """
 
     name: str
@@ -69,6 +74,7 @@ class RegisteredVersion:
     sha256: str
     model_id: str
     scale: float = BYTE
+    formats: tuple[str, ...] | None = None
 
     @property
     def uri(self) -> str:
@@ -76,13 +82,16 @@ class RegisteredVersion:
         return f"models:/{self.name}/{self.version}"
 
     @property
-    def point(self) -> tuple[str, tuple[int | None, ...], str | None, str]:
+    def point(self) -> PointIdentity:
         """Identity of the point in its sweep; see `point_identity`."""
-        return self.member, self.ranks, self.basis, self.family
+        return self.member, choices_of(self.ranks, self.formats), self.basis, self.family
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""
-        return {**self.__dict__, "ranks": list(self.ranks), "uri": self.uri}
+        values = {**self.__dict__, "ranks": list(self.ranks), "uri": self.uri}
+        if values.pop("formats") is not None:
+            values["formats"] = list(self.formats or ())
+        return values
 
     def to_tags(self) -> dict[str, str]:
         """Return the tags of the model version."""
@@ -101,6 +110,8 @@ class RegisteredVersion:
             "sha256": self.sha256,
             "arsvd.model_id": self.model_id,
         }
+        if self.formats is not None:
+            tags["formats"] = json.dumps(self.formats)
         if self.scale != BYTE:
             tags["scale"] = repr(self.scale)
         if self.test_accuracy is not None:
@@ -134,6 +145,7 @@ class RegisteredVersion:
                 sha256=tags["sha256"],
                 model_id=tags["arsvd.model_id"],
                 scale=float(tags.get("scale", BYTE)),
+                formats=tuple(map(str, json.loads(tags["formats"]))) if "formats" in tags else None,
             )
         except KeyError as error:
             raise ValueError(f"version {version} of {name!r} has no tag {error.args[0]!r}") from None
@@ -141,9 +153,9 @@ class RegisteredVersion:
             raise ValueError(f"version {version} of {name!r} has an unreadable tag: {error}") from None
 
 
-def point_identity(entry: "FrontPoint") -> tuple[str, tuple[int | None, ...], str | None, str]:
-    """Return what identifies a front's entry within its sweep: member, ranks, basis and family."""
-    return entry.key, entry.point.ranks, entry.point.basis, entry.point.family
+def point_identity(entry: "FrontPoint") -> PointIdentity:
+    """Return what identifies a front's entry within its sweep: member, choices, basis and family."""
+    return entry.key, entry.point.choices, entry.point.basis, entry.point.family
 
 
 def registered_name(dataset: str) -> str:
@@ -156,9 +168,9 @@ def registered_name(dataset: str) -> str:
     return "arsvd-" + plain(dataset)
 
 
-def ranks_text(ranks: Sequence[int | None]) -> str:
-    """Write ranks for people: `12-20-dense`."""
-    return "-".join("dense" if rank is None else str(rank) for rank in ranks)
+def ranks_text(choices: Sequence[Choice]) -> str:
+    """Write choices for people: `12-20-dense`."""
+    return "-".join(choice.text for choice in choices)
 
 
 def comparable(versions: Sequence[RegisteredVersion]) -> list[RegisteredVersion]:

@@ -6,8 +6,11 @@ from functools import partial
 
 from arsvd import MLP, Energy, OperatingPoint, Plan, RankRule, Ranks, Spectra, plan, spectra
 from arsvd.candidates import CANDIDATES, Context
-from arsvd.evaluation.evaluator import Evaluator, RankTuple
+from arsvd.candidates.base import view_name
+from arsvd.choices import Choice
+from arsvd.evaluation.evaluator import Evaluator
 from arsvd.evaluation.lockstep import Steps
+from arsvd.formats import LOW_RANK
 from arsvd.fronts import fixed_grid, thresholds
 from arsvd.rules import RULES
 from arsvd.statistics import BASES
@@ -23,7 +26,7 @@ class Measured:
     """A trained member's spectra and operating points.
 
     Attributes:
-        spectra: basis to spectra.
+        spectra: spectra of the model, by view.
         dense: the model as it was trained.
         asked: the point at the rule and threshold that Optuna asked for.
         points: distinct points that may join the front; the dense one first.
@@ -42,12 +45,12 @@ class Measured:
 def factorise(
     model: MLP, config: MemberConfig, analysis: Analysis, workbench: Workbench
 ) -> dict[str, Spectra]:
-    """Compute a member's spectra: the weight basis for the baselines, and the bases that are searched."""
-    found = {"weight": spectra(model)}
-    for basis in analysis.bases:
-        if BASES[basis].calibrated:
-            found[basis] = spectra(model, workbench.calibration(config.calibration), basis=basis)
-    return found
+    """Compute a member's spectra: the weight basis for the baselines, and the views that are searched."""
+    inputs = workbench.calibration(config.calibration)
+    return {
+        view: spectra(model, inputs if BASES[basis].calibrated else None, basis=basis, format=format)
+        for view, basis, format in _views(analysis)
+    }
 
 
 def factorise_together(
@@ -58,18 +61,26 @@ def factorise_together(
     Raises:
         ValueError: a member cannot be factorised; which one, `factorise` tells.
     """
-    found = [{"weight": weight} for weight in pack_spectra(models)]
+    found: list[dict[str, Spectra]] = [{} for _ in models]
     alike: dict[int, list[int]] = {}
     for position, config in enumerate(configs):
         alike.setdefault(config.calibration, []).append(position)
-    for basis in analysis.bases:
+    for view, basis, format in _views(analysis):
         for images, positions in alike.items():
-            if BASES[basis].calibrated:
-                members = [models[position] for position in positions]
-                results = pack_spectra(members, workbench.calibration(images), basis)
-                for position, result in zip(positions, results, strict=True):
-                    found[position][basis] = result
+            inputs = workbench.calibration(images) if BASES[basis].calibrated else None
+            members = [models[position] for position in positions]
+            results = pack_spectra(members, inputs, basis, format=format)
+            for position, result in zip(positions, results, strict=True):
+                found[position][view] = result
     return found
+
+
+def _views(analysis: Analysis) -> list[tuple[str, str, str]]:
+    """List views with their bases and formats: low rank, which baselines and recovery need, and others."""
+    low_rank = [("weight", "weight", LOW_RANK)]
+    low_rank += [(basis, basis, LOW_RANK) for basis in analysis.bases if BASES[basis].calibrated]
+    others = [format for format in analysis.formats if format != LOW_RANK]
+    return low_rank + [(view_name(b, format), b, format) for format in others for b in analysis.bases]
 
 
 def measuring(
@@ -85,8 +96,8 @@ def measuring(
     asked_plan = plan(found[config.basis], make_rule(config.rule, config.energy))
     dense_plan = plan(found["weight"], Ranks(found["weight"].dense))
     grids = {
-        basis: [chosen for family in families for chosen in family.plans(context, basis)]
-        for basis in analysis.bases
+        view: [chosen for family in families for chosen in family.plans(context, view)]
+        for view in analysis.views
     }
     baselines = _baselines(found["weight"])
     first = [("weight", [dense_plan]), (config.basis, [asked_plan]), *grids.items()]
@@ -127,8 +138,9 @@ def _context(
 ) -> Context:
     return Context(
         model,
-        {basis: Evaluator(model, s, *workbench.validation) for basis, s in found.items()},
-        analysis.bases,
+        {view: Evaluator(model, s, *workbench.validation) for view, s in found.items()},
+        analysis.views,
+        analysis.main_view,
         analysis.rules,
         analysis.thresholds,
         analysis.max_drop,
@@ -142,15 +154,15 @@ def make_rule(name: str, threshold: float) -> RankRule:
 
 
 class _Points:
-    """Compressed points, each rank tuple of a basis once; the first family to find one names it."""
+    """Compressed points, each choice of sizes in a basis once; the first family to find one names it."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str | None, RankTuple], OperatingPoint] = {}
+        self._known: dict[tuple[str | None, tuple[Choice, ...]], OperatingPoint] = {}
 
     def add(self, points: list[OperatingPoint]) -> None:
         for point in points:
             if point.basis is not None:  # the dense model is counted on its own
-                self._known.setdefault((point.basis, point.ranks), point)
+                self._known.setdefault((point.basis, point.choices), point)
 
     def listed(self) -> list[OperatingPoint]:
         return list(self._known.values())

@@ -11,6 +11,7 @@ from arsvd import MLP, OperatingPoint, Plan, compress, evaluate, pareto
 from arsvd.candidates.refit import ROWS
 from arsvd.candidates.sizes import spread_plans
 from arsvd.evaluation.evaluator import operating_point
+from arsvd.formats import LOW_RANK
 from arsvd.refit import refit
 from arsvd.training import Hyperparameters, Pack, architecture_of, pack_logits, structure, train
 from sweeps.config import MemberConfig
@@ -102,7 +103,7 @@ def promising(member: Trained, rivals: BestSoFar, analysis: Analysis, images: in
 def sizes(member: Trained, analysis: Analysis) -> list[Plan]:
     """Spread the sizes to fine-tune over a member's front; none where fine-tuning is off."""
     config, measured = member.config, member.measured
-    if config.finetune_epochs == 0:
+    if config.finetune_epochs == 0 or LOW_RANK not in analysis.formats:  # packs train factors
         return []
     spectra, front = measured.spectra[analysis.main_basis], pareto(measured.points)
     return spread_plans(spectra, front, measured.dense, config.finetune_points, analysis.max_drop)

@@ -5,7 +5,7 @@ without the calibration images.
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from arsvd import MLP, OperatingPoint, Ranks, Spectra, Spectrum, compress, plan
 from arsvd.candidates import CANDIDATES
+from arsvd.candidates.base import view_name
 from arsvd.cost import Cost
 from arsvd.evaluation.evaluator import RankTuple
 from arsvd.files.serialization import read_tensors, write_tensors
-from arsvd.json_fields import Count, Size, read_fields
+from arsvd.formats import DENSE, FORMATS, LOW_RANK
+from arsvd.json_fields import SINCE, Count, Size, read_fields
 from arsvd.sites.linear import LowRankLinear
 from arsvd.training import Architecture, architecture_of
 from sweeps.ledger.records import RECOVERED
@@ -30,10 +32,12 @@ FITTED = (RECOVERED, *(name for name, family in CANDIDATES.items() if family.kee
 
 @dataclass(frozen=True)
 class _Spectra:
-    """What a file's header says of one basis."""
+    """What a file's header says of one view; of one without a basis, the view's name is the basis."""
 
     other_params: Size
     layers: tuple[_Layer, ...]
+    basis: str | None = field(default=None, metadata={SINCE: "0.3.0"})
+    format: str = field(default=LOW_RANK, metadata={SINCE: "0.3.0"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class MemberWeights:
 
     Attributes:
         dense: the trained model, on the CPU.
-        spectra: basis to spectra.
+        spectra: spectra of the dense model, by view; see `arsvd.candidates.base.view_name`.
         fitted: family and ranks to the models whose weights no spectrum gives: refitted and recovered ones,
             on the CPU.
     """
@@ -72,9 +76,11 @@ class MemberWeights:
             return self.fitted[point.family, point.ranks]
         if point.basis is None:
             return self.dense
-        if point.basis not in self.spectra:
-            raise ValueError(f"the member has no spectra in the {point.basis} basis")
-        spectra = self.spectra[point.basis]
+        (format,) = {choice.format for choice in point.choices if choice.format != DENSE} or {LOW_RANK}
+        view = view_name(point.basis, format)
+        if view not in self.spectra:
+            raise ValueError(f"the member has no spectra in the {view} basis")
+        spectra = self.spectra[view]
         return compress(self.dense, spectra, plan(spectra, Ranks(point.ranks)))
 
 
@@ -85,16 +91,18 @@ def save_member(path: Path, weights: MemberWeights) -> None:
     """
     tensors: dict[str, Tensor] = {}
     spectra: dict[str, Any] = {}
-    for basis, found in weights.spectra.items():
-        spectra[basis] = {"other_params": found.other.numbers, "layers": []}
+    for view, found in weights.spectra.items():
+        spectra[view] = {"other_params": found.other.numbers, "layers": []}
+        if view != found.basis:
+            spectra[view] |= {"basis": found.basis, "format": found.layers[0].format}
         for s in found:
             used = sum(1 for rank in range(1, s.largest + 1) if s.worthwhile(rank) is not None)
-            tensors[f"{basis}.{s.name}.vectors"] = s.vectors[:, :used].float().cpu().contiguous()
+            tensors[f"{view}.{s.name}.vectors"] = s.vectors[:, :used].float().cpu().contiguous()
             if s.dual_vectors is not None:
-                tensors[f"{basis}.{s.name}.duals"] = s.dual_vectors[:, :used].float().cpu().contiguous()
-            tensors[f"{basis}.{s.name}.mean"] = s.mean.cpu()
-            tensors[f"{basis}.{s.name}.energy"] = s.energy
-            spectra[basis]["layers"].append([s.name, s.out_features, s.in_features, s.has_bias])
+                tensors[f"{view}.{s.name}.duals"] = s.dual_vectors[:, :used].float().cpu().contiguous()
+            tensors[f"{view}.{s.name}.mean"] = s.mean.cpu()
+            tensors[f"{view}.{s.name}.energy"] = s.energy
+            spectra[view]["layers"].append([s.name, s.out_features, s.in_features, s.has_bias])
     models = {"dense": weights.dense}
     models |= {f"fitted.{index}": model for index, model in enumerate(weights.fitted.values())}
     for prefix, model in models.items():
@@ -124,12 +132,12 @@ def load_member(path: Path) -> MemberWeights:
         values = {name: header.get(name) for name in ("dense", "spectra", "fitted")}
         contents = read_fields(_Contents, values, "not a whole member")
         spectra = {
-            basis: Spectra(
-                basis,
-                tuple(_spectrum(basis, layer, tensors) for layer in found.layers),
+            view: Spectra(
+                found.basis or view,
+                tuple(_spectrum(view, found, layer, tensors) for layer in found.layers),
                 Cost.of(found.other_params, 0),
             )
-            for basis, found in contents.spectra.items()
+            for view, found in contents.spectra.items()
         }
         fitted: dict[tuple[str, RankTuple], MLP] = {}
         for index, (family, architecture) in enumerate(contents.fitted):
@@ -148,19 +156,21 @@ def model_ranks(model: MLP) -> RankTuple:
     return tuple(module.rank if isinstance(module, LowRankLinear) else None for module in linear)
 
 
-def _spectrum(basis: str, layer: _Layer, tensors: dict[str, Tensor]) -> Spectrum:
+def _spectrum(view: str, found: _Spectra, layer: _Layer, tensors: dict[str, Tensor]) -> Spectrum:
     name, out_features, in_features, has_bias = layer
-    start = f"{basis}.{name}."
+    start = f"{view}.{name}."
     vectors, duals = tensors[f"{start}vectors"].double(), tensors.get(f"{start}duals")
     energy, mean = tensors[f"{start}energy"], tensors[f"{start}mean"]
-    rank = min(out_features, in_features)
+    if found.format not in FORMATS:
+        raise ValueError(f"the {view} spectrum of {name} is in the unknown format {found.format!r:.80}")
+    rank = min(out_features, in_features) if found.format == LOW_RANK else len(energy)
     whole = vectors.ndim == 2 and len(vectors) == out_features and vectors.shape[1] <= rank
     whole = whole and (duals is None or duals.shape == vectors.shape)
     if not whole or energy.shape != (rank,) or mean.shape != (out_features,):
-        raise ValueError(f"the {basis} spectrum of {name} has tensors of other shapes")
+        raise ValueError(f"the {view} spectrum of {name} has tensors of other shapes")
     return Spectrum(
         name=name,
-        basis=basis,
+        basis=found.basis or view,
         out_features=out_features,
         in_features=in_features,
         has_bias=has_bias,
@@ -168,6 +178,7 @@ def _spectrum(basis: str, layer: _Layer, tensors: dict[str, Tensor]) -> Spectrum
         vectors=vectors,
         mean=mean.double(),
         dual_vectors=None if duals is None else duals.double(),
+        format=found.format,
     )
 
 

@@ -8,7 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from arsvd.candidates.base import view_name
 from arsvd.data import Dataset
+from arsvd.formats import LOW_RANK
 from arsvd.statistics import best_basis
 from arsvd.training import normalized
 from sweeps.config import MemberConfig, Space, SweepConfig
@@ -24,6 +26,7 @@ class Analysis:
         thresholds: thresholds of these rules.
         families: sources of candidate points, as the sweep file names them.
         max_drop: largest drop in validation accuracy of the best point; recovery aims below it.
+        formats: formats whose points may join the front.
     """
 
     bases: tuple[str, ...]
@@ -31,6 +34,7 @@ class Analysis:
     thresholds: tuple[float, ...]
     families: tuple[str, ...]
     max_drop: float
+    formats: tuple[str, ...] = (LOW_RANK,)
 
     @classmethod
     def from_config(cls, config: SweepConfig) -> "Analysis":
@@ -42,12 +46,23 @@ class Analysis:
             thresholds=tuple(space.energies()),
             families=config.compression.families,
             max_drop=config.select.max_drop,
+            formats=config.compression.formats,
         )
 
     @property
     def main_basis(self) -> str:
         """Basis that costly families work in: the best one that is searched."""
         return best_basis(self.bases)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Views of a model whose points may join the front: each basis in each format."""
+        return tuple(view_name(basis, format) for format in self.formats for basis in self.bases)
+
+    @property
+    def main_view(self) -> str:
+        """View that costly families work in: the best basis in the first format."""
+        return view_name(self.main_basis, self.formats[0])
 
 
 class Workbench:

@@ -1,6 +1,8 @@
-"""What docs/extending.md prints is run: the rank rule in a process where its file and its line are there."""
+"""What docs/extending.md prints is run, in processes where its files and its lines are there."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +56,64 @@ def test_a_rank_rule_is_one_file_and_one_line(printed: tuple[Path, str]) -> None
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(path), line], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\d+ checks\n", done.stdout)
+
+
+FORMAT = """
+from arsvd.formats import FORMATS
+from arsvd.testing.formats import CHECKS
+from arsvd.testing.networks import NETWORKS
+
+assert FORMATS.names == ("dense", "low_rank", "rows")
+for check in CHECKS.values():
+    for net in NETWORKS:
+        if net != "convolutions":
+            for basis in ("weight", "activation", "loss"):
+                check("rows", basis, net)
+print(len(CHECKS), "checks")
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The packages with the format of the document: one more file, and one more line."""
+    root = Path(__file__).parents[2]
+    for package in ("arsvd", "sweeps", "cluster", "mlflow_server"):
+        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    code, line = blocks("A format")
+    (tmp_path / "arsvd" / "formats" / "rows.py").write_text(code)
+    registry = tmp_path / "arsvd" / "formats" / "__init__.py"
+    text = registry.read_text()
+    last = '"low_rank": "low_rank:LOW_RANK"'
+    assert text.count(last) == 1
+    registry.write_text(text.replace(last, f"{last}, {line.strip().rstrip(',')}"))
+    return tmp_path
+
+
+def run(copy: Path, *words: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(copy), "ARSVD_HOME": str(copy / "home")}
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, cwd=copy, env=environment, timeout=400
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_a_format_is_one_file_and_one_line(copy: Path) -> None:
+    assert re.fullmatch(r"\d+ checks\n", run(copy, "-c", FORMAT))
+
+
+@pytest.mark.slow
+def test_a_format_goes_through_a_sweep_to_a_registered_model(copy: Path) -> None:
+    small = ("search.trials=2", "training.epochs=10", "model.hidden=[8]", "compression.energy.points=8")
+    formats = "compression.formats=[rows]"
+    run(copy, "-m", "sweeps.cli", "sweep", "digits", *small, formats, "select.max_drop=0.3")
+    code = (
+        "import mlflow, torch\n"
+        "mlflow.set_tracking_uri('sqlite:///home/mlflow.db')\n"
+        "versions = mlflow.MlflowClient().search_model_versions('')\n"
+        "own = [v for v in versions if 'rows' in v.tags.get('formats', '')]\n"
+        "model = mlflow.pytorch.load_model(f'models:/{own[0].name}/{own[0].version}')\n"
+        "print(len(versions) > len(own) > 0, tuple(model(torch.rand(2, 1, 8, 8)).shape))\n"
+    )
+    assert run(copy, "-c", code).splitlines()[-1] == "True (2, 10)"
+    assert "rows:" in run(copy, "-m", "sweeps.cli", "show", "digits")

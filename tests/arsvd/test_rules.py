@@ -40,7 +40,8 @@ class TestContract:
                 assert b is None or (a is not None and a <= b)
 
     @BASES
-    @pytest.mark.parametrize("net", NETWORKS)
+    # with positions the larger of two models in multiplications may be the smaller one in numbers
+    @pytest.mark.parametrize("net", [name for name in NETWORKS if name != "convolutions"])
     def test_budgets_of_multiplications_keep_the_promises_of_parameters(self, net: str, basis: str) -> None:
         class Macs(Budget):
             @classmethod
