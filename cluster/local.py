@@ -131,9 +131,6 @@ def reaped() -> Iterator[LastWords]:
         Takes the line that is to be said on standard error where this process ends within the block, such as
         by a signal that cannot be caught, or by Ray; an empty one for none.
     """
-    if not Path("/proc/self/stat").exists():  # no Linux
-        yield lambda words: None
-        return
     room = str(Path(__file__).resolve().parents[1])
     reaper = subprocess.Popen(
         [sys.executable, "-P", "-m", "cluster.reaper", str(os.getpid())],

@@ -13,32 +13,43 @@ import signal
 import sys
 import time
 
-from cluster.processes import ProcessId, having_open
+import psutil
 
 _GRACE_SECONDS = 3.0  # what ends by itself needs no more
 _MOST_SECONDS = 30.0
 _LOOK_SECONDS = 0.25
 
 
-def left_of(driver: int, since: int) -> list[ProcessId]:
+def left_of(driver: int, since: float) -> list[psutil.Process]:
     """Find the processes of a driver's Ray: they keep a file of its session open.
 
     Args:
         driver: number of its process, which is part of the session's name.
-        since: clock ticks between the machine's start and the earliest start of such a process: numbers of
-            processes are given out again, and a folder of that name may be older.
+        since: earliest start of such a process, in seconds since 1970: numbers of processes are given out
+            again, and a folder of that name may be older.
+
+    Returns:
+        Those that run, without the driver and this process.
     """
     session = re.compile(rf"/session_[0-9_-]+_{driver}/")
-    found = having_open(session.search)
-    return [process for process in found if process.started >= since and process.pid != driver]
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in (driver, os.getpid()):
+            continue
+        with contextlib.suppress(psutil.Error):  # it has ended, or it is another user's
+            if process.create_time() >= since and any(
+                session.search(file.path) for file in process.open_files()
+            ):
+                found.append(process)
+    return found
 
 
-def reap(driver: int, since: int, grace: float = _GRACE_SECONDS) -> None:
+def reap(driver: int, since: float, grace: float = _GRACE_SECONDS) -> None:
     """End what a driver's Ray has left, and return when nothing is left.
 
     Args:
         driver: number of its process.
-        since: the earliest start of such a process, as above.
+        since: earliest start of such a process, as above.
         grace: seconds that processes have to end by themselves.
     """
     began = time.monotonic()
@@ -48,12 +59,12 @@ def reap(driver: int, since: int, grace: float = _GRACE_SECONDS) -> None:
             return
         if waited >= grace:
             for process in left:
-                process.send(signal.SIGKILL)
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
         time.sleep(_LOOK_SECONDS)
 
 
 def _main() -> None:
-    itself = ProcessId.of(os.getpid())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     words = ""
@@ -62,7 +73,8 @@ def _main() -> None:
     if words:
         with contextlib.suppress(OSError):  # nobody reads any more
             print(words, file=sys.stderr, flush=True)
-    reap(int(sys.argv[1]), 0 if itself is None else itself.started)
+    # Ray was started after this; asked for only now, since the times that psutil tells follow the clock
+    reap(int(sys.argv[1]), psutil.Process().create_time())
 
 
 if __name__ == "__main__":
