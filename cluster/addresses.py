@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.state import ClusterError, read_state
+from cluster.errors import ClusterError
 
 AUTO = "auto"
 ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -23,13 +23,11 @@ class Address:
 
     Attributes:
         host: name or address of the head node.
-        port: of its GCS, 6379 unless the cluster was started with another one.
-        token_path: file with the token, where this package knows it.
+        port: TCP port of its GCS, 6379 unless the cluster was started with another one.
     """
 
     host: str
     port: int
-    token_path: Path | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -40,13 +38,11 @@ class Address:
         return is_loopback(self.host)
 
 
-def find_address(address: str, home: Path | None = None) -> Address | None:
+def find_address(address: str) -> Address | None:
     """Resolve what a user calls a cluster.
 
     Args:
-        address: `HOST:PORT`, or `auto`: `RAY_ADDRESS` where it is set (Ray sets it for submitted jobs), else
-            the cluster that `arsvd cluster up` started.
-        home: where that cluster's state is; `default_home()` when None.
+        address: `HOST:PORT`, or `auto`: `RAY_ADDRESS` where it is set (Ray sets it for submitted jobs).
 
     Returns:
         The address; None where `auto` leaves the choice to Ray, which looks for a node on this machine.
@@ -54,17 +50,9 @@ def find_address(address: str, home: Path | None = None) -> Address | None:
     Raises:
         ClusterError: it is no address of a cluster.
     """
-    state = read_state(home)
     if address == AUTO:
         address = os.environ.get(ADDRESS_VARIABLE, "").strip() or AUTO
-    if address == AUTO:
-        if state is None or not state.running:
-            return None
-        address = state.address
-    found = _parse(address)
-    if state is not None and str(found) == state.address:
-        return Address(found.host, found.port, state.token_path)
-    return found
+    return None if address == AUTO else _parse(address)
 
 
 def has_token(environment: dict[str, str] | None = None) -> bool:

@@ -6,18 +6,17 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 from cluster.addresses import ADDRESS_VARIABLE, find_address
+from cluster.errors import ClusterError
 from cluster.local import LastWords, callers_signals, configure_ray, hush, local_ray, reaped
 from cluster.probe import Answer, ask
-from cluster.state import ClusterError
 
 __all__ = ["ClusterError", "ray_session"]
 
 
 @contextlib.contextmanager
-def ray_session(address: str | None = None, home: Path | None = None) -> Iterator[LastWords]:
+def ray_session(address: str | None = None) -> Iterator[LastWords]:
     """Run Ray for as long as a sweep takes: start it here, or join a cluster as a driver.
 
     Joining needs a node of the cluster on this machine, the same versions of Ray and Python, and the
@@ -26,7 +25,6 @@ def ray_session(address: str | None = None, home: Path | None = None) -> Iterato
 
     Args:
         address: None starts Ray in this process; `auto` or `HOST:PORT` joins, see `find_address`.
-        home: where a local cluster's state is; `default_home()` when None.
 
     Returns:
         As `cluster.local.reaped` does.
@@ -39,8 +37,8 @@ def ray_session(address: str | None = None, home: Path | None = None) -> Iterato
         with local_ray() as last_words:
             yield last_words
         return
-    configure_ray(address, home)
-    found = find_address(address, home)
+    configure_ray(address)
+    found = find_address(address)
     answer = ask(address if found is None else str(found))
     _check(answer)
     import ray

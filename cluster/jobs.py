@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.addresses import ACCESS_REMEDY, ADDRESS_VARIABLE
+from cluster.errors import ClusterError
 from cluster.local import configure_client
 from cluster.network import network_cause
-from cluster.state import ClusterError, default_home, read_state
 
 _API_VARIABLE = "RAY_API_SERVER_ADDRESS"  # outranks the address that Ray's client is given
 _SECONDS = 8
@@ -226,23 +226,21 @@ class JobServer:
             raise ClusterError(f"the cluster at {self.address}: {_short(str(error))}") from error
 
 
-def open_job_server(address: str | None = None, home: Path | None = None) -> JobServer:
+def open_job_server(address: str | None = None) -> JobServer:
     """Reach the job server of a cluster's head node.
 
-    The token is found as Ray finds it (`RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, ~/.ray/auth_token); that of a
-    local cluster is known.
+    The token is found as Ray finds it: `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, ~/.ray/auth_token.
 
     Args:
         address: `http://HEAD:8265`; when None, `RAY_API_SERVER_ADDRESS` or `RAY_ADDRESS` where they hold such
-            an address, else the cluster that `arsvd cluster up` started.
-        home: where that cluster's state is; `default_home()` when None.
+            an address.
 
     Raises:
         ClusterError: within about 15 seconds, where it does not answer or refuses the token.
         RuntimeError: Ray was imported before it was configured.
     """
-    url = _find_url(address, home)
-    _configure(url, home)
+    url = _find_url(address)
+    configure_client()
     _check_answer(url)
     try:
         from ray.job_submission import JobSubmissionClient
@@ -262,38 +260,20 @@ def working_dir() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _find_url(address: str | None, home: Path | None) -> str:
+def _find_url(address: str | None) -> str:
     named = address
     for variable in (_API_VARIABLE, ADDRESS_VARIABLE):
         value = os.environ.get(variable, "").strip()
         if named is None and value.startswith(("http://", "https://")):
             named = value
     if named is None:
-        state = read_state(home)
-        if state is not None:
-            state.check_here(default_home() if home is None else home)
-        if state is None or not state.running:
-            raise ClusterError(
-                "which cluster? Give --address http://HEAD:8265, or start one: `arsvd cluster up`"
-            )
-        if state.dashboard is None:
-            raise ClusterError(
-                "the local cluster was started without a dashboard, which takes the jobs: "
-                "pip install 'ray[default]', then `arsvd cluster down` and `arsvd cluster up`"
-            )
-        named = state.dashboard
+        raise ClusterError(
+            "which cluster? Give --address http://HEAD:8265, or start one: "
+            "`RAY_AUTH_MODE=token ray start --head --dashboard-host=127.0.0.1` (see docs/cluster.md)"
+        )
     if not named.startswith(("http://", "https://")):
         raise ClusterError(f"{named!r} is no address of a dashboard: jobs go to http://HEAD:8265")
     return named.rstrip("/")
-
-
-def _configure(url: str, home: Path | None) -> None:
-    from urllib.parse import urlsplit
-
-    state = read_state(home)
-    dashboard = "" if state is None else state.dashboard or ""
-    ours = urlsplit(dashboard).netloc == urlsplit(url).netloc
-    configure_client(state.token_path if ours and state is not None else None)
 
 
 def _check_answer(url: str) -> None:

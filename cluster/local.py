@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.addresses import TOKEN_PATH_VARIABLE, TOKEN_VARIABLE, find_address, has_token
+from cluster.addresses import TOKEN_VARIABLE, find_address, has_token
 from cluster.scratch import check_scratch
 from cluster.watch import RECONNECT_VARIABLE
 
@@ -37,12 +37,11 @@ _SETTINGS = {
 }
 
 
-def configure_ray(address: str | None = None, home: Path | None = None) -> None:
+def configure_ray(address: str | None = None) -> None:
     """Set Ray's environment; what the user has set stands.
 
     Args:
         address: the cluster to join, as `find_address` takes it; None for one of this process's own.
-        home: where a local cluster's state is; `default_home()` when None.
 
     Raises:
         RuntimeError: Ray was imported before, when it read its environment.
@@ -55,31 +54,26 @@ def configure_ray(address: str | None = None, home: Path | None = None) -> None:
         check_scratch()
         settings |= OWN_CLUSTER
     else:
-        found = find_address(address, home)
+        found = find_address(address)
         if found is not None and found.loopback:
             settings |= LOOPBACK_ONLY  # otherwise Ray looks for the cluster at this machine's outer address
-        configure_client(None if found is None else found.token_path)
+        configure_client()
     for variable, value in settings.items():
         os.environ.setdefault(variable, value)
     if address is None and os.environ["RAY_AUTH_MODE"] == "token":
         os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex(32))
 
 
-def configure_client(token_path: Path | None = None) -> None:
+def configure_client() -> None:
     """Have Ray send a cluster's token where there is one; what the user has set stands.
 
     Without one the cluster is taken to want none, which its owner may have chosen. One that does says so.
-
-    Args:
-        token_path: file with the token of a cluster that this package started.
 
     Raises:
         RuntimeError: Ray was imported before, when it read its environment.
         ClusterError: the file that the user named cannot be read.
     """
     _before_ray()
-    if token_path is not None and not os.environ.get(TOKEN_VARIABLE):
-        os.environ.setdefault(TOKEN_PATH_VARIABLE, str(token_path))
     os.environ.setdefault("RAY_AUTH_MODE", "token" if has_token() else "disabled")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.addresses import ACCESS_REMEDY, AUTO
-from cluster.state import ClusterError
+from cluster.errors import ClusterError
 
 _TCP_SECONDS = 4
 _ANSWER_SECONDS = 12
@@ -24,7 +24,7 @@ _LOAD_SECONDS = 90  # importing Ray takes one second, on a machine at its limits
 
 @dataclass(frozen=True)
 class Node:
-    """A machine, or on a local cluster a part of one.
+    """A machine that takes part, or did.
 
     Attributes:
         id: Ray's.
@@ -124,8 +124,8 @@ def _failure(address: str, text: str) -> str:
         return f"the cluster at {address} refuses the token, or wants one: {ACCESS_REMEDY}"
     if "Could not find any running Ray instance" in text:
         return (
-            "no Ray cluster was found on this machine: `arsvd cluster up` starts one, "
-            "--address HOST:PORT names another"
+            "no Ray cluster was found on this machine: `RAY_AUTH_MODE=token ray start --head` starts one "
+            "(see docs/cluster.md), --address HOST:PORT names another"
         )
     if "Found multiple active Ray instances" in text:
         return "several Ray clusters run on this machine: choose one with --address HOST:PORT"

@@ -3,7 +3,7 @@
 import os
 from pathlib import PurePath
 
-from cluster.state import ClusterError
+from cluster.errors import ClusterError
 
 _LONGEST_SOCKET = 107  # bytes that the kernel takes
 # Ray appends the session, which is named after the time and its process, and the longest of its sockets.

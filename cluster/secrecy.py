@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from cluster.state import ClusterError
+from cluster.errors import ClusterError
 
 _PREFIXES = ("ARSVD_", "MLFLOW_")
 # the short ones as words only: KEYBOARD and BYPASS are no secrets

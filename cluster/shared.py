@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import Any
 
-from cluster.state import ClusterError
+from cluster.errors import ClusterError
 
 _APPEAR_SECONDS = 15  # network file systems show another machine's file late
 _NODE_SECONDS = 90

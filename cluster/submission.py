@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.errors import ClusterError
 from cluster.jobs import JobServer, Request, working_dir
 from cluster.packing import pack, pinned_requirements
 from cluster.secrecy import refuse_secrets, shippable
-from cluster.state import HOME_VARIABLE, ClusterError, default_home, read_state
+
+_HOME_VARIABLE = "ARSVD_HOME"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def submit(
         ClusterError: the command, a file or the environment holds a password, the home is no place that a
             cluster can share, or the cluster does not take the job.
     """
-    home = job_home(server, home)
+    home = job_home(home)
     refuse_secrets("the arguments", (*command, home))
     refuse_secrets("the files", files.values())
     environment, withheld = shippable(os.environ)
@@ -80,28 +82,23 @@ def submit(
             command=tuple(command),
             about=about,
             working_dir=folder,
-            environment=environment | {HOME_VARIABLE: home},
+            environment=environment | {_HOME_VARIABLE: home},
             requirements=tuple(pinned_requirements(code.distribution)) if code.requirements else (),
         )
         job_id = server.submit(request)
     return Submitted(job_id, home, tuple(withheld))
 
 
-def job_home(server: JobServer, home: str | None) -> str:
+def job_home(home: str | None) -> str:
     """Choose where a job keeps its sweeps.
 
     Args:
-        server: the cluster's.
-        home: an absolute path or s3://BUCKET/PREFIX; when None `ARSVD_HOME`, and for the cluster that
-            `arsvd cluster up` started this machine's own home.
+        home: an absolute path or s3://BUCKET/PREFIX; when None `ARSVD_HOME`.
 
     Raises:
         ClusterError: nothing was said, or it is a path that means something else on another machine.
     """
-    named = home or os.environ.get(HOME_VARIABLE, "").strip()
-    state = read_state()
-    if not named and state is not None and state.dashboard == server.address:
-        named = str(default_home())
+    named = home or os.environ.get(_HOME_VARIABLE, "").strip()
     if not named:
         raise ClusterError(
             "where does the cluster keep the sweep? Give --home, storage that all its nodes mount at the "

@@ -30,6 +30,5 @@ for _command in (
     cluster.jobs,
     cluster.logs,
     cluster.stop,
-    cluster.cluster,
 ):
     main.add_command(_command)

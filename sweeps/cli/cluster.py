@@ -1,4 +1,4 @@
-"""Commands around Ray clusters: one of several nodes on this machine, and jobs on any."""
+"""Commands for sweeps as jobs of a Ray cluster."""
 
 import importlib
 from dataclasses import asdict
@@ -17,70 +17,8 @@ _PACKAGES = ("arsvd", "sweeps", "cluster", "mlflow_server")
 _ADDRESS = click.option(
     "--address",
     metavar="URL",
-    help="The head node's dashboard, http://HEAD:8265.  "
-    "[default: RAY_ADDRESS, else the cluster of `arsvd cluster up`]",
+    help="The head node's dashboard, http://HEAD:8265.  [default: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS]",
 )
-
-
-@click.group()
-def cluster() -> None:
-    """Run a Ray cluster of several nodes on this machine, for tests and demonstrations."""
-
-
-@cluster.command()
-@click.option("--nodes", type=click.IntRange(1, 32), default=3, show_default=True, help="How many.")
-@click.option(
-    "--cpus-per-node", type=click.IntRange(1), default=1, show_default=True, help="Cores that each offers."
-)
-@click.option(
-    "--dashboard-port", type=click.IntRange(1, 65535), help="Takes the jobs.  [default: 8265, or a free one]"
-)
-@reports_errors
-def up(nodes: int, cpus_per_node: int, dashboard_port: int | None) -> None:
-    """Start the nodes: real Ray processes, on the loopback address only, closed to who has no token."""
-    from cluster import multinode
-
-    started = multinode.start(nodes, cpus_per_node, dashboard_port=dashboard_port)
-    click.echo(f"{nodes} nodes of {cpus_per_node} cores run at {started.address}")
-    click.echo("sweep    arsvd sweep digits --address auto")
-    if started.dashboard is None:
-        click.echo("submit   not without the dashboard: pip install 'ray[default]'")
-    else:
-        click.echo("submit   arsvd submit digits")
-        click.echo(f"look     {started.dashboard} - it asks for the token in {started.token_path}")
-    click.echo("end      arsvd cluster down")
-
-
-@cluster.command()
-@reports_errors
-def down() -> None:
-    """End the nodes and whatever runs on them."""
-    from cluster import multinode
-
-    ended = multinode.stop()
-    click.echo(f"the cluster at {ended.address} has ended")
-
-
-@cluster.command()
-@AS_JSON
-@reports_errors
-def status(as_json: bool) -> None:
-    """Say which nodes run."""
-    from cluster import multinode
-    from cluster.local import configure_ray
-    from cluster.state import read_state
-
-    started = read_state()
-    if started is not None:
-        configure_ray(started.address)  # `auto` would be RAY_ADDRESS, which may be another cluster's
-    seen = multinode.status()
-    if as_json:
-        echo_json(seen.to_dict())
-        return
-    click.echo(f"{seen.cluster.address}: {seen.alive} of {seen.cluster.nodes} nodes run")
-    for node in seen.nodes:
-        kind = "head" if node.head else "node"
-        click.echo(f"{kind} {node.id[:12]}  {'runs' if node.alive else 'lost'}  {node.cpus:g} cores")
 
 
 @click.command()

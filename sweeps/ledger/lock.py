@@ -15,7 +15,6 @@ from filelock import Timeout
 
 from arsvd.json_fields import Bounds, read_fields, read_json
 from cluster.locking import acquire
-from cluster.processes import boot_id
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.storage import Folder, StorageError
 
@@ -63,7 +62,7 @@ class Owner:
             _started(pid),
             f"{now:%Y-%m-%dT%H:%M:%SZ}",
             secrets.token_hex(8),
-            boot_id(),
+            _boot(),
             _namespace(),
         )
 
@@ -80,7 +79,7 @@ class Owner:
     @property
     def alive(self) -> bool:
         """True if it may still run, as far as can be seen from here."""
-        if self.on_this_host and _differ(self.boot, boot_id()):
+        if self.on_this_host and _differ(self.boot, _boot()):
             return False  # the machine has rebooted since
         if not self.here:
             return True
@@ -194,8 +193,19 @@ def _file_lock(ledger: Ledger, path: Path) -> Iterator[bool]:
         lock.release()
 
 
+def _boot() -> str:
+    """Return what the kernel drew at the machine's last start; "" where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def _started(pid: int) -> str:
-    """Return when a process started; "" where the system does not tell."""
+    """Return when a process started; "" where the system does not tell.
+
+    In ticks since the machine's start: psutil's time is another one after the clock was set.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,23 +1,21 @@
 """A cluster of three nodes for every test that needs one, and Python in processes of its own beside it."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cluster import multinode
-from cluster.processes import ProcessId
-from cluster.state import LocalCluster, Machine
+from tests.nodes import Nodes, running_nodes
 
 
 @dataclass(frozen=True)
 class Home:
-    """A home with a cluster, and processes that use it.
+    """A home of sweeps and a cluster, and processes that use them.
 
     Attributes:
         path: ARSVD_HOME.
@@ -25,14 +23,15 @@ class Home:
     """
 
     path: Path
-    cluster: LocalCluster
+    cluster: Nodes
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """This process's environment without Ray's and MLflow's settings, with this home."""
+        """This process's environment with this home and this cluster, and no other settings."""
         left_out = ("RAY_", "MLFLOW_", "ARSVD_", "TUNE_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         # nobody's own token may open or spoil anything
-        return kept | {"ARSVD_HOME": str(self.path), "HOME": str(self.path), **changes}
+        ours = {"ARSVD_HOME": str(self.path), "HOME": str(self.path)}
+        return kept | ours | self.cluster.variables | changes
 
     def python(self, script: str, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run a script."""
@@ -53,58 +52,27 @@ class Home:
         )
 
 
-@pytest.fixture
-def running_here() -> Callable[..., LocalCluster]:
-    """A cluster of a home whose supervisor is this process, so that it runs for sure; nothing may end it."""
-
-    def make(home: Path, **changes: Any) -> LocalCluster:
-        supervisor = ProcessId.of(os.getpid())
-        assert supervisor is not None
-        facts: dict[str, Any] = {
-            "id": "0123",
-            "machine": Machine.this(),
-            "supervisor": supervisor,
-            "address": "127.0.0.1:4711",
-            "dashboard": "http://127.0.0.1:8265",
-            "token_path": home / "cluster-token",
-            "scratch": home / "scratch",
-            "nodes": 1,
-            "cpus_per_node": 1,
-        }
-        return LocalCluster(**{**facts, **changes})
-
-    return make
-
-
-_started: list[Path] = []
-
-
-def _stop_clusters() -> None:
-    while _started:
-        path = _started.pop()
-        if (path / "cluster.json").exists():
-            multinode.stop(path)
+_started = contextlib.ExitStack()
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End the clusters with the last test of this folder: the tests after it need the cores themselves."""
     if nextitem is None or nextitem.path.parent != item.path.parent:
-        _stop_clusters()
+        _started.close()
 
 
 @pytest.fixture(scope="session")
 def start_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Home]]:
     """Starts clusters, which end after the last test."""
 
-    def start(nodes: int, **settings: Any) -> Home:
-        path = tmp_path_factory.mktemp("home")
-        _started.append(path)
-        return Home(path, multinode.start(nodes, home=path, **settings))
+    def start(nodes: int, dashboard: bool = False) -> Home:
+        cluster = _started.enter_context(running_nodes(nodes, dashboard))
+        return Home(tmp_path_factory.mktemp("home"), cluster)
 
     yield start
-    _stop_clusters()
+    _started.close()
 
 
 @pytest.fixture(scope="session")
 def three_nodes(start_cluster: Callable[..., Home]) -> Home:
-    return start_cluster(3)
+    return start_cluster(3, dashboard=True)

@@ -102,7 +102,7 @@ with ray_session("auto"):
 
 @pytest.mark.slow
 def test_trials_of_a_node_read_the_same_memory(start_cluster: Any) -> None:
-    home = start_cluster(2, dashboard=False)  # two nodes of one core: four trials of half a core
+    home = start_cluster(2)  # two nodes of one core: four trials of half a core
     done = home.python(TRIALS)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])

@@ -207,7 +207,7 @@ def test_joining_a_cluster_takes_its_token_and_draws_none(
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     clear(monkeypatch)
-    configure_ray("10.0.0.1:6379", tmp_path)
+    configure_ray("10.0.0.1:6379")
     # no token anywhere: the cluster is taken to want none, and is not looked for on the loopback address
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
     assert "RAY_AUTH_TOKEN" not in os.environ
@@ -215,7 +215,7 @@ def test_joining_a_cluster_takes_its_token_and_draws_none(
     clear(monkeypatch)
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("theirs")
-    configure_ray("127.0.0.1:6379", tmp_path)
+    configure_ray("127.0.0.1:6379")
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert "RAY_AUTH_TOKEN" not in os.environ
     assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"

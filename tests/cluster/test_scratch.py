@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cluster.errors import ClusterError
 from cluster.scratch import check_scratch
-from cluster.state import ClusterError
 from sweeps.cli import main
 
 

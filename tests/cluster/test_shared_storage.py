@@ -76,15 +76,14 @@ def test_a_bucket_is_checked_from_every_node(three_nodes: Any, start_cluster: An
             for name, value in access.items():
                 patch.setenv(name, value)
             boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="sweeps")
-            home = start_cluster(2, dashboard=False)  # its nodes inherit the access, as real ones do
+            home = start_cluster(2)  # its nodes inherit the access, as real ones do
         seen = home.python(CHECK, "s3://sweeps/home", "s3://nothing/home", **access)
         assert seen.returncode == 0, seen.stderr
         shared, missing = seen.stdout.splitlines()
         assert shared == "shared"
         assert "nothing can be written to s3://nothing/home here" in missing
         # the driver has access, the nodes of the other cluster do not
-        token = {"RAY_AUTH_TOKEN_PATH": str(three_nodes.cluster.token_path)}
-        blind = three_nodes.python(CHECK, "s3://sweeps/home", **access, **token)
+        blind = three_nodes.python(CHECK, "s3://sweeps/home", **access)
         assert "cannot use s3://sweeps/home" in blind.stdout, blind.stderr
     finally:
         bucket_server.stop()

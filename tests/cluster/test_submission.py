@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import ClusterError
 from cluster.packing import pack, pinned_requirements
 from cluster.secrecy import refuse_secrets, shippable
-from cluster.state import ClusterError
 
 
 def test_only_settings_of_ours_that_hold_no_secret_are_shipped() -> None:

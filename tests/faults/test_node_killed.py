@@ -1,16 +1,16 @@
 """Fault 2: a whole worker node of a cluster is lost in mid-sweep, and every member ends finished."""
 
+import os
 import re
-import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from cluster import multinode
-from cluster.processes import ProcessId
-from cluster.state import LocalCluster
+from tests.nodes import Nodes, alive, kill, running_nodes
 
 MEMBERS = 8
 OVERRIDES = (
@@ -25,31 +25,40 @@ OVERRIDES = (
 )
 
 
+# What the cluster itself says of its nodes.
+COUNT = """
+import sys
+from cluster.local import configure_ray
+from cluster.probe import ask
+configure_ray(sys.argv[1])
+print(*sorted(node.alive for node in ask(sys.argv[1]).nodes))
+"""
+
+
 @pytest.fixture
-def three_nodes(home: Any) -> Iterator[LocalCluster]:
-    yield multinode.start(3, home=home.path, dashboard=False)
-    multinode.stop(home.path)
+def three_nodes(home: Any) -> Iterator[Nodes]:
+    with running_nodes(3) as nodes:
+        home.variables |= nodes.variables
+        yield nodes
 
 
-def in_training(cluster: LocalCluster, node: int) -> list[ProcessId]:
+def in_training(nodes: Nodes, node: int) -> list[psutil.Process]:
     """Find a node's processes that train: Ray and Tune name them by what they do."""
     return [
-        process
-        for process in multinode.node_processes(cluster, node)
-        if re.match(r"ray::\w*Trainable\.train", title(process))
+        process for process in nodes.processes(node) if re.match(r"ray::\w*Trainable\.train", title(process))
     ]
 
 
-def title(process: ProcessId) -> str:
+def title(process: psutil.Process) -> str:
     try:
-        return Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
         return ""
 
 
 @pytest.mark.slow
 def test_every_member_is_finished_when_a_node_is_lost(
-    three_nodes: LocalCluster, home: Any, until: Callable[..., None]
+    three_nodes: Nodes, home: Any, until: Callable[..., None]
 ) -> None:
     sweep = home.start("sweep", "digits", *OVERRIDES, "--address", "auto", "--quiet")
 
@@ -57,22 +66,26 @@ def test_every_member_is_finished_when_a_node_is_lost(
         return sweep.poll() is not None
 
     until("a member is on file", lambda: home.filed or ended())
-    training: list[list[ProcessId]] = []
+    training: list[list[psutil.Process]] = []
     until(
         "a worker node trains",
         lambda: training.append(in_training(three_nodes, 1)) or training[-1] or ended(),
     )
     assert not ended(), sweep.communicate()
     assert home.filed < MEMBERS
-    node = multinode.node_processes(three_nodes, 1)
+    node = three_nodes.processes(1)
     assert len(node) >= 4  # the raylet, its two agents, the trial
-    for process in node:
-        process.send(signal.SIGKILL)
+    kill(node)
     home.ended(sweep)
 
-    assert [process for process in node if process.alive] == []
+    assert [process for process in node if alive(process)] == []
     home.audit(home.ledger, MEMBERS)
     # the cluster noticed as well, and the other nodes are whole
-    assert three_nodes.running
-    status, _ = home.run("cluster", "status")
-    assert "2 of 3 nodes run" in status
+    assert three_nodes.running == 2
+    said = subprocess.run(
+        [sys.executable, "-c", COUNT, three_nodes.address],
+        env=os.environ | home.variables,
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout == "False True True\n", said.stderr

@@ -1,7 +1,6 @@
-"""Single values that are kept as JSON or text: plans, the tags of registered models, a cluster's state."""
+"""Single values that are kept as JSON or text: plans, the tags of registered models."""
 
 import json
-from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ import torch
 
 import arsvd
 from arsvd import Plan
-from cluster.processes import ProcessId
-from cluster.state import STATE_FILE, ClusterError, LocalCluster, Machine, read_state
 from sweeps.tracking.versions import RegisteredVersion, choose
 from tests.fuzz.contract import Seed, Target
 from tests.fuzz.mutation.json_text import mutate_json
@@ -71,30 +68,6 @@ def _read_tags(path: Path) -> None:
     choose([version], max_params=10**9)
 
 
-@cache
-def _state() -> tuple[Seed, ...]:
-    state = LocalCluster(
-        id="c0ffee",
-        machine=Machine.this(),
-        supervisor=ProcessId(4_000_000, 12),
-        address="127.0.0.1:6379",
-        dashboard="http://127.0.0.1:8265",
-        token_path=Path("/tmp/arsvd-token"),
-        scratch=Path("/tmp/arsvd-scratch"),
-        nodes=2,
-        cpus_per_node=1,
-    )
-    values = asdict(state) | {"version": 2, "token_path": "/tmp/arsvd-token", "scratch": "/tmp/arsvd-scratch"}
-    return (Seed(STATE_FILE, json.dumps(values).encode()),)
-
-
-def _read_state(path: Path) -> None:
-    state = read_state(path.parent)
-    if state is not None:
-        state.check_here(path.parent)
-        _ = state.running, f"{state.address} {state.dashboard} {state.token_path}".encode()
-
-
 _PLAIN = partial(
     Target, place=lambda folder, name: folder / name, mutate=mutate_json, examples=60, special=False
 )
@@ -102,5 +75,4 @@ _PLAIN = partial(
 TARGETS = (
     _PLAIN(name="plan", seeds=_plan, read=_read_plan, refusals=(ValueError,)),
     _PLAIN(name="version-tags", seeds=_tags, read=_read_tags, refusals=(ValueError, LookupError)),
-    _PLAIN(name="cluster-state", seeds=_state, read=_read_state, refusals=(ClusterError,), special=True),
 )

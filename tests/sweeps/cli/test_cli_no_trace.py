@@ -34,8 +34,6 @@ READING: dict[str, tuple[list[str], int, str]] = {
     "best": (["best", "digits"], 2, "no sweep has registered any model yet"),
     "best by size": (["best", "digits", "--max-params", "9"], 2, "no sweep has registered any model yet"),
     "ui": (["ui"], 2, "there is nothing to browse"),
-    "cluster status": (["cluster", "status"], 2, "no local cluster was started"),
-    "cluster down": (["cluster", "down"], 2, "no local cluster was started"),
     "jobs": (["jobs"], 2, "which cluster?"),
 }
 
@@ -112,9 +110,6 @@ NOBODY: dict[str, tuple[str, list[str]]] = {
             ["ui"],
             ["server"],
             ["sweep", "digits"],
-            ["submit", "digits"],
-            ["jobs"],
-            ["cluster", "status"],
         )
     },
     "data": ("ARSVD_DATA", ["sweep", "mnist"]),
