@@ -43,7 +43,7 @@ def calibration_batches(calibration: Tensor | Iterable[Tensor], batch_size: int)
         if not isinstance(batch, Tensor):
             raise TypeError(
                 f"calibration batches must be tensors of inputs, got a {type(batch).__name__}; "
-                f"of a loader that also gives labels, pass (inputs for inputs, _ in loader)"
+                f"if a loader also gives labels, pass (inputs for inputs, _ in loader)"
             )
         if batch.ndim < 1:
             raise ValueError("calibration batches are of shape (rows, …), got a single number")

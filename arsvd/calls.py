@@ -1,4 +1,4 @@
-"""What a module's call does beside its class's `forward`: hooks, and whatever is set on the instance."""
+"""What a call of a module does besides its class's `forward`: hooks, and whatever is set on the instance."""
 
 import weakref
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from torch.nn.modules import module as torch_module
 if TYPE_CHECKING:
     from arsvd.sites.base import Site
 
-# Attributes of every module: its hooks with their flags. Which ones there are depends on torch's release.
+# Attributes of every module: its hooks with their flags. Which of them exist depends on torch's release.
 _HOOKS = tuple(name for name in vars(nn.Module()) if "hook" in name)
 _CALLABLE_HOOKS = tuple(name for name in _HOOKS if name.endswith("_hooks"))
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 _CALL = ("__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward")
 _SET_ON_INSTANCES = frozenset(("forward", *_CALL))
-# what a hook names that reads or changes the numbers of its layer, which factors would hide from it
+# names used by hooks that read or change the numbers of their layer, which factors would hide from them
 _NUMBERS = frozenset(
     ["weight", "bias", "_parameters", "parameters", "named_parameters", "state_dict", "setattr", "__dict__"]
 )
@@ -38,13 +38,13 @@ def global_forward_hooks() -> list[str]:
 
 
 def called_plainly(module: nn.Module) -> bool:
-    """Whether a call of a module runs its class's `forward` and nothing that changes its outputs."""
+    """Tell whether a call of a module runs its class's `forward` and nothing that changes its outputs."""
     hooked = module._forward_hooks or module._forward_pre_hooks or global_forward_hooks()
     return not hooked and not _call_is_replaced(module)
 
 
 def has_extras(module: nn.Module) -> bool:
-    """Whether a module has hooks or a call of its own, which its class's name and its weights do not tell."""
+    """Tell whether a module has hooks or a call of its own, which its class and its weights do not show."""
     return _call_is_replaced(module) or any(hooks_of(module))
 
 
@@ -56,19 +56,19 @@ def _call_is_replaced(module: nn.Module) -> bool:
 
 
 def layer_input(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
-    """Return what a layer was called with, by position or by keyword."""
+    """Return the input that a layer was called with, by position or by keyword."""
     found: Tensor = arguments[0] if arguments else keywords["input"]
     return found
 
 
 def obstacle(layer: nn.Module, site: "type[Site]") -> str | None:
-    """Say what of a layer's instance its replacement cannot take over; None where it can take all.
+    """Say what about a layer its replacement cannot take over; None where it can take over everything.
 
     Args:
-        layer: the layer.
-        site: kind of site that it is.
+        layer: layer to be replaced.
+        site: kind of site that the layer is.
     """
-    # by its file: a patch that wraps the original takes over its name and module
+    # told by its file: a patch that wraps the original copies its name and module
     kind = site.kind()
     code = getattr(kind.forward, "__code__", None)
     if code is None or code.co_filename != kind.__init__.__code__.co_filename:
@@ -86,15 +86,15 @@ def obstacle(layer: nn.Module, site: "type[Site]") -> str | None:
 
 
 def carry(site: "Site", new: nn.Module) -> None:
-    """Move a layer's hooks, in their order and with their flags, and its further attributes to another one.
+    """Move a layer's hooks, in order and with their flags, and its additional attributes to another layer.
 
     Args:
-        site: site whose layer goes away; `obstacle` has found nothing.
-        new: the layer that takes its place.
+        site: site whose layer is replaced, and for which `obstacle` found nothing.
+        new: layer that takes its place.
     """
     old = site.layer
     for name, value in vars(old).items():
-        if name in _HOOKS:  # taken off: the same dictionary in both would be changed in both
+        if name in _HOOKS:  # moved: a dictionary shared by both would be changed in both
             vars(new)[name], vars(old)[name] = value, None if value is None else type(value)()
             for hook in value.values() if isinstance(value, dict) else ():
                 if isinstance(hook, torch_module._WrappedHook) and hook.with_module:
@@ -104,7 +104,7 @@ def carry(site: "Site", new: nn.Module) -> None:
 
 
 def callables(module: nn.Module) -> Iterator[tuple[str, object]]:
-    """Yield what is set on a module and may run when it is called, by name: hooks and functions."""
+    """Yield, with their names, the hooks and functions set on a module that may run when it is called."""
     for kind in _CALLABLE_HOOKS:
         for hook in getattr(module, kind).values():
             yield f"hook {_name(hook)}", hook
@@ -119,15 +119,15 @@ def callables(module: nn.Module) -> Iterator[tuple[str, object]]:
 def reached(start: object) -> Iterator[nn.Module | Tensor]:
     """Yield the modules and tensors that something callable holds on to.
 
-    Followed are closures, defaults, the globals that a function names, bound objects, partial functions,
-    weak references, and plain containers.
+    The search follows closures, defaults, the globals that a function names, bound objects, partial
+    functions, weak references, and plain containers.
 
     Args:
-        start: a function, a method, or an object that can be called.
+        start: function, method, or object that can be called.
     """
     waiting: list[object] = [start]
     known: set[int] = set()
-    kept: list[object] = []  # ids are only of use while their objects live
+    kept: list[object] = []  # ids are valid only while their objects live
     while waiting:
         value = waiting.pop()
         if id(value) in known:
@@ -158,13 +158,13 @@ def _parts(value: Any, first: bool) -> list[object]:
         return list(value.values())
     if isinstance(value, list | tuple | set | frozenset):
         return list(value)
-    # of an object that is a hook itself; any other one was copied with the model, as deepcopy does
+    # only of an object that is a hook itself; deepcopy copied any other object with the model
     return list(vars(value).values()) if first and hasattr(value, "__dict__") else []
 
 
 def _is_filled(cell: Any) -> bool:
     try:
-        cell.cell_contents  # noqa: B018 - that it can be read is the question
+        cell.cell_contents  # noqa: B018 - the question is whether it can be read
     except ValueError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""How the sites of a model are kept: a choice of format and size for each."""
+"""How the sites of a model are stored: a choice of format and size for each."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from arsvd.formats import DENSE, LOW_RANK
 
 
 class Choice(NamedTuple):
-    """How one site is kept.
+    """How one site is stored.
 
     Attributes:
         format: name of the format.
@@ -19,7 +19,7 @@ class Choice(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What tables show: the size, with its format where that is no low rank."""
+        """The choice as tables show it: the size, after the name of its format unless it is a low rank."""
         if self.format == DENSE:
             return DENSE
         return str(self.size) if self.format == LOW_RANK else f"{self.format}:{self.size}"
@@ -29,6 +29,6 @@ DENSE_CHOICE = Choice(DENSE, 0)
 
 
 def choices_of(ranks: Sequence[int | None], formats: Sequence[str] | None) -> tuple[Choice, ...]:
-    """Return choices as records have them: sizes, and their formats where these are not all low ranks."""
+    """Return the choices in a record, which has formats only where the sizes are not all low ranks."""
     pairs = zip(formats or [LOW_RANK] * len(ranks), ranks, strict=True)
     return tuple(DENSE_CHOICE if size is None else Choice(format, size) for format, size in pairs)

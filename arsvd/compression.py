@@ -19,24 +19,24 @@ from arsvd.statistics.spectrum import Spectra
 def compress(model: nn.Module, spectra: Spectra, plan: Plan, example: Tensor | None = None) -> nn.Module:
     """Build a compressed copy of a model.
 
-    Hooks and attributes of a replaced layer go over to the new one. With inputs at hand the copy is run
-    beside the model before its layers lose anything: it must use its own layers, those that the model uses,
-    and give the same outputs. Without, a model is refused whose copy may depend on the original.
+    Hooks and attributes of a replaced layer move to the new one. Where inputs are at hand, the copy is run
+    beside the model before its layers lose anything: it must use its own layers, the same ones that the model
+    uses, and give the same outputs. Without inputs, a model whose copy may depend on the original is refused.
 
     Args:
-        model: the model that the spectra come from; it is not changed.
-        spectra: its spectra.
-        plan: one rank per layer, made from these spectra.
+        model: model that the spectra come from; it is not changed.
+        spectra: spectra of the model.
+        plan: plan with one rank per layer, made from these spectra.
         example: inputs (rows, …) to check the copy with; by default some that the spectra were made with.
 
     Returns:
-        A new module of the same kind, in which each planned layer is one of the plan's format, such as a
-        `LowRankLinear`; with a model that is itself one layer, that layer. It is neither compiled nor wrapped
-        for data parallelism.
+        A new module of the same kind, in which each planned layer has the plan's format, such as a
+        `LowRankLinear`; the new layer alone where the model is itself one layer. It is neither compiled nor
+        wrapped for data parallelism.
 
     Raises:
         ValueError: the spectra or the plan belong to another model, the model cannot be copied, or its copy
-            would not do what it does.
+            would not do the same.
     """
     with torch.inference_mode(False), unwrapped(model) as plain:
         sites = _checked_sites(plain, spectra, plan)
@@ -75,14 +75,14 @@ def _with(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 
 def in_place(site: Site, layer: nn.Module) -> nn.Module:
-    """Give a layer what makes it a full replacement of a site's: its hooks, mode, further attributes."""
+    """Turn a layer into a full replacement of a site's layer: with its hooks, mode and other attributes."""
     layer.requires_grad_(bool(site.layer.weight.requires_grad))
     carry(site, layer)
     return layer.train(site.layer.training)
 
 
 def _stand_in(kind: type[nn.Module], dense: nn.Module) -> type[nn.Module]:
-    """Make a layer's class one that computes what the dense layer did, for as long as the copy is checked."""
+    """Make a class for a new layer that computes what the dense layer did, for use while a copy is tested."""
 
     def forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
         return type(dense).forward(dense, *arguments, **keywords)
@@ -90,12 +90,12 @@ def _stand_in(kind: type[nn.Module], dense: nn.Module) -> type[nn.Module]:
     def read(name: str) -> property:
         return property(lambda self: getattr(dense, name))
 
-    # what code reads in place of a call
+    # some code reads these in place of calling the layer
     return type("_StandIn", (kind,), {"forward": forward, "weight": read("weight"), "bias": read("bias")})
 
 
 def _checked_sites(model: nn.Module, spectra: Spectra, plan: Plan) -> dict[str, Site]:
-    """Return the sites that spectra and a plan are of, by name, and see that all three belong together."""
+    """Return the sites of spectra and a plan by name, and check that all three belong together."""
     sites = find_sites(model, [spectrum.name for spectrum in spectra])
     for spectrum in spectra:
         site = sites[spectrum.name]

@@ -15,7 +15,7 @@ from arsvd.calls import callables, global_forward_hooks, reached
 from arsvd.files.exported import InputShape
 from arsvd.modes import evaluation_mode
 
-# Name to a layer of the model and to what takes its place in the copy.
+# By name, a layer of the model and its replacement in the copy.
 Pairs = Mapping[str, tuple[nn.Module, nn.Module]]
 _ROUNDINGS = 100.0
 _FAILURES = (RuntimeError, TypeError, IndexError, AttributeError, KeyError)
@@ -26,16 +26,16 @@ class ExampleError(ValueError):
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Copy a model with its weights, hooks and whatever is set on its modules.
+    """Copy a model with its weights, its hooks and whatever else is set on its modules.
 
-    Functions are not copied by Python: one that holds on to a part of the model holds on to it from the copy
-    as well, which `check_copy` finds.
+    Python does not copy functions: one that holds on to a part of the original still does so in the copy,
+    which `check_copy` finds.
 
     Raises:
         ValueError: something in the model cannot be copied.
     """
-    # weights that hooks compute (pruning, weight norm) are no leaves of autograd, which torch does not copy;
-    # they are computed anew at the next call
+    # weights that hooks compute (pruning, weight norm) are not leaves of autograd, and torch copies leaves
+    # only; they are computed anew at the next call
     computed = [
         value
         for module in model.modules()
@@ -50,7 +50,7 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def own_example(model: nn.Module) -> Tensor | None:
-    """Make inputs of zeros for a model that knows its own input shape; None for any other one."""
+    """Make inputs of zeros for a model that knows its own input shape; None for any other model."""
     for module in model.modules():
         if isinstance(module, InputShape):
             made = module.example(EXAMPLE_ROWS)
@@ -67,22 +67,22 @@ def check_copy(
     example: Tensor | None,
     call: Callable[[Tensor], Any] | None = None,
 ) -> None:
-    """Check that a copy uses its own layers and none of the model's, as long as these compute the same.
+    """Check that a copy uses its own layers and none of the model's, while both still compute the same.
 
-    With inputs both are run. Without, whatever could hold on to the model is refused.
+    With inputs, both are run. Without, anything that could hold on to the model is refused.
 
     Args:
-        model: the model.
-        copied: its copy, with layers replaced.
-        pairs: the replaced layers; those of the copy compute what the model's do.
-        gone: the layers of the copy that were replaced.
-        example: inputs of both.
-        call: runs the copy; by default the copy is called.
+        model: original model.
+        copied: copy of the model, with layers replaced.
+        pairs: replaced layers with their replacements, which compute the same while this check runs.
+        gone: layers that were replaced in the copy.
+        example: inputs to run both with; None where there are none.
+        call: function that runs the copy on inputs; by default the copy is called.
 
     Raises:
         ExampleError: the model does not take the inputs.
-        ValueError: the copy depends on the model, leaves layers out that run in the model, fails, or gives
-            other outputs; or it may, and there are no inputs to see it by.
+        ValueError: the copy depends on the model, skips layers that run in the model, fails, or gives other
+            outputs; or it may do so, and there are no inputs to find out with.
     """
     kind = type(model).__name__
     if example is None:
@@ -108,7 +108,7 @@ def check_copy(
                 f"a copy of {kind} goes on using {_names(model, reads.found)} of the original"
                 f"{_blame(model, copied, gone)}. Make it a method of the module, so that it is copied with it"
             )
-        # walked by hand, the layers of a chain are not called
+        # a chain that is walked by hand does not call its layers
         if call is None and (idle := sorted(ran - ran_copy)):
             raise ValueError(
                 f"layers {idle} run in {kind}, but what replaces them in a copy does not"
@@ -123,7 +123,7 @@ def check_copy(
 
 
 def _run_model(model: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> tuple[set[str], Any]:
-    """Call a model and return which of its layers ran, and its outputs; it must use one of them at least."""
+    """Call a model and return which of its layers ran, and its outputs; it must use at least one of them."""
     try:
         with _Reads(set().union(*map(_storages, layers.values()))) as used:
             ran, outputs = _watched(model, layers, example)
@@ -140,12 +140,12 @@ def _run_model(model: nn.Module, layers: Mapping[str, nn.Module], example: Tenso
 
 
 def doubts(model: nn.Module, copied: nn.Module, gone: Iterable[nn.Module]) -> str | None:
-    """Say what on a copy may keep it from using its new layers; None where there is nothing.
+    """Say what may keep a copy from using its new layers; None where there is nothing.
 
     Args:
-        model: the model.
-        copied: its copy, with layers replaced.
-        gone: the layers of the copy that were replaced.
+        model: original model.
+        copied: copy of the model, with layers replaced.
+        gone: layers that were replaced in the copy.
     """
     if hooks := global_forward_hooks():
         return f"this process has hooks on all modules ({', '.join(hooks)})"
@@ -192,7 +192,7 @@ def _names(model: nn.Module, places: set[int]) -> str:
 
 
 class _Reads(TorchDispatchMode):
-    """Notes which of some storages the operations meanwhile take."""
+    """Records which of the given storages are read by the operations that run in this context."""
 
     supports_higher_order_operators = True
 

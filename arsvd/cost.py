@@ -1,18 +1,18 @@
-"""What a model costs whoever ships and runs it."""
+"""What it costs to ship and run a model."""
 
 from dataclasses import dataclass
 
-NUMBER_BITS = 32  # of a stored number
+NUMBER_BITS = 32  # per stored number
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Three numbers that are never one.
+    """What a model costs, in three units that are kept apart.
 
     Attributes:
-        numbers: numbers stored.
-        bits: bits stored; 32 a number, and of buffers those of their dtype.
-        macs: multiplications of one input row.
+        numbers: count of numbers stored.
+        bits: bits stored: 32 per number, and those of their dtype for buffers.
+        macs: multiplications for one input row.
     """
 
     numbers: int
@@ -21,5 +21,5 @@ class Cost:
 
     @classmethod
     def of(cls, numbers: int, macs: int) -> "Cost":
-        """Return what numbers of 32 bits cost."""
+        """Return the cost of numbers of 32 bits each."""
         return cls(numbers, NUMBER_BITS * numbers, macs)

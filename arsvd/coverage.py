@@ -1,4 +1,4 @@
-"""How much of a model its sites are: numbers and multiplications."""
+"""How much of a model its sites make up: numbers and multiplications."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,13 +17,13 @@ from arsvd.statistics.stacking import dense_chain
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a model its sites are, as the model stands.
+    """How much of a model its sites make up, with the model as it is.
 
     Attributes:
-        params: numbers stored by the sites.
-        model_params: numbers stored by the whole model.
-        macs: multiplications in the sites for one input row of the model, at all positions that the row
-            has; None where the model could not be run.
+        params: count of numbers stored by the sites.
+        model_params: count of numbers stored by the whole model.
+        macs: multiplications in the sites for one input row of the model, at all positions of the row; None
+            where the model could not be run.
         model_macs: multiplications in the whole model for one input row; None where it could not be run.
         skipped: layers that stay dense whatever a plan says, each with the reason.
     """
@@ -49,12 +49,12 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Counted:
-    """Multiplications of one input row.
+    """Multiplications for one input row.
 
     Attributes:
         own: multiplications in the sites.
         overall: multiplications in the whole model.
-        positions: name to the rows of a site's matrix that one input row has.
+        positions: number of rows that each site's matrix multiplies for one input row, by the site's name.
     """
 
     own: float
@@ -66,15 +66,15 @@ def counted_macs(model: nn.Module, sites: Mapping[str, Site], example: Tensor | 
     """Count the multiplications of matrix products, convolutions and attention for one input row.
 
     Args:
-        model: the model; it is run once, in evaluation mode, if its structure does not tell.
-        sites: name to site.
+        model: model to count; it is run once, in evaluation mode, unless its structure gives the answer.
+        sites: sites of the model, by name.
         example: inputs (rows, …); None where there are none.
 
     Returns:
         The multiplications; None where the model could not be run.
     """
     if (chain := dense_chain(model)) is not None:
-        # known without running it, and the models of sweeps are such
+        # known without running the model, and the models of sweeps are of this kind
         return chain_macs({name: site.layer for name, site in sites.items()}, chain)
     if example is None or len(example) == 0:
         return None
@@ -90,7 +90,7 @@ def counted_macs(model: nn.Module, sites: Mapping[str, Site], example: Tensor | 
     try:
         with _fused_kernels_off(model), evaluation_mode(model), torch.no_grad(), _Operations() as operations:
             model(example)
-    except Exception:  # whatever a model has that the counter cannot run: its plan is as good without
+    except Exception:  # anything that the counter cannot run: the plan is as good without the count
         return None
     finally:
         for handle in handles:
@@ -98,23 +98,23 @@ def counted_macs(model: nn.Module, sites: Mapping[str, Site], example: Tensor | 
     rows = len(example)
     inside = sum(outputs[name] * site.in_features for name, site in sites.items())
     positions = {name: outputs[name] / site.out_features / rows for name, site in sites.items()}
-    # not below the sites' own: an operation that the counter does not know counts as none
+    # at least the sites' own: an operation that the counter does not know counts as 0
     return Counted(inside / rows, max(inside, operations.flops / 2) / rows, positions)
 
 
 def chain_macs(layers: Mapping[str, nn.Module], chain: Mapping[str, nn.Linear]) -> Counted:
-    """Count as `counted_macs` does for a model that `arsvd.statistics.stacking.dense_chain` knows."""
+    """Count as `counted_macs` does, for a model that `arsvd.statistics.stacking.dense_chain` recognises."""
     own = sum(chain[name].weight.numel() for name in layers)
     return Counted(float(own), float(sum(layer.weight.numel() for layer in chain.values())))
 
 
 class _Operations(TorchDispatchMode):
-    """Sums what the operations meanwhile cost, by torch's own table.
+    """Sums the cost of the operations that run in this context, by torch's own table.
 
-    torch's `FlopCounterMode` does it too, and imports torch._dynamo for it, which takes a second.
+    torch's `FlopCounterMode` does so too, but imports torch._dynamo for it, which takes a second.
 
     Attributes:
-        flops: two for each multiplication.
+        flops: floating-point operations, two for each multiplication.
     """
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ class _Operations(TorchDispatchMode):
 
 @contextmanager
 def _fused_kernels_off(model: nn.Module) -> Iterator[None]:
-    """Have attention and recurrent layers computed in parts that are counted, which fused kernels are not."""
+    """Have attention and recurrent layers computed in parts: these are counted, fused kernels are not."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)

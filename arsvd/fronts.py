@@ -1,4 +1,4 @@
-"""The front of one trained model: the operating points that no other one beats."""
+"""The front of one trained model: the operating points that no other point beats."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -18,19 +18,19 @@ LARGEST_RATIO = 100.0
 
 
 def thresholds(low: float, high: float, points: int) -> list[float]:
-    """Space energy thresholds uniformly in -log(1 - tau), where the ranks change.
+    """Space energy thresholds tau uniformly in -log(1 - tau), since that is where the ranks change.
 
     Args:
-        low: the smallest, in (0, 1).
-        high: the largest, in (low, 1).
-        points: how many, at least 1.
+        low: smallest threshold, in (0, 1).
+        high: largest threshold, in (low, 1).
+        points: number of thresholds, at least 1.
     """
     dropped = np.geomspace(1.0 - low, 1.0 - high, points)
     return [float(1.0 - share) for share in dropped]
 
 
 def energy_grid(spectra: Spectra, points: int = 48) -> list[RankRule]:
-    """Make one global threshold per rule, over the range that the basis needs."""
+    """Make energy rules with one global threshold each, over the range that the basis needs."""
     return [Energy(threshold) for threshold in thresholds(*BASES[spectra.basis].energy_range, points)]
 
 
@@ -38,7 +38,8 @@ def fixed_grid(points: int = 48) -> list[RankRule]:
     """Make fixed-rank rules with fractions from 1/200 to 1, spaced evenly in log.
 
     Args:
-        points: how many; of each two neighbours one keeps the output layer dense, and has the same fraction.
+        points: number of rules. They come in pairs of one fraction, of which the second keeps the output
+            layer dense.
     """
     fractions = np.geomspace(0.005, 1.0, (points + 1) // 2)
     rules: list[RankRule] = [Fixed(float(share), output) for share in fractions for output in (True, False)]
@@ -48,7 +49,7 @@ def fixed_grid(points: int = 48) -> list[RankRule]:
 def budget_grid(
     spectra: Spectra, points: int = 48, weights: tuple[float, ...] | None = None, multiple: int = 1
 ) -> list[RankRule]:
-    """Make parameter budgets from the smallest model that ranks allow to the dense one, evenly in log."""
+    """Make parameter budgets from the smallest model that ranks allow up to the dense one, evenly in log."""
     smallest = spectra.cost([rounded(s, 1, multiple) for s in spectra]).numbers
     sizes = np.geomspace(smallest, max(smallest, spectra.cost(spectra.dense).numbers), points)
     family = "budget" if weights is None else "sensitivity"
@@ -56,7 +57,7 @@ def budget_grid(
 
 
 def pareto(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
-    """Keep the points that no other one beats in both accuracy and parameters, by ascending size."""
+    """Keep the points that no other point beats in both accuracy and parameters, by ascending size."""
     listed = sorted(points, key=lambda point: (point.cost.numbers, -point.accuracy))
     keep = non_dominated([(point.cost.numbers, -point.accuracy) for point in listed])
     return tuple(point for point, kept in zip(listed, keep, strict=True) if kept)
@@ -65,13 +66,13 @@ def pareto(points: Iterable[OperatingPoint]) -> tuple[OperatingPoint, ...]:
 def front_hypervolume(points: Iterable[tuple[int, float]], reference_params: int) -> float:
     """Measure a front: the mean, over compression ratios from 1 to 100, of the best accuracy there.
 
-    It is the hypervolume of (log ratio, accuracy) up to the corner (ratio 1, accuracy 0), with ratios
+    This is the hypervolume of (log ratio, accuracy) down to the corner (ratio 1, accuracy 0), with ratios
     counted up to 100 and the ratio axis scaled to [0, 1]: 1.0 would be a perfect model 100 times smaller
     than the reference. A ratio that no point reaches counts as accuracy 0.
 
     Args:
-        points: (params, accuracy) of each point.
-        reference_params: numbers stored by the reference model.
+        points: pairs of (parameters, accuracy), one per point.
+        reference_params: count of numbers stored by the reference model.
 
     Returns:
         A number in [0, 1].
@@ -96,20 +97,20 @@ def front(
     """Find the non-dominated operating points of a trained model.
 
     Args:
-        model: maps (rows, …) to (rows, classes); it is not changed.
-        spectra: its spectra.
+        model: model from (rows, …) to logits (rows, classes); it is not changed.
+        spectra: spectra of the model.
         validation: inputs (rows, …) and labels (rows,), held out of training.
-        rules: the rank rules whose points compete; by default 48 global thresholds and 48 budgets. The
-            dense model always competes.
-        multiple: of which every rank is one; see `plan`.
-        progress: is told the passes done and the passes in all.
+        rules: rank rules whose points compete; by default 48 global thresholds and 48 budgets. The dense
+            model always competes.
+        multiple: whole number of which every rank is a multiple; see `plan`.
+        progress: callback for the passes done and the passes in all.
 
     Returns:
         Points by ascending number of parameters, and so by ascending accuracy.
 
     Raises:
-        ValueError: the validation data are not a tensor of inputs that the model takes and one of labels
-            that are its classes, a rule does not apply, or a compressed model would not do what is measured.
+        ValueError: the validation data are not one tensor of inputs that the model takes and one of labels
+            among its classes, a rule does not apply, or a compressed model would not do what is measured.
     """
     inputs, labels = _pair(validation)
     chosen = [*energy_grid(spectra), *budget_grid(spectra, multiple=multiple)] if rules is None else rules

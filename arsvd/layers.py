@@ -1,15 +1,15 @@
-"""Put layers in the place of others."""
+"""Replace layers by others."""
 
 from torch import nn
 
 
 def replace_layer(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` wherever `old` is registered in `model`, on its parents, under the same names.
+    """Put `new` wherever `old` is registered in `model`, on the same parents and under the same names.
 
     Args:
-        model: the module to change in place; must not be `old` itself.
-        old: the layer to remove.
-        new: the layer to put there.
+        model: module to change in place; not `old` itself.
+        old: layer to remove.
+        new: layer to put in its place.
 
     Raises:
         ValueError: `old` is not inside `model`.

@@ -1,4 +1,4 @@
-"""The parts that a file may name: how each is described in JSON and built again."""
+"""The parts that a file may name: how each of them is described in JSON and rebuilt."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ class Leaf:
 
     Attributes:
         module: class of the part.
-        options: name to type of each option that it is built with; a list is one of whole numbers.
-        build: maker of the part from its options; its class when None.
-        describe: reader of the options that are no attributes of the part, such as {"channels": …}.
-        sized: True if whole numbers among the options are sizes of tensors, and bounded by them.
+        options: types of the options that the part is built with, by name; `list` is a list of whole numbers.
+        build: function that builds the part from its options; the class itself when None.
+        describe: function that returns the options that are not attributes of the part, such as
+            {"channels": …}.
+        sized: True if the whole numbers among the options are sizes of tensors, and bounded by them.
     """
 
     module: type[nn.Module]

@@ -1,4 +1,4 @@
-"""A plan: one choice of format and size per site, and what it costs."""
+"""A plan: one choice of format and size per site, and its cost."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -24,13 +24,13 @@ class LayerPlan:
         name: path of the site's layer in its model.
         out_features: outputs of the site.
         in_features: columns of its matrix.
-        rank: the size chosen, in its format; None where the layer stays dense.
-        kept_energy: the share of its energy that the size keeps, in [0, 1].
-        params: numbers stored.
+        rank: chosen size, in the site's format; None where the layer stays dense.
+        kept_energy: share of the site's energy that the size keeps, in [0, 1].
+        params: count of numbers stored.
         macs: multiplications for one input row of the model.
-        format: name of the format of the size.
+        format: name of the format that the size is in.
         site: name of the kind of site.
-        bits: bits stored; 32 a number in plans of before they were counted.
+        bits: bits stored; None, for 32 per number, in plans from before bits were counted.
     """
 
     name: str
@@ -51,7 +51,7 @@ class LayerPlan:
 
     @property
     def cost(self) -> Cost:
-        """What the site costs."""
+        """The cost of the site."""
         return stored_cost(self.params, self.bits, self.macs)
 
 
@@ -60,19 +60,19 @@ class Plan:
     """One choice per site of a model.
 
     Attributes:
-        basis: basis of the spectra that it was made from.
+        basis: basis of the spectra that the plan was made from.
         family: name of the rule that chose the sizes.
-        threshold: the rule's number; None where it has none.
-        layers: one entry a site.
-        params: numbers stored by the whole compressed model.
-        macs: multiplications of one input row in the planned sites.
-        dense_params: numbers stored by the whole model as it is.
-        dense_macs: multiplications of one input row in the planned sites as they are.
-        coverage: share of the model that the planned sites are, and the layers that stay dense; None in plans
-            of before it was kept.
-        bits: bits stored by the whole compressed model, its buffers among them; 32 a number in plans of
-            before they were counted.
-        dense_bits: bits stored by the whole model as it is.
+        threshold: number that the rule was given; None where it has none.
+        layers: one entry per site.
+        params: count of numbers stored by the whole compressed model.
+        macs: multiplications for one input row in the planned sites.
+        dense_params: count of numbers stored by the whole model as it is.
+        dense_macs: multiplications for one input row in the planned sites as they are.
+        coverage: share of the model that the planned sites make up, and the layers that stay dense; None in
+            plans from before it was recorded.
+        bits: bits stored by the whole compressed model, including its buffers; None, for 32 per number, in
+            plans from before bits were counted.
+        dense_bits: bits stored by the whole model as it is; None like `bits`.
     """
 
     basis: str
@@ -99,12 +99,12 @@ class Plan:
 
     @property
     def cost(self) -> Cost:
-        """What the compressed model costs."""
+        """The cost of the compressed model."""
         return stored_cost(self.params, self.bits, self.macs)
 
     @property
     def dense_cost(self) -> Cost:
-        """What the model as it is costs."""
+        """The cost of the model as it is."""
         return stored_cost(self.dense_params, self.dense_bits, self.dense_macs)
 
     @property
@@ -131,20 +131,24 @@ class Plan:
 
 
 def stored_cost(numbers: int, bits: int | None, macs: int) -> Cost:
-    """Return a cost as records have it: 32 bits a number where none are on record."""
+    """Return the cost that a record describes: with 32 bits per number where it has no bits."""
     return Cost(numbers, NUMBER_BITS * numbers if bits is None else bits, macs)
 
 
 def rounded(spectrum: Spectrum, rank: int | None, multiple: int) -> int | None:
     """Round a rank to a multiple, and apply the break-even guard.
 
-    Up, so that what the rule asked for is kept; where that exceeds the full rank or break-even, down to the
-    next multiple; and where there is none from 1 on, the layer stays dense.
+    The rank is rounded up, so that what the rule asked for is kept, or down to the next multiple where
+    rounding up exceeds the full rank or break-even. Where no multiple of at least 1 is left, the layer stays
+    dense.
 
     Args:
-        spectrum: the layer's spectrum.
-        rank: from 1 to the full rank; None for dense.
-        multiple: 1 or more.
+        spectrum: spectrum of the layer.
+        rank: rank from 1 to the full rank; None for dense.
+        multiple: whole number of at least 1.
+
+    Returns:
+        The rounded rank; None where the layer stays dense.
     """
     if rank is None or spectrum.worthwhile(rank) is None:
         return None
@@ -161,15 +165,15 @@ def plan(spectra: Spectra, rule: RankRule, multiple: int = 1) -> Plan:
     A layer whose factors would hold no fewer numbers than its weight stays dense (break-even guard).
 
     Args:
-        spectra: from `arsvd.spectra`.
-        rule: a rank rule, such as `arsvd.Energy(0.98)`.
-        multiple: every rank becomes a multiple of this, as hardware likes: rounded up, or down where up
-            exceeds the layer's full rank or break-even (such a layer keeps less than the rule asked for);
-            a layer too small for any multiple stays dense. A `Budget` shares itself out over multiples
-            alone, so that it holds.
+        spectra: spectra of a model, as `arsvd.spectra` returns them.
+        rule: rank rule, such as `arsvd.Energy(0.98)`.
+        multiple: whole number of which every rank becomes a multiple, to suit hardware. Ranks are rounded
+            up, or down where that would exceed the layer's full rank or break-even (such a layer keeps less
+            than the rule asked for); a layer too small for any multiple stays dense. A `Budget` chooses
+            among multiples only, so that it still holds.
 
     Returns:
-        The ranks with their sizes and kept energies.
+        The ranks with their costs and kept energies.
 
     Raises:
         ValueError: the rule cannot be applied or satisfied, or the multiple is below 1 or above every

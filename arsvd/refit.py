@@ -1,4 +1,4 @@
-"""Fit the layers of a compressed model to the dense one, from what the compressed layers below give them."""
+"""Fit the layers of a compressed model to the dense one, given the outputs of the compressed layers below."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,20 +26,20 @@ def refit(
 ) -> nn.Module:
     """Compress a model layer by layer, correcting each for the errors of those below it.
 
-    A layer's left factor is its spectrum's. Its right factor and bias are the ridge least-squares solution
-    that brings the layer's outputs closest to the dense model's outputs, given the inputs that it gets from
-    the already compressed layers. Layers that stay dense are fitted as well; layers whose inputs are still
-    those of the dense model are truncated as `compress` does it. No labels and no gradients are used.
+    The left factor of a layer comes from its spectrum. Its right factor and bias are the ridge least-squares
+    solution that brings the layer's outputs closest to the dense model's outputs, given the inputs that it
+    gets from the already compressed layers. Layers that stay dense are fitted as well; layers whose inputs
+    are still those of the dense model are truncated as in `compress`. No labels and no gradients are used.
 
     Args:
-        model: the dense model; it is not changed.
-        spectra: its spectra, in any basis.
-        plan: one rank per layer.
-        calibration: inputs of the model, (rows, …), from the training data.
-        batch_size: rows a forward pass takes.
+        model: dense model; it is not changed.
+        spectra: spectra of the model, in any basis.
+        plan: plan with one rank per layer.
+        calibration: inputs of the model (rows, …), from the training data.
+        batch_size: rows per forward pass.
 
     Returns:
-        A new module, of the shape that `compress` gives.
+        A new module like the one that `compress` returns.
 
     Raises:
         ValueError: fewer than two rows.
@@ -69,7 +69,7 @@ def refit(
 def _regress(
     small: nn.Module, layer: nn.Module, model: nn.Module, target: Site, batches: list[Tensor]
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Solve for the matrix that maps compressed inputs to dense outputs; with the means of both."""
+    """Solve for the matrix that maps compressed inputs to dense outputs; return it with the means of both."""
     matrix = target.matrix.double()
     *groups, m, n = matrix.shape
     gram, cross = matrix.new_zeros(*groups, n, n), matrix.new_zeros(*groups, n, m)
@@ -87,7 +87,7 @@ def _regress(
     mean_x, mean_z = sum_x / rows, sum_z / rows
     gram = gram / rows - mean_x[..., :, None] * mean_x[..., None, :]
     cross = cross / rows - mean_x[..., :, None] * mean_z[..., None, :]
-    # the ridge in units of the mean input variance; inputs that are constant keep their trained weights
+    # the ridge is in units of the mean input variance; inputs that are constant keep their trained weights
     level = RIDGE * float(gram.diagonal(dim1=-2, dim2=-1).mean()) or 1.0
     gram.diagonal(dim1=-2, dim2=-1).add_(level)
     weight = torch.linalg.solve(gram, cross + level * matrix.mT).mT
@@ -101,7 +101,7 @@ def _watched(
     seen: list[Tensor] = []
 
     def record(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Tensor) -> None:
-        # cloned: what follows may work in place
+        # cloned: the next operation may work in place
         seen.append((layer_input(arguments, keywords) if side == "in" else outputs).detach().clone())
 
     # before the model's own hooks, which may change the outputs
@@ -118,7 +118,7 @@ def _watched(
 def _fill(
     layer: nn.Module, target: Site, spectrum: Spectrum, matrix: Tensor, means: tuple[Tensor, Tensor]
 ) -> None:
-    """Put a fitted matrix into a layer, dense or of two factors, with the bias that fits it."""
+    """Put a fitted matrix into a layer, dense or of two factors, with the bias that goes with it."""
     mean_x, mean_z = means
     own = site_of(layer)
     if own is None:

@@ -21,11 +21,11 @@ def resolve_database(uri: str) -> str:
     """Return a database's address with an absolute path.
 
     Args:
-        uri: sqlite:///PATH or postgresql://USER@HOST:PORT/NAME. The password may be inside, or come from
-            PGPASSWORD or ~/.pgpass.
+        uri: address sqlite:///PATH or postgresql://USER@HOST:PORT/NAME. The password may be a part of it, or
+            come from PGPASSWORD or ~/.pgpass.
 
     Raises:
-        SettingError: an address that is none, or a database that is not supported.
+        SettingError: the address is invalid, or the database is not supported.
     """
     url = _parsed(uri)
     backend = url.get_backend_name()
@@ -38,17 +38,17 @@ def resolve_database(uri: str) -> str:
             f"--db {_shown(url)!r} cannot be used: it must start with sqlite:/// or postgresql://"
         )
     if url.drivername == "postgresql":
-        # which driver that means depends on SQLAlchemy's version, so the installed one is named
+        # the driver that this stands for depends on SQLAlchemy's version, so the installed one is named
         present = [name for name, module in _POSTGRES.items() if importlib.util.find_spec(module)]
         url = url.set(drivername=(present or list(_POSTGRES))[0])
     return url.render_as_string(hide_password=False)
 
 
 def make_database(uri: str) -> None:
-    """Make an SQLite file that only this user may read, where there is none; other databases are left alone.
+    """Make an SQLite file that only this user may read, unless it exists; other databases are left alone.
 
     Args:
-        uri: the address that `resolve_database` returned.
+        uri: address of the database, as `resolve_database` returns it.
 
     Raises:
         ServerError: the file cannot be made or written.
@@ -70,7 +70,7 @@ def check_database(uri: str) -> None:
     """Open a database once: MLflow itself tries ten times with growing pauses, which takes minutes.
 
     Args:
-        uri: the database's address, as SQLAlchemy writes it.
+        uri: address of the database, as SQLAlchemy writes it.
 
     Raises:
         SettingError: no database has such an address.
@@ -101,7 +101,7 @@ def check_database(uri: str) -> None:
 
 
 def has_password(uri: str) -> bool:
-    """Whether a password is part of an address."""
+    """Tell whether an address contains a password."""
     url = _parsed(uri)
     return bool(url.password) or any("password" in option for option in url.query)
 
@@ -116,9 +116,9 @@ def _parsed(uri: str) -> "URL":
 
     try:
         url = make_url(uri)
-        url.get_dialect()  # looks the kind of database up
+        url.get_dialect()  # looks up the kind of database
     except (ArgumentError, NoSuchModuleError, ValueError):
-        # the address is not repeated: who can say where its password is
+        # the address is not repeated: its password could be anywhere in it
         raise SettingError(
             "the tracking database has no valid address; write sqlite:///PATH or "
             "postgresql://USER@HOST:PORT/NAME, with %-escapes for /, @, : and % in user and password"

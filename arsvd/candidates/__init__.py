@@ -1,4 +1,4 @@
-"""Families of candidate points: where the models come from that a trained member is compressed to.
+"""Families of candidate points: the sources of the models that a trained member is compressed to.
 
 A family is a file here and a line in `CANDIDATES`, and passes `arsvd.testing.candidates`.
 """
@@ -6,7 +6,7 @@ A family is a file here and a line in `CANDIDATES`, and passes `arsvd.testing.ca
 from arsvd.candidates.base import Candidates, Context
 from arsvd.registry import Registry
 
-# In the order in which they are measured: a later family sees the points of those before it.
+# In the order in which they are measured: a family sees the points of those before it.
 CANDIDATES: Registry[Candidates] = Registry(
     "family of candidates",
     "arsvd.candidates",

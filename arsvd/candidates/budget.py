@@ -12,19 +12,19 @@ POINTS = 48
 
 
 class Budgets(Candidates):
-    """Budgets that are shared out by energy."""
+    """Budgets that are divided among the layers by energy."""
 
     def plans(self, context: Context, view: str) -> "list[Plan]":
-        """Plan budgets evenly in log."""
+        """Plan budgets that are spaced evenly in log."""
         return budgets(context.evaluators[view].spectra)
 
 
 def budgets(spectra: "Spectra", weights: tuple[float, ...] | None = None) -> "list[Plan]":
-    """Plan budgets evenly in log.
+    """Plan budgets that are spaced evenly in log.
 
     Args:
-        spectra: of the model.
-        weights: (layers,) the importance of each layer's error; equal when None.
+        spectra: spectra of the model.
+        weights: importance of each layer's error, (layers,); equal when None.
     """
     from arsvd.fronts import budget_grid
     from arsvd.planning import plan

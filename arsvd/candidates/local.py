@@ -17,7 +17,7 @@ SEARCHED_DROP = 10  # times the allowed drop: points that lose more are not wort
 
 
 class Local(Candidates):
-    """A search from the points found, one layer's rank at a time."""
+    """A search that starts at the points found and changes one layer's rank at a time."""
 
     def steps(
         self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
@@ -43,12 +43,12 @@ def local_search(
     """Try the neighbours of front points until nothing improves or the limit is reached.
 
     A neighbour has one layer's rank changed by 1, or by about a tenth. Only neighbours of points that are on
-    the front at that moment are tried, each once.
+    the front at that moment are tried, each of them once.
 
     Args:
-        evaluator: of the model whose points these are; rank tuples measured before cost nothing.
-        points: where to start, in the evaluator's basis.
-        limit: most rank tuples measured.
+        evaluator: evaluator of the points' model; rank tuples that it has measured before cost nothing.
+        points: points to start from, in the evaluator's basis.
+        limit: largest number of rank tuples to measure.
         floor: accuracy below which a point's neighbours are not tried.
 
     Returns:
@@ -62,7 +62,7 @@ def local_search(
 def local_steps(
     evaluator: "Evaluator", points: "Iterable[OperatingPoint]", limit: int = 200, floor: float = 0.0
 ) -> "Steps[list[OperatingPoint]]":
-    """Search as `local_search` does, in steps: one for the neighbours of each front."""
+    """Search as `local_search` does, in one step for the neighbours of each front."""
     from arsvd.fronts import pareto
     from arsvd.planning import plan
     from arsvd.rules import Ranks

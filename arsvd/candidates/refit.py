@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 FAMILY = "refit"
 POINTS = 10
-ROWS = 5000  # more bring next to nothing (measured on MNIST: 10,000 rows, 0.1 points) at twice the time
+ROWS = 5000  # 10,000 rows gain next to nothing (0.1 points, measured on MNIST) and take twice the time
 
 
 class Refit(Candidates):
-    """Models at sizes around and below the smallest that loses next to nothing."""
+    """Models of sizes from the smallest point that loses next to nothing downwards."""
 
     keeps_weights: ClassVar[bool] = True
 
     def models(
         self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
     ) -> "dict[OperatingPoint, nn.Module]":
-        """Refit at budgets evenly in log."""
+        """Refit the model at budgets that are spaced evenly in log."""
         from arsvd.candidates.sizes import spread_plans
         from arsvd.evaluation.evaluator import evaluate, operating_point
         from arsvd.fronts import pareto
@@ -33,7 +33,7 @@ class Refit(Candidates):
         main = context.main
         made: dict[OperatingPoint, nn.Module] = {}
         if any(spectrum.format != LOW_RANK for spectrum in main.spectra):
-            return made  # only factors can be fitted, the right one to the outputs
+            return made  # only two factors can be fitted: the right one, to the outputs
         for chosen in spread_plans(main.spectra, pareto(points), dense, POINTS, context.max_drop):
             small = refit(context.model, main.spectra, chosen, context.calibration()[:ROWS])
             point = operating_point(chosen, evaluate(small, main.inputs, main.labels))

@@ -15,7 +15,7 @@ KEPT = (0.8, 0.9, 0.95)
 
 
 class Sensitivity(Candidates):
-    """Budgets that are shared out by the layers' measured effect."""
+    """Budgets that are divided among the layers by their measured effect on the loss."""
 
     def steps(
         self, context: Context, dense: "OperatingPoint", points: "Sequence[OperatingPoint]"
@@ -33,15 +33,15 @@ SENSITIVITY = Sensitivity()
 def sensitivity(evaluator: "Evaluator") -> tuple[float, ...]:
     """Measure a weight per layer for the budget rule: loss added per share of energy dropped.
 
-    Each layer is truncated alone, at the ranks that keep 80, 90 and 95 % of its energy; the weight is the
-    mean of loss increase over dropped share. It turns the rule's sum of dropped shares into an estimate of
-    the loss.
+    Each layer is truncated alone, at the ranks that keep 80, 90 and 95 % of its energy; its weight is the
+    mean of loss increase divided by dropped share. The weights turn the rule's sum of dropped shares into an
+    estimate of the loss.
 
     Args:
-        evaluator: of the model, on validation data.
+        evaluator: evaluator of the model, on validation data.
 
     Returns:
-        (layers,) positive weights that sum to the number of layers; ones where no layer matters.
+        Positive weights (layers,) that sum to the number of layers; ones where no layer matters.
     """
     from arsvd.evaluation.lockstep import alone
 
@@ -68,7 +68,7 @@ def sensitivity_steps(evaluator: "Evaluator") -> "Steps[tuple[float, ...]]":
     mean = sum(weights) / len(weights)
     if mean == 0:
         return (1.0,) * len(weights)
-    # no layer is free: a weight of zero would let the budget empty a layer that merely was not felt here
+    # no layer is free: a weight of zero would let the budget empty a layer that just had no effect here
     floor = mean / 100
     weights = [max(weight, floor) for weight in weights]
     return tuple(weight * len(weights) / sum(weights) for weight in weights)

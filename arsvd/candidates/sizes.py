@@ -1,4 +1,4 @@
-"""At which sizes a member is refitted or fine-tuned."""
+"""The sizes at which a member is refitted or fine-tuned."""
 
 import math
 from collections.abc import Iterable
@@ -7,20 +7,20 @@ import numpy as np
 
 from arsvd import Budget, OperatingPoint, Plan, Spectra, plan
 
-SPAN = 5.0  # from where truncation begins to cost accuracy down to a fifth of that size
+SPAN = 5.0  # from the size where truncation begins to cost accuracy down to a fifth of it
 
 
 def spread_plans(
     spectra: Spectra, front: Iterable[OperatingPoint], dense: OperatingPoint, count: int, max_drop: float
 ) -> list[Plan]:
-    """Choose budgets evenly in log, from the smallest point that loses next to nothing downwards.
+    """Choose budgets evenly in log, downwards from the smallest point that loses next to nothing.
 
     Args:
-        spectra: of the member.
-        front: its non-dominated points so far.
-        dense: its dense point.
-        count: most plans.
-        max_drop: the drop that the best point may have; next to nothing is half of it.
+        spectra: spectra of the member.
+        front: non-dominated points of the member so far.
+        dense: point of the dense member.
+        count: largest number of plans.
+        max_drop: drop of accuracy that the best point may have; half of it counts as next to nothing.
 
     Returns:
         Plans with distinct ranks that compress at least one layer, by ascending size.

@@ -1,1 +1,1 @@
-"""What a model is worth at many ranks: measured one by one or together, scored, assured, timed."""
+"""How good a model is at many ranks: measured one by one or together, scored, assured, timed."""

@@ -1,7 +1,7 @@
 """Measure several dense MLPs at many rank tuples at once: one set of batched operations for all of them.
 
-The same metrics as each `Evaluator` gives alone, up to rounding: `arsvd.evaluation.tree` says which products
-are shared and which are made in one batch.
+The metrics are those that each `Evaluator` gives alone, up to rounding; `arsvd.evaluation.tree` describes
+which products are shared and which are computed in one batch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +18,9 @@ from arsvd.formats import LOW_RANK
 from arsvd.formats.factors import balanced
 from arsvd.statistics.stacking import dense_chain, kind_of, stacked, stacked_layers
 
-# Most elements of the outputs of one layer, all nodes together: 128 MiB in float32, a few of which live at a
-# time. A GPU of 3 TB/s writes as much in 45 microseconds, several times what launching an operation takes;
-# the smaller a chunk, the less of it is masked.
+# Largest number of elements of one layer's outputs, all nodes together: 128 MiB in float32, a few of which
+# are alive at a time. A GPU of 3 TB/s writes that much in 45 microseconds, several times as long as launching
+# an operation takes; the smaller a chunk, the less of it is masked.
 OUTPUT_ELEMENTS = 2**25
 
 Member = tuple[Evaluator, list[RankTuple]]
@@ -28,13 +28,13 @@ Member = tuple[Evaluator, list[RankTuple]]
 
 @torch.no_grad()
 def measure_together(wanted: Iterable[tuple[Evaluator, Iterable[RankTuple]]]) -> None:
-    """Measure many models at many rank tuples; their evaluators then find the results in their memories.
+    """Measure many models at many rank tuples; their evaluators remember the results.
 
-    Models that are dense `arsvd.MLP`s, of one depth and measured on the same tensors, are measured in one
-    batch of operations. Any other model is measured by its evaluator alone.
+    Dense `arsvd.MLP`s of one depth that are measured on the same tensors share one batch of operations. Any
+    other model is measured by its evaluator alone.
 
     Args:
-        wanted: evaluators, each with rank tuples; what was measured before costs nothing.
+        wanted: evaluators, each with rank tuples to measure; those measured before cost nothing.
 
     Raises:
         ValueError: there are no rows or a label is not a class.
@@ -57,7 +57,7 @@ def measure_together(wanted: Iterable[tuple[Evaluator, Iterable[RankTuple]]]) ->
 
 
 def _kind(evaluator: Evaluator) -> object:
-    """Tell what evaluators of one batch agree in; None where one can only be measured alone."""
+    """Return what the evaluators of one batch have in common; None where one can only be measured alone."""
     layers = dense_chain(evaluator.model)
     if layers is None or list(layers) != [spectrum.name for spectrum in evaluator.spectra]:
         return None
@@ -69,7 +69,7 @@ def _kind(evaluator: Evaluator) -> object:
 def _measure(members: Sequence[Member]) -> None:
     first, labels = members[0][0], members[0][0].labels
     layers = _layers(first)
-    # one of them has measured before: then the labels, which all share, are known to be classes
+    # if one of them has measured before, the labels, which all share, are known to be classes
     if not any(evaluator.evaluated for evaluator, _ in members):
         first.check_labels(layers[-1].out_features)
     index = Index()
@@ -94,7 +94,7 @@ def _layers(evaluator: Evaluator) -> list[torch.nn.Linear]:
 
 
 def _groups(members: Sequence[Member]) -> list[Sequence[Member]]:
-    """Split members so that a group's weights, and its inputs times the first U^T W, stay within bounds."""
+    """Split members so that a group's weights, and its inputs times the first U^T W, stay within a limit."""
     rows = len(members[0][0].inputs)
     costs = []
     for evaluator, ranks in members:
@@ -106,7 +106,7 @@ def _groups(members: Sequence[Member]) -> list[Sequence[Member]]:
 
 
 def _planned(members: Sequence[Member], index: Index) -> tuple[list[Evaluator], list[int], list[Chunk]]:
-    """Plan a group: its evaluators, per layer the largest rank asked for, and the chunks of its pairs."""
+    """Plan a group: return its evaluators, the largest requested rank per layer, and the pairs' chunks."""
     evaluators = [evaluator for evaluator, _ in members]
     spectra = [evaluator.spectra.layers for evaluator in evaluators]
     full = [max(s.largest for s in layers) for layers in zip(*spectra, strict=True)]
@@ -123,11 +123,11 @@ class _Layer:
     """One layer of a group's members, in the models' dtype.
 
     Attributes:
-        weight: (members, out, in).
-        bias: (members, 1, out).
-        left: (members, out, rank).
-        right: (members, rank, in).
-        biases: (members, rank, out), the bias at rank r in row r - 1.
+        weight: dense weights (members, out, in).
+        bias: dense biases (members, 1, out).
+        left: left factors (members, out, rank).
+        right: right factors (members, rank, in).
+        biases: biases at all ranks (members, rank, out), with the bias at rank r in row r - 1.
     """
 
     weight: Tensor
@@ -138,7 +138,7 @@ class _Layer:
 
 
 def _stacked(evaluators: Sequence[Evaluator], position: int, rank: int) -> _Layer:
-    """Stack one layer and compute its factors up to a rank, as `arsvd.formats.factors` does for one."""
+    """Stack one layer and compute its factors up to a rank, as `arsvd.formats.factors` does for one site."""
     ((weight, bias),) = stacked_layers([{"": _layers(evaluator)[position]} for evaluator in evaluators])
     spectra = [evaluator.spectra.layers[position] for evaluator in evaluators]
     vectors = stacked([spectrum.vectors for spectrum in spectra])[..., :rank]
@@ -147,24 +147,24 @@ def _stacked(evaluators: Sequence[Evaluator], position: int, rank: int) -> _Laye
         duals = stacked([spectrum.duals for spectrum in spectra])[..., :rank]
     means = stacked([spectrum.mean for spectrum in spectra])
     left, right = balanced(vectors, duals.mT @ weight.double())
-    # b_r = b + mean - U_r (U_r^T mean) for every r at once; where no bias may change, the mean is zero
+    # b_r = b + mean - U_r (U_r^T mean) for every r at once; where the bias must not change, the mean is zero
     along = duals.mT @ means[..., None]
     biases = bias.double() + means[:, None] - (vectors.mT * along).cumsum(1)
     return _Layer(weight, bias, *(tensor.to(weight.dtype) for tensor in (left, right, biases)))
 
 
 def _logits(stack: Sequence[_Layer], chunk: Chunk, inputs: Tensor, reduced: Tensor, index: Tensor) -> Tensor:
-    """Run a chunk's pairs on inputs (rows, features).
+    """Run a chunk's pairs on inputs.
 
     Args:
-        stack: the group's layers.
-        chunk: pairs and levels.
-        inputs: what all members get.
-        reduced: (members, rows, rank), the inputs times the first layer's right factors.
-        index: what the levels' slices are of.
+        stack: layers of the group.
+        chunk: pairs to run, with their levels.
+        inputs: inputs of all members (rows, features).
+        reduced: inputs times the first layer's right factors, (members, rows, rank).
+        index: positions that the levels' slices refer to.
 
     Returns:
-        (pairs, rows, classes).
+        Logits (pairs, rows, classes).
     """
     x = inputs
     for position, (layer, level) in enumerate(zip(stack, chunk.levels, strict=True)):

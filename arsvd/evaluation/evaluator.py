@@ -1,8 +1,8 @@
 """Measure a model at many tuples of sizes without building a model for each.
 
 The spectra are nested: rank r of a layer uses the first r columns of one matrix U and the first r rows of
-one matrix U^T W. A model that is a chain of modules (`nn.Sequential`, at any depth of nesting) is walked as
-a tree: rank tuples with equal first ranks share the activations up to the first layer in which they differ,
+one matrix U^T W. A model that is a chain of modules (`nn.Sequential`, nested to any depth) is walked as a
+tree: rank tuples with equal first ranks share the activations up to the first layer in which they differ,
 and the ranks tried below one node share one product with U^T W.
 """
 
@@ -33,7 +33,7 @@ from arsvd.sites.finding import find_sites
 from arsvd.statistics.spectrum import Spectra
 
 RankTuple = tuple[int | None, ...]
-_USUAL = ("bits", "formats")  # no part of a record where they are None
+_USUAL = ("bits", "formats")  # left out of a record where they are None
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class OperatingPoint:
 
     Attributes:
         ranks: one size per site; None where a layer stays dense.
-        params: numbers stored.
-        macs: multiplications of one input row in the sites.
-        accuracy: on validation, in [0, 1].
-        macro_f1: on validation, in [0, 1].
-        loss: mean cross-entropy on validation, in nats.
-        family: name of the rule or step that gave the sizes: "dense", "energy", "budget", "recovered", …
+        params: count of numbers stored.
+        macs: multiplications for one input row in the sites.
+        accuracy: accuracy on validation data, in [0, 1].
+        macro_f1: macro F1 on validation data, in [0, 1].
+        loss: mean cross-entropy on validation data, in nats.
+        family: name of the rule or step that chose the sizes: "dense", "energy", "budget", "recovered", …
         basis: name of the basis; None for the dense model.
-        threshold: the rule's number; None where it has none.
-        bits: bits stored; None where they are 32 a number.
-        formats: name of each size's format; None where all are low ranks.
+        threshold: number that the rule was given; None where it has none.
+        bits: bits stored; None where they are 32 per number.
+        formats: name of the format of each size; None where every site is low-rank or dense.
     """
 
     ranks: RankTuple
@@ -68,7 +68,7 @@ class OperatingPoint:
 
     @property
     def cost(self) -> Cost:
-        """What the model costs."""
+        """The cost of the model."""
         return stored_cost(self.params, self.bits, self.macs)
 
     @property
@@ -81,7 +81,7 @@ class OperatingPoint:
         return replace(self, family=family)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the point as JSON-able values, what is usual left out."""
+        """Return the point as JSON-able values, without bits and formats where they are None."""
         values = {**asdict(self), "ranks": list(self.ranks)}
         return {name: value for name, value in values.items() if name not in _USUAL or value is not None}
 
@@ -100,17 +100,18 @@ class OperatingPoint:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 4096) -> Metrics:
-    """Measure a model as it is, in evaluation mode, and uncompiled.
+    """Measure a model as it is, in evaluation mode and uncompiled.
 
     Args:
-        model: maps (rows, …) to (rows, classes).
-        inputs: (rows, …).
-        labels: (rows,), whole numbers.
-        batch_size: the most rows that a forward pass takes; fewer where it computes much for each.
+        model: model from (rows, …) to logits (rows, classes).
+        inputs: inputs (rows, …).
+        labels: class indices (rows,), of any integer dtype.
+        batch_size: largest number of rows per forward pass; fewer are taken where the model computes much for
+            each row.
 
     Raises:
-        ValueError: the model does not take the inputs or gives no logits, or the labels are not one class a
-            row.
+        ValueError: the model does not take the inputs or does not return logits, or the labels are not one
+            class per row.
     """
     check_labelled(inputs, labels)
     found = []
@@ -126,11 +127,12 @@ class Evaluator:
     """Measures one model at many rank tuples, each at most once.
 
     Args:
-        model: the model that the spectra come from; it is not changed, and must not be while it is measured.
-        spectra: its spectra.
-        inputs: (rows, …), what the model takes.
-        labels: (rows,), whole numbers.
-        batch_size: the most rows walked at a time; fewer where the model computes much for each.
+        model: model that the spectra come from; it is not changed, and must not change while it is measured.
+        spectra: spectra of the model.
+        inputs: inputs of the model (rows, …).
+        labels: class indices (rows,), of any integer dtype.
+        batch_size: largest number of rows per pass; fewer are taken where the model computes much for each
+            row.
 
     Raises:
         ValueError: the inputs or the labels are not one tensor each.
@@ -146,13 +148,13 @@ class Evaluator:
 
     @cached_property
     def _stages(self) -> list["_Stage"]:
-        # when first walked: an evaluator that is told what was measured elsewhere needs no factors of its own
+        # made at the first walk: an evaluator that only remembers results from elsewhere needs no factors
         with unwrapped(self.model) as plain:
             small = copied(plain).eval()
             gone = [site.layer for site in find_sites(small, [s.name for s in self.spectra]).values()]
             stages, pairs = _stages(plain, small, self.spectra)
             root = stages[-1].root
-            # of a chain that holds nothing else it is known that walking it does what calling it does
+            # walking a chain that holds nothing else is known to do the same as calling it
             if len(stages) == 1 or doubts(plain, root, gone) is not None:
                 walk = None if len(stages) == 1 else partial(_dense_outputs, stages)
                 check_copy(plain, root, pairs, gone, self.inputs[:EXAMPLE_ROWS], walk)
@@ -165,19 +167,19 @@ class Evaluator:
 
     @property
     def evaluated(self) -> int:
-        """How many distinct rank tuples were measured so far."""
+        """The number of distinct rank tuples that were measured so far."""
         return len(self._known)
 
     def missing(self, ranks: Iterable[RankTuple]) -> list[RankTuple]:
-        """Return the distinct rank tuples among these that were not measured yet."""
+        """Return the distinct rank tuples among these that have not been measured yet."""
         return [key for key in dict.fromkeys(ranks) if key not in self._known]
 
     def remember(self, measured: Mapping[RankTuple, Metrics]) -> None:
-        """Take what was measured elsewhere, on this evaluator's inputs and labels."""
+        """Keep metrics that were measured elsewhere on this evaluator's inputs and labels."""
         self._known.update(measured)
 
     def check_labels(self, classes: int) -> None:
-        """Refuse labels outside 0 … classes - 1, at the first measurement only: it waits for the device.
+        """Refuse labels outside 0 … classes - 1, at the first measurement only, as it waits for the device.
 
         Raises:
             ValueError: there are no rows or a label is not a class.
@@ -189,15 +191,15 @@ class Evaluator:
     def metrics(
         self, ranks: Iterable[RankTuple], progress: Callable[[int, int], None] | None = None
     ) -> dict[RankTuple, Metrics]:
-        """Measure rank tuples, those measured before from memory.
+        """Measure rank tuples, or recall those measured before.
 
         Args:
-            ranks: one rank per layer each; None where a layer stays dense.
-            progress: is told the passes done and the passes in all, a pass being one tuple on one batch.
+            ranks: tuples with one rank per layer; None where a layer stays dense.
+            progress: callback for the passes done and the passes in all, a pass being one tuple on one batch.
 
         Raises:
-            ValueError: there are no rows, a label is not a class, the model does not take the inputs or gives
-                no logits, or what would be measured is not what the model does.
+            ValueError: there are no rows, a label is not a class, the model does not take the inputs or does
+                not return logits, or the measured copy would not do the same as the model.
         """
         wanted = list(dict.fromkeys(ranks))
         parts: dict[RankTuple, list[Tensor]] = {key: [] for key in self.missing(wanted)}
@@ -222,14 +224,14 @@ class Evaluator:
     def points(
         self, plans: Sequence[Plan], progress: Callable[[int, int], None] | None = None
     ) -> list[OperatingPoint]:
-        """Measure plans; of plans with equal ranks the first one names the point.
+        """Measure plans; where several have equal ranks, the first one names the point.
 
         Args:
-            plans: what to measure.
-            progress: is told how far it is; see `metrics`.
+            plans: plans to measure.
+            progress: callback for the passes done and the passes in all; see `metrics`.
 
         Returns:
-            One operating point a distinct rank tuple, in the order of the plans.
+            One operating point per distinct rank tuple, in the order of the plans.
         """
         distinct: dict[RankTuple, Plan] = {}
         for plan in plans:
@@ -239,7 +241,7 @@ class Evaluator:
 
 
 def operating_point(plan: Plan, metrics: Metrics) -> OperatingPoint:
-    """Join a plan and what was measured there."""
+    """Join a plan and the metrics measured for it."""
     dense = all(rank is None for rank in plan.ranks)
     cost = plan.cost
     formats = tuple(choice.format for choice in plan.choices)
@@ -263,10 +265,10 @@ class _Stage:
     """A piece of a chain: fixed modules, then the layer whose rank varies (all of them in other models).
 
     Attributes:
-        before: the fixed modules; all of the model where it is no chain.
-        varying: the layer after them, or all layers where the model is no chain.
-        last: whether this is the last stage, which ends in no layer.
-        root: the whole copy.
+        before: fixed modules; the whole model where it is not a chain.
+        varying: layer after them, whose rank varies; all such layers where the model is not a chain.
+        last: True for the last stage, whose `before` returns the logits.
+        root: whole copy of the model.
     """
 
     before: nn.Module
@@ -276,10 +278,10 @@ class _Stage:
 
 
 def _stages(model: nn.Module, small: nn.Module, spectra: Spectra) -> tuple[list[_Stage], Pairs]:
-    """Cut a model's copy into stages: one per varying layer where it is a chain, otherwise one for all."""
+    """Cut a model's copy into stages: one per varying layer and a last one for a chain, one otherwise."""
     names = [spectrum.name for spectrum in spectra]
     originals, sites = find_sites(model, names), find_sites(small, names)
-    holder = nn.Sequential(small)  # so that a model that is one linear layer has a parent as well
+    holder = nn.Sequential(small)  # gives a model that is itself one layer a parent as well
     pairs = {}
     for spectrum in spectra:
         site = sites[spectrum.name]
@@ -303,7 +305,7 @@ def _stages(model: nn.Module, small: nn.Module, spectra: Spectra) -> tuple[list[
 
 
 def _flatten(module: nn.Module) -> list[nn.Module]:
-    # a subclass with a forward of its own is not a chain, whatever it inherits; nor is one with hooks
+    # a subclass with a forward of its own is not a chain, whatever it inherits; nor is a module with hooks
     if (
         isinstance(module, nn.Sequential)
         and type(module).forward is nn.Sequential.forward
@@ -321,7 +323,7 @@ def _dense_outputs(stages: list[_Stage], x: Tensor) -> Tensor:
 def _walk(
     stages: list[_Stage], depth: int, x: Tensor, wanted: list[RankTuple]
 ) -> Iterable[tuple[RankTuple, Tensor]]:
-    """Yield the logits of every wanted rank tuple; all of them agree in the ranks before `depth`."""
+    """Yield the logits of every wanted rank tuple; all tuples have the same ranks before `depth`."""
     stage = stages[depth]
     if stage.last:
         for ranks in wanted:

@@ -1,4 +1,4 @@
-"""How long models take to answer: parameters are not speed."""
+"""How long models take to answer: fewer parameters do not always mean more speed."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,24 @@ from arsvd.json_fields import Size, read_fields
 from arsvd.modes import evaluation_mode, torch_threads
 
 BATCHES = (1, 256)
-_TIMED = 4  # calls of a model's turn that count
-# From 20 rounds on medians differ by 1 % between windows of one run, and by 3 % between runs, however long.
+_TIMED = 4  # timed calls in a model's turn
+# From 20 rounds on, medians differ by 1 % between windows of one run, and by 3 % between runs, however long.
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 20
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What one call of a model takes, beside the dense model that was timed in turn with it.
+    """How long one call of a model takes, beside the dense model that was timed in turn with it.
 
     Attributes:
-        batch: rows a call takes.
-        threads: CPU threads an operator may use.
-        device: "cpu" or "cuda".
-        repeats: timed calls that the figures come from.
-        median_us: microseconds.
-        p95_us: microseconds that 95 % of the calls do not exceed.
-        dense_median_us: the same for the dense model.
-        dense_p95_us: the same for the dense model.
+        batch: number of rows per call.
+        threads: number of CPU threads that an operator may use.
+        device: type of the device, "cpu" or "cuda".
+        repeats: number of timed calls that the figures come from.
+        median_us: median time of a call, in microseconds.
+        p95_us: time that 95 % of the calls do not exceed, in microseconds.
+        dense_median_us: median time of a call of the dense model, in microseconds.
+        dense_p95_us: time that 95 % of the calls of the dense model do not exceed, in microseconds.
     """
 
     batch: Size
@@ -44,7 +44,7 @@ class Latency:
 
     @property
     def speedup(self) -> float:
-        """How many times faster than the dense model, by the medians; below 1 where it is slower."""
+        """How many times faster than the dense model the model is, by the medians; below 1 where slower."""
         return self.dense_median_us / self.median_us
 
     @property
@@ -85,22 +85,22 @@ def measure_latency(
 ) -> list[tuple[Latency, ...]]:
     """Time models beside a dense one in this process.
 
-    The models take turns, the dense one first in each round, so that a machine that slows down meanwhile
-    slows all of them alike. A turn is one call that is not counted, which brings the model's weights back
-    into the caches, and four that are. Rounds are repeated until `seconds` have passed, but at least 3 and
-    at most 20 of them (12 to 80 timed calls a model): a round that is under way is finished. On a GPU a call
-    ends when the device has done its work.
+    The models take turns, the dense one first in each round, so that a machine that slows down in the
+    meantime slows all of them alike. A turn is one call that is not timed, which brings the model's weights
+    back into the caches, and four calls that are. Rounds are repeated until `seconds` have passed, but at
+    least 3 and at most 20 times (12 to 80 timed calls per model); a round that has started is finished. On a
+    GPU a call ends when the device has done its work.
 
     Args:
-        dense: what the others are compared with.
-        models: on the device of the inputs, as `dense` is; run in evaluation mode.
-        inputs: (rows, …), one row or more; repeated where a batch needs more.
-        batches: rows a call takes; each is measured for itself.
-        threads: CPU threads an operator may use meanwhile.
-        seconds: for each batch.
+        dense: dense model that the others are compared with, on the device of the inputs.
+        models: models to time, on the device of the inputs; run in evaluation mode, like `dense`.
+        inputs: inputs (rows, …) of one row or more, repeated where a batch needs more.
+        batches: numbers of rows per call; each is measured separately.
+        threads: number of CPU threads that an operator may use.
+        seconds: time to spend on each batch size, in seconds.
 
     Returns:
-        For each model one entry a batch, in the order given.
+        One entry per batch size for each model, in the order given.
 
     Raises:
         ValueError: there are no rows, or a batch, the threads or the seconds are out of range.
@@ -131,7 +131,7 @@ def measure_latency(
 
 
 def _rounds(models: Sequence[nn.Module], x: Tensor, seconds: float) -> list[list[float]]:
-    """Time the models in turn: seconds per call, one list a model, all of one length."""
+    """Time the models in turn; return the seconds of each call, in lists of equal length, one per model."""
     times: list[list[float]] = [[] for _ in models]
     for model in models:  # the first call of a model allocates and chooses kernels
         _call(model, x)
@@ -154,7 +154,7 @@ def _call(model: nn.Module, x: Tensor) -> float:
 
 
 def _median_and_p95(times: Sequence[float]) -> tuple[float, float]:
-    """Return microseconds from seconds."""
+    """Return the median and the 95th percentile of times in seconds, in microseconds."""
     quantiles = torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.5, 0.95]).double())
     median, p95 = (1e6 * quantiles).tolist()
     return median, p95

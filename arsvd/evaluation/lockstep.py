@@ -1,8 +1,9 @@
-"""Searches over several models in lock-step, so that what they measure is measured together.
+"""Searches over several models in lockstep, so that their measurements are made together.
 
-A search is a generator. It yields what it is about to measure and then asks its evaluators for it. Run alone,
-nothing happens in between and the evaluators measure by themselves; run together, what all searches wait for
-is measured in one go, and the evaluators have it in their memories. The search is the same either way.
+A search is a generator. It yields what it is about to measure, and then asks its evaluators for it. When it
+runs alone, nothing happens in between, and the evaluators measure by themselves; when searches run together,
+everything that they wait for is measured at once, and the evaluators remember it. The search is the same
+either way.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -31,12 +32,12 @@ def together(searches: Sequence[Steps[T]], on_failure: Callable[[Exception], Non
     """Run searches to their ends, step by step, and measure what they want together.
 
     Args:
-        searches: of different models.
-        on_failure: called with the error where measuring together fails; each search then goes on alone,
-            unless this raises.
+        searches: searches over different models.
+        on_failure: callback for the error where measuring together fails; each search then goes on alone,
+            unless the callback raises.
 
     Returns:
-        Each search's result, or the error that ended it: that is no other one's matter.
+        Each search's result, or the error that ended it; the others go on after such an error.
     """
     ended: dict[int, T | Exception] = {}
     running = dict(enumerate(searches))

@@ -1,4 +1,4 @@
-"""A layer at whichever size is asked for."""
+"""A layer whose size can be changed at will."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from arsvd.statistics.spectrum import Spectrum
 
 
 class Resized(nn.Module):
-    """A site's layer at whichever size is asked for, with the hooks and attributes that it had.
+    """A site's layer at any requested size, with the hooks and attributes that the layer had.
 
     Args:
-        site: the site; its layer loses its hooks to this one.
-        spectrum: the site's spectrum.
+        site: site to resize; the hooks of its layer move to this module.
+        spectrum: spectrum of the site.
 
     Attributes:
-        size: the size asked for; None is the dense layer.
+        size: requested size; None for the dense layer.
     """
 
     def __init__(self, site: Site, spectrum: Spectrum) -> None:
@@ -32,12 +32,12 @@ class Resized(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight at the size asked for: `nn.TransformerEncoderLayer` reads it in place of a call."""
+        """The weight at the requested size: `nn.TransformerEncoderLayer` reads it in place of a call."""
         return self.at_sizes.numbers(self.size)[0]
 
     @property
     def bias(self) -> Tensor | None:
-        """The bias at the size asked for."""
+        """The bias at the requested size."""
         return self.at_sizes.numbers(self.size)[1]
 
     def outputs(self, x: Tensor, sizes: Sequence[int | None]) -> Iterable[tuple[int | None, Tensor]]:
@@ -45,6 +45,6 @@ class Resized(nn.Module):
         return self.at_sizes.outputs(x, sizes)
 
     def forward(self, *arguments: Any, **keywords: Any) -> Tensor:
-        """Compute the layer's outputs at the size asked for."""
+        """Compute the layer's outputs at the requested size."""
         x = arguments[0] if arguments else keywords["input"]
         return next(iter(self.outputs(x, [self.size])))[1]

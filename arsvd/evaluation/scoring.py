@@ -11,12 +11,12 @@ from arsvd.batches import check_logits
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a classifier reaches on labelled data.
+    """The scores of a classifier on labelled data.
 
     Attributes:
         accuracy: share of rows classified right, in [0, 1].
-        macro_f1: mean of the classes' F1 scores, in [0, 1]; a class without rows and predictions counts 0.
-        loss: mean cross-entropy in nats.
+        macro_f1: mean of the classes' F1 scores, in [0, 1]; a class without rows and predictions scores 0.
+        loss: mean cross-entropy, in nats.
     """
 
     accuracy: float
@@ -28,8 +28,8 @@ def measure(logits: Tensor, labels: Tensor) -> Metrics:
     """Compare logits with labels.
 
     Args:
-        logits: (rows, classes).
-        labels: (rows,), whole numbers.
+        logits: logits (rows, classes).
+        labels: class indices (rows,), of any integer dtype.
 
     Raises:
         ValueError: there are no rows or a label is not a class.
@@ -40,10 +40,10 @@ def measure(logits: Tensor, labels: Tensor) -> Metrics:
 
 
 def check_labels(labels: Tensor, rows: int, classes: int) -> None:
-    """Refuse labels that cannot be compared with logits (rows, classes); it waits for a device.
+    """Refuse labels that cannot be compared with logits (rows, classes); this waits for the device.
 
     Raises:
-        ValueError: there are no rows, not one whole number a row, or a label is not a class.
+        ValueError: there are no rows, there is not one whole number per row, or a label is not a class.
     """
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
         advice = ""
@@ -63,20 +63,20 @@ def check_labels(labels: Tensor, rows: int, classes: int) -> None:
 
 
 def scores(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compare logits with labels that were checked; nothing here waits for a device.
+    """Compare logits with labels that were checked; nothing here waits for the device.
 
     Args:
-        logits: (…, rows, classes), leading dimensions for several models.
-        labels: (rows,), whole numbers.
+        logits: logits (…, rows, classes), with leading dimensions for several models.
+        labels: class indices (rows,), of any integer dtype.
 
     Returns:
-        (…, 3) float64: rows classified right, macro F1, mean cross-entropy in nats.
+        Scores (…, 3), float64: number of rows classified right, macro F1, mean cross-entropy in nats.
     """
     *models, _, classes = logits.shape
     labels = labels.long()
-    # the rows innermost: few classes fill no vector register of a CPU, which takes four times as long then
+    # rows innermost: a few classes do not fill a CPU's vector registers, and take four times as long
     turned = logits.float().mT.contiguous()
-    places = labels * classes + turned.max(-2).indices  # of equal ones the first, as argmax has it
+    places = labels * classes + turned.max(-2).indices  # the first of equal ones, like argmax
     ones = torch.ones_like(places, dtype=torch.float64)
     # not bincount, which asks the device for the largest value; sums of ones are exact in any order
     confusion = ones.new_zeros(*models, classes * classes).scatter_add_(-1, places, ones)
@@ -89,5 +89,5 @@ def scores(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def read(scored: Tensor, rows: int) -> list[Metrics]:
-    """Bring scores (models, 3) of so many rows to the host, all in one transfer."""
+    """Bring scores (models, 3), measured on `rows` rows, to the host, all in one transfer."""
     return [Metrics(right / rows, f1, loss) for right, f1, loss in scored.tolist()]

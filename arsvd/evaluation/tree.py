@@ -1,8 +1,8 @@
 """Which products many members need at many rank tuples, layer by layer, in batches.
 
-Pairs of a member and a rank tuple are the leaves of a tree, as an `Evaluator` walks it one branch at a time:
+Pairs of a member and a rank tuple are the leaves of a tree, which an `Evaluator` walks one branch at a time:
 a node of layer l is a member with its ranks up to l. Here all nodes of a layer are one batch. A node's
-product with U^T W is made once, for the largest rank below it; each rank below then has its share of the
+product with U^T W is computed once, for the largest rank below it; each rank below then uses its share of the
 columns, and the others are masked in its left factor. Everything here happens on the host.
 """
 
@@ -19,38 +19,38 @@ Pair = tuple[int, RankTuple]  # a member's position in its group, and its ranks:
 
 
 class Index:
-    """Positions for the device, collected on the host: one transfer brings them all."""
+    """Positions for the device, collected on the host so that one transfer moves them all."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
 
     def add(self, numbers: Iterable[int]) -> slice:
-        """Append numbers; returns where they are."""
+        """Append numbers; return the slice that they take."""
         start = len(self._numbers)
         self._numbers.extend(numbers)
         return slice(start, len(self._numbers))
 
     def on(self, device: torch.device) -> Tensor:
-        """Return all numbers, int64."""
+        """Return all numbers on a device, as int64."""
         return torch.tensor(self._numbers, dtype=torch.int64).to(device)
 
 
 @dataclass(frozen=True)
 class Level:
-    """One layer of a chunk: its nodes with a rank, then its dense nodes. Slices are of the index.
+    """One layer of a chunk: its nodes with a rank, then its dense nodes. Slices refer to the index.
 
     Attributes:
-        rank: the largest rank, in whole tiles.
-        ranked: how many nodes have a rank.
-        sources: nodes of the layer below that nodes with a rank go out from, each once.
-        source_members: their members.
-        source_of: for each node with a rank, its place among the sources; its member in the first layer,
-            whose products a whole group shares.
-        members: of the nodes with a rank.
-        ranks: of the nodes with a rank.
-        dense: how many nodes are dense.
-        dense_nodes: nodes of the layer below that they go out from.
-        dense_members: their members.
+        rank: largest rank, rounded up to whole tiles.
+        ranked: number of nodes with a rank.
+        sources: slice of the nodes of the layer below that have children with a rank, each once.
+        source_members: slice of the members of the sources.
+        source_of: slice of the place of each ranked node's parent among the sources; of each ranked node's
+            member in the first layer, whose products a whole group shares.
+        members: slice of the members of the nodes with a rank.
+        ranks: slice of the ranks of the nodes with a rank.
+        dense: number of dense nodes.
+        dense_nodes: slice of the nodes of the layer below that are the parents of the dense nodes.
+        dense_members: slice of the members of the dense nodes.
     """
 
     rank: int
@@ -67,7 +67,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Pairs that are run together, in the order in which their logits come, and the levels up to there."""
+    """Pairs that are run together, in the order of their logits, and the levels that lead to them."""
 
     pairs: list[Pair]
     levels: list[Level]
@@ -77,19 +77,19 @@ def chunked(pairs: Iterable[Pair], full: Sequence[int], size: int, index: Index)
     """Split the pairs of a group of members into chunks.
 
     Args:
-        pairs: members and rank tuples, each once.
-        full: per layer the largest rank there is.
-        size: most pairs in a chunk, and so most nodes in a layer of it.
-        index: takes the positions that the levels need.
+        pairs: members and rank tuples, each pair once.
+        full: largest possible rank of each layer.
+        size: largest number of pairs in a chunk, and so of nodes in each of its layers.
+        index: index that collects the positions that the levels need.
     """
-    # by the first rank: little of the widest layer's factors is masked then, and pairs that share a node of
-    # the first layer stay neighbours
+    # by the first rank, so that little of the widest layer's factors is masked, and pairs that share a node
+    # of the first layer stay neighbours
     ordered = sorted(pairs, key=lambda pair: (_order(pair[1][0]), pair[0], [_order(r) for r in pair[1]]))
     return [_chunk(ordered[start : start + size], full, index) for start in range(0, len(ordered), size)]
 
 
 def whole_tiles(ranks: Iterable[int | None], full: int) -> int:
-    """Return the largest rank in whole tiles, as kernels like them; one tile where all are dense."""
+    """Return the largest rank, rounded up to whole tiles to suit kernels; one tile where all are dense."""
     largest = max((rank for rank in ranks if rank is not None), default=1)
     return min(full, -(-largest // TILE) * TILE)
 
@@ -109,7 +109,7 @@ def _chunk(pairs: Sequence[Pair], full: Sequence[int], index: Index) -> Chunk:
 
 
 def _level(below: Sequence[Pair], paths: Sequence[Pair], rank: int, index: Index) -> tuple[Level, list[Pair]]:
-    """Make one layer's level from the nodes below it and the pairs' ranks up to it; returns its nodes too."""
+    """Make one layer's level from the nodes below it and the pairs' ranks up to it; also return its nodes."""
     place = {node: position for position, node in enumerate(below)}
     nodes = dict.fromkeys(paths)
     ranked = [(member, key) for member, key in nodes if key[-1] is not None]

@@ -1,4 +1,4 @@
-"""The parts that a saved model may be made of: described in JSON, and built from such a description."""
+"""The parts that a saved model may consist of: described in JSON, and built from such a description."""
 
 import os
 from collections import OrderedDict
@@ -16,9 +16,9 @@ from arsvd.mlp import MLP
 from arsvd.preprocessing import Normalize
 from arsvd.sites import SITES
 
-# Files come from strangers too. Models of this library nest a few levels and have some ten parts a level.
+# Files may come from strangers. Models of this library nest a few levels, with about ten parts per level.
 _DEEPEST, _MOST_PARTS = 50, 10_000
-_WIDEST = 10_000  # of the windows of a convolution
+_WIDEST = 10_000  # largest number in the windows of a convolution
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -49,7 +49,7 @@ _OTHERS: dict[str, Leaf] = {
 
 
 def _leaves() -> dict[str, Leaf]:
-    """Return the closed registry of what a file may name. Whatever else a model is made of needs `into=`."""
+    """Return the closed registry of the parts that a file may name; models with other parts need `into=`."""
     listed = [site.leaves() for _, site in SITES.items()] + [format.leaves() for _, format in FORMATS.items()]
     return {**{name: leaf for leaves in listed for name, leaf in leaves.items()}, **_OTHERS}
 
@@ -58,7 +58,7 @@ _CHAINS: dict[str, type[nn.Sequential]] = {"sequential": nn.Sequential, "mlp": M
 
 
 def describe(module: nn.Module) -> dict[str, Any] | None:
-    """Describe a module in JSON, or return None where a part is not in the registry or has hooks."""
+    """Describe a module in JSON; return None where a part is not in the registry or has hooks."""
     if has_extras(module):
         return None
     for kind, chain in _CHAINS.items():
@@ -75,19 +75,20 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
 
 
 def build(description: Any, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> nn.Module:
-    """Build a module and give it its tensors, without any memory beyond theirs.
+    """Build a module and give it its tensors, without memory beyond theirs.
 
     Args:
-        description: what `describe` returned, or what a file has in its place.
-        tensors: name to values, one each for the parameters and buffers of the module; their dtypes stay.
-        path: the file, for messages.
+        description: description of the module, as `describe` returns it; read from a file, it may be
+            anything.
+        tensors: values of all parameters and buffers of the module, by name; they keep their dtypes.
+        path: path of the file, for messages.
 
     Raises:
-        ValueError: the description is none, or tells of other tensors than there are.
+        ValueError: the description is invalid, or does not match the tensors.
     """
     widest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     try:
-        # on the meta device sizes cost nothing, whatever the file says that they are
+        # on the meta device sizes cost nothing, whatever the file claims
         with torch.device("meta"):
             model = _built(description, _Limits(widest, iter(range(_MOST_PARTS))), 0)
         parameters = {name for name, _ in model.named_parameters()}
@@ -95,7 +96,8 @@ def build(description: Any, tensors: dict[str, Tensor], path: str | os.PathLike[
             # a buffer may hold whole numbers, such as indices
             if tensor.dtype not in _FLOATS and (name in parameters or tensor.dtype not in _WHOLE):
                 raise ValueError(f"{name} holds {tensor.dtype}, no weights")
-        # copies, one a tensor whatever its names: in the file it may begin at any byte, which changes sums
+        # one copy per tensor, even under several names: in the file it may start at any byte, and its
+        # alignment changes how sums round
         copies = {id(tensor): tensor.clone() for tensor in tensors.values()}
         model.load_state_dict({name: copies[id(tensor)] for name, tensor in tensors.items()}, assign=True)
     except (
@@ -103,7 +105,7 @@ def build(description: Any, tensors: dict[str, Tensor], path: str | os.PathLike[
         KeyError,
         TypeError,
         OverflowError,
-    ) as error:  # of torch, on names, sizes and misfits
+    ) as error:  # raised by torch for names, sizes and mismatches
         raise ValueError(f"{path} does not fit the model: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be rebuilt: {error}") from error
@@ -112,7 +114,7 @@ def build(description: Any, tensors: dict[str, Tensor], path: str | os.PathLike[
 
 @dataclass(frozen=True)
 class _Limits:
-    """What a description may ask for: sizes up to the widest tensor's, and so many parts."""
+    """The limits of a description: sizes up to those of the widest tensor, and a number of parts."""
 
     widest: int
     parts: Iterator[int]
@@ -146,7 +148,7 @@ def _chain(kind: type[nn.Sequential], options: dict[str, Any], limits: _Limits, 
             raise ValueError(f"the file names two parts alike, or one by no text: {name!r:.80}")
         parts[name] = _built(part, limits, depth + 1)
     chain = kind.__new__(kind)
-    nn.Sequential.__init__(chain, parts)  # MLP's own constructor would draw dense layers
+    nn.Sequential.__init__(chain, parts)  # MLP's own constructor would make dense layers
     return chain
 
 
@@ -171,7 +173,7 @@ def _fits(leaf: Leaf, options: dict[str, Any]) -> bool:
 
 
 def _is(value: object, wanted: type) -> bool:
-    """Tell whether a value is of a type; a whole number may stand for a fraction, but truth for no number."""
+    """Tell whether a value has a type; an int may stand for a float, but a bool for no number."""
     if wanted is list:
         return isinstance(value, list) and all(type(item) is int and 0 <= item <= _WIDEST for item in value)
     return type(value) is wanted or (wanted is float and type(value) is int)

@@ -31,13 +31,13 @@ HEADER = "arsvd"
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What the header of a model's file says, after it was checked.
+    """The header of a model's file, after it was checked.
 
     Attributes:
-        architecture: the description of the model; None where only its own code can build it.
-        low_rank: name of a low-rank layer to its columns, rank and outputs.
-        formats: name of a layer in another format to the format's name and its options.
-        aliases: name of a tensor to that of the equal one in the file.
+        architecture: description of the model; None where only its own code can build it.
+        low_rank: columns, rank and outputs of each low-rank layer, by the layer's name.
+        formats: format and options of each layer in another format, by the layer's name.
+        aliases: names of tensors in the file, by the other names of the same tensors.
     """
 
     architecture: Any
@@ -52,7 +52,7 @@ class ModelHeader:
         """Check a header against the tensors of its file.
 
         Raises:
-            ValueError: it is not that of a model, or tells of other tensors than there are.
+            ValueError: the header is not that of a model, or does not match the tensors.
         """
         if lacking := [key for key in ("architecture", "low_rank") if key not in header]:
             raise ValueError(f"{path} is not a model that arsvd.save wrote: its header has no {lacking[0]!r}")
@@ -89,11 +89,11 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
     """Write a model to one file, by atomic replace.
 
     Args:
-        model: any module. One made of the parts that this library knows (linear and low-rank layers, the
-            common activations, `nn.Sequential`, `MLP`, `Normalize`) is rebuilt by `load(path)` alone;
-            another needs `load(path, into=...)`.
-        path: the file, ending in `.safetensors`.
-        metadata: JSON-able values to keep with it, such as where the model comes from.
+        model: any module. One that consists of parts that this library knows (linear and low-rank layers,
+            the common activations, `nn.Sequential`, `MLP`, `Normalize`) is rebuilt by `load(path)` alone;
+            any other needs `load(path, into=...)`.
+        path: file to write, ending in `.safetensors`.
+        metadata: JSON-able values to keep in the file, such as where the model comes from.
 
     Raises:
         ValueError: the file's name has another ending, or no file can be written there.
@@ -106,7 +106,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
     first: dict[tuple[object, ...], str] = {}
     aliases: dict[str, str] = {}
     for name, tensor in state.items():
-        # with strides: a square weight and its transposed view begin at one address
+        # with strides: a square weight and its transposed view start at the same address
         place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
         if tensor.numel() and place in first:
             aliases[name] = first[place]  # a module registered twice is stored once
@@ -139,18 +139,18 @@ def load(
     """Read a model that `save` wrote.
 
     Args:
-        path: the file.
-        into: a model with the original, dense architecture, for models made of parts that this library
-            does not know. It is changed: its compressed layers are replaced, with the hooks that they have,
-            and its weights are loaded.
-        device: where the model goes.
+        path: file to read.
+        into: model with the original, dense architecture, for models with parts that this library does not
+            know. It is changed: the layers that are compressed in the file are replaced, keeping their hooks,
+            and the weights are loaded.
+        device: device to put the model on.
 
     Returns:
-        The model in evaluation mode; of a compiled one the model inside.
+        The model in evaluation mode; the model inside where `into` is compiled.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, is not one of this library's, is of a later version, or does not
+        ValueError: the file is damaged, was not written by this library, has a later version, or does not
             fit `into`.
     """
     header, tensors = read_tensors(path)
@@ -174,7 +174,7 @@ def load(
 
 
 def _fill(model: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Load tensors into a model of the user's; the file's dtypes win, tensor by tensor."""
+    """Load tensors into a user's model, tensor by tensor in the file's dtypes."""
     for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
         if tensor.is_meta:
             raise ValueError(
@@ -194,16 +194,16 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike[
 
 
 def rebuildable(model: nn.Module) -> bool:
-    """Whether `load` rebuilds such a model from its file alone, without `into`."""
+    """Tell whether `load` rebuilds such a model from its file alone, without `into`."""
     return describe(model) is not None
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read what `save` was given as metadata, without the weights.
+    """Read the metadata that `save` was given, without the weights.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or not one of this library's.
+        ValueError: the file is damaged or was not written by this library.
     """
     with _open(path) as file:
         metadata = _header(path, file.metadata()).get("metadata", {})
@@ -218,7 +218,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], head
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata={HEADER: text})
-        except SafetensorError as error:  # it names the system's error by its number alone
+        except SafetensorError as error:  # it gives only the number of the system's error
             number = re.search(r"os error (\d+)", str(error))
             if number is None:
                 raise
@@ -227,7 +227,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], head
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a file to write that takes the place of `path` at the end, or vanishes after an error."""
+    """Yield a file to write that replaces `path` at the end, or is removed after an error."""
     target = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
@@ -242,17 +242,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `write_tensors` wrote: the header and the tensors, on the CPU.
+    """Read what `write_tensors` wrote: the header, and the tensors on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, is not one of this library's, or is of a later version.
+        ValueError: the file is damaged, was not written by this library, or has a later version.
     """
     with _open(path) as file:
         header = _header(path, file.metadata())
         try:
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except Exception as error:  # torch raises several kinds on what it has no dtype for
+        except Exception as error:  # torch raises several kinds where it has no dtype for a tensor
             raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
 
 
@@ -287,7 +287,7 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
 
 
 def _formed_layers(model: nn.Module) -> dict[str, tuple[Any, str, dict[str, Any]]]:
-    """Name to each layer that is not dense, its format and the options that make it again."""
+    """Return each layer that is not dense, by name, with its format and the options that remake it."""
     found = {}
     for name, module in model.named_modules():
         for format in FORMATS:
@@ -298,7 +298,7 @@ def _formed_layers(model: nn.Module) -> dict[str, tuple[Any, str, dict[str, Any]
 
 
 def _tie(model: nn.Module, alias: str, original: str) -> None:
-    """Make one parameter of two that were one when the model was saved."""
+    """Make two parameters one again that were one when the model was saved."""
     (path, name), (source, key) = alias.rpartition(".")[::2], original.rpartition(".")[::2]
     parameters, others = model.get_submodule(path)._parameters, model.get_submodule(source)._parameters
     if name in parameters and key in others:
@@ -308,7 +308,7 @@ def _tie(model: nn.Module, alias: str, original: str) -> None:
 def _reform(
     model: nn.Module, header: ModelHeader, tensors: dict[str, Tensor], path: str | os.PathLike[str]
 ) -> None:
-    """Put empty layers in the formats of a file where the model has dense ones."""
+    """Replace dense layers of a model by empty ones in the formats of a file."""
     modules = dict(model.named_modules())
     wanted = {name: (LOW_RANK, {"rank": shape[1]}) for name, shape in header.low_rank.items()}
     for name, (format, options) in {**wanted, **header.formats}.items():

@@ -1,4 +1,4 @@
-"""Formats: how a site is kept, from its dense weight to the smallest form.
+"""Formats: how a site is stored, from its dense weight to its smallest form.
 
 A format is a file here and a line in `FORMATS`, and passes `arsvd.testing.formats`.
 """

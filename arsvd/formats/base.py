@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AtSizes(ABC):
-    """A site at whichever size is asked for: what a format computes once and every size shares."""
+    """A site at any requested size: holds what a format computes once for all sizes."""
 
     @abstractmethod
     def outputs(self, x: Tensor, sizes: Sequence[int | None]) -> Iterable[tuple[int | None, Tensor]]:
@@ -32,13 +32,13 @@ class AtSizes(ABC):
 
     @abstractmethod
     def numbers(self, size: int | None) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias at a size, as the dense layer has them."""
+        """Return the weight and the bias at a size, in the shapes of the dense layer's."""
 
 
 class Format(ABC):
-    """A way to keep a site, at sizes from 1 to the largest, each with its error and its cost.
+    """A way to store a site, at sizes from 1 to the largest, each with its error and its cost.
 
-    The numbers of a size are among those of every larger one: they are in the order of `Spectrum.energy`.
+    Sizes are nested: what a size keeps, every larger one keeps as well, in the order of `Spectrum.energy`.
 
     Attributes:
         name: name of the format.
@@ -49,16 +49,16 @@ class Format(ABC):
     searched: ClassVar[bool] = True
 
     def refusal(self, site: Site) -> str | None:
-        """Say why a site cannot be kept in this format; None where it can."""
+        """Say why a site cannot be stored in this format; None where it can."""
         return None
 
     @abstractmethod
     def cost(self, spectrum: Spectrum, size: int) -> Cost:
-        """Count what a site costs at a size, its multiplications at one position.
+        """Return the cost of a site at a size, with its multiplications at one position.
 
         Args:
-            spectrum: shape of the site; nothing else of it is looked at.
-            size: from 1 to the spectrum's largest.
+            spectrum: spectrum of the site, of which only the shape counts.
+            size: size from 1 to the spectrum's largest.
         """
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Format(ABC):
 
         Args:
             basis: name of the basis.
-            observed: sites, with what was seen of their outputs where the basis is calibrated.
+            observed: sites, with the statistics of their outputs where the basis is calibrated.
 
         Raises:
             ValueError: outputs are not finite, or too few rows were seen.
@@ -75,36 +75,36 @@ class Format(ABC):
 
     @abstractmethod
     def layer(self, site: Site, spectrum: Spectrum, size: int) -> nn.Module:
-        """Make the layer that takes the site's place, in its dtype and on its device."""
+        """Make the layer that replaces the site's layer, in its dtype and on its device."""
 
     def at_sizes(self, site: Site, spectrum: Spectrum) -> AtSizes:
-        """Prepare a site to be measured at many sizes; a format whose sizes share products says how."""
+        """Prepare a site to be measured at many sizes; override this where sizes can share products."""
         return _OneByOne(self, site, spectrum)
 
     @abstractmethod
     def options(self, layer: nn.Module) -> dict[str, Any] | None:
-        """Return what `empty` needs to make such a layer again; None where the layer is of another format."""
+        """Return what `empty` needs to remake such a layer; None where the layer is in another format."""
 
     @abstractmethod
     def empty(self, site: Site, options: Mapping[str, Any], bias: bool) -> nn.Module:
-        """Make a layer without numbers for a site.
+        """Make a layer for a site, its numbers not set.
 
         Args:
-            site: the site in the model that a file is loaded into.
-            options: options as a file has them.
-            bias: True if the file has a bias for it.
+            site: site in the model that a file is loaded into.
+            options: options of the layer, as read from the file.
+            bias: True if the file has a bias for the layer.
 
         Raises:
-            ValueError: the options do not go with the site.
+            ValueError: the options do not fit the site.
         """
 
     def leaves(self) -> Mapping[str, Leaf]:
-        """Return the parts that files may name, where a site does not have them already."""
+        """Return the parts that files may name, other than those of the kinds of sites."""
         return {}
 
 
 class _OneByOne(AtSizes):
-    """A layer made anew at each size."""
+    """A site whose layer is made anew at each size."""
 
     def __init__(self, format: Format, site: Site, spectrum: Spectrum) -> None:
         self._format, self._site, self._spectrum = format, site, spectrum
@@ -116,7 +116,7 @@ class _OneByOne(AtSizes):
     def outputs(self, x: Tensor, sizes: Sequence[int | None]) -> Iterator[tuple[int | None, Tensor]]:
         for size in sizes:
             layer = self._at(size)
-            yield size, type(layer).forward(layer, x)  # without hooks: whoever is measured has them
+            yield size, type(layer).forward(layer, x)  # without hooks: the measured layer runs them itself
 
     def numbers(self, size: int | None) -> tuple[Tensor, Tensor | None]:
         layer = self._at(size)

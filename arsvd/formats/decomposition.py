@@ -1,4 +1,4 @@
-"""One symmetric eigendecomposition a site, for all sites of one shape at once."""
+"""One symmetric eigendecomposition per site, for all sites of one shape at once."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ def decompose(format: str, basis: str, observed: Sequence[Observed]) -> list[Spe
     """Factorise sites of one shape, dtype and device; the host waits once for all of them.
 
     Args:
-        format: name of the format that the components are of.
+        format: name of the format that the spectra are for.
         basis: name of the basis.
         observed: sites, with the moments of their outputs where the basis is calibrated, and the metric of
-            their errors where it has one.
+            their errors where the basis has one.
 
     Raises:
-        ValueError: fewer than two rows were seen, or outputs that are not finite.
+        ValueError: fewer than two rows were seen, or outputs are not finite.
     """
     site = observed[0].site
     matrices = torch.stack([each.site.matrix for each in observed]).double()
@@ -45,7 +45,7 @@ def decompose(format: str, basis: str, observed: Sequence[Observed]) -> list[Spe
             out_features=site.out_features,
             in_features=site.in_features,
             has_bias=each.site.bias is not None,
-            # copies: views would keep what belongs to all layers alive, and be written to files whole
+            # copies: views would keep the tensors of all layers alive, and files would hold them whole
             energy=energies[index].clone(),
             vectors=vectors[index].clone(memory_format=torch.contiguous_format),
             mean=means[index].clone(),
@@ -91,13 +91,13 @@ def _components(
     """Decompose second moments of Wx, in the metric if there is one, on the smaller side of W.
 
     Args:
-        weights: W, (…, out, in) float64.
-        second: symmetric, (…, out, out); W W^T when None.
-        means: of Wx, (…, out).
-        metric: symmetric and positive, (…, out, out); None where all errors count alike.
+        weights: float64 matrices W, (…, out, in).
+        second: symmetric second moments of Wx, (…, out, out); W W^T when None.
+        means: mean vectors of Wx, (…, out).
+        metric: symmetric positive definite matrices, (…, out, out); None where all errors count alike.
 
     Returns:
-        Energies (…, k) descending, vectors (…, out, k), their duals, None where these are the same, and the
+        Energies (…, k), descending; vectors (…, out, k); their duals, None where they are the same; and the
         squared norms of the means in the metric.
     """
     rank = min(weights.shape[-2:])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Dense(Format):
-    """A site that stays what it was; it has one size, and nothing to choose."""
+    """A site that stays as it was; it has a single size, so there is nothing to choose."""
 
     name: ClassVar[str] = "dense"
     searched: ClassVar[bool] = False
@@ -29,7 +29,7 @@ class Dense(Format):
         return Cost.of(weight + spectrum.out_features * int(spectrum.has_bias), weight)
 
     def spectra(self, basis: str, observed: Sequence[Observed]) -> list[Spectrum]:
-        """Refuse: there is nothing to factorise.
+        """Refuse, since there is nothing to factorise.
 
         Raises:
             ValueError: always.
@@ -41,7 +41,7 @@ class Dense(Format):
         return site.layer
 
     def options(self, layer: nn.Module) -> dict[str, Any] | None:
-        """Return nothing: a file lists no dense layers."""
+        """Return None: files list no dense layers."""
         return None
 
     def empty(self, site: Site, options: Mapping[str, Any], bias: bool) -> nn.Module:

@@ -11,18 +11,18 @@ def factors(spectrum: Spectrum, site: Site, rank: int, biased: bool) -> tuple[Te
     """Truncate one site: W_r = L_r D_r^T W and b_r = b + (I - L_r D_r^T) mean(Wx), often with D = L = U.
 
     Args:
-        spectrum: the site's spectrum.
-        site: the site, on any device.
-        rank: components of each group, from 1 to the largest.
+        spectrum: spectrum of the site.
+        site: site to truncate, on any device.
+        rank: number of components per group, from 1 to the spectrum's largest.
         biased: True if the truncated layer has a bias.
 
     Returns:
-        left (out, r), right (r, in) or (groups, r, in), and the bias (out,) or None, all float64. Each
-        component's two vectors have equal norms: half precision then loses least, and fine-tuning starts
-        balanced.
+        left (out, r), right (r, in) or (groups, r, in), and the bias (out,) or None, all float64. The two
+        vectors of each component have equal norms: this loses the least in half precision, and fine-tuning
+        starts balanced.
     """
     matrix = site.matrix.double()
-    # the spectrum may come from a GPU that the layer has left since
+    # the spectrum may be on a GPU that the layer has left since
     left, duals = (
         site.grouped(tensor[:, :rank].to(matrix.device)) for tensor in (spectrum.vectors, spectrum.duals)
     )
@@ -37,7 +37,7 @@ def factors(spectrum: Spectrum, site: Site, rank: int, biased: bool) -> tuple[Te
 
 
 def times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Multiply a matrix (…, m, n) with a vector (…, n)."""
+    """Multiply a matrix (…, m, n) by a vector (…, n)."""
     return matrix @ vector if matrix.ndim == 2 else (matrix @ vector[..., None])[..., 0]
 
 
@@ -53,10 +53,10 @@ def filled(site: Site, left: Tensor, right: Tensor, bias: Tensor | None) -> nn.M
     """Make the layer of two factors with these numbers.
 
     Args:
-        site: the site whose place it takes.
-        left: (out, r).
-        right: (r, in) or (groups, r, in).
-        bias: (out,); None for a layer without.
+        site: site whose layer it replaces.
+        left: left factor (out, r).
+        right: right factor (r, in), or (groups, r, in).
+        bias: bias (out,); None for a layer without one.
     """
     layer = site.pair(left.shape[1], bias is not None)
     parameters = dict(layer.named_parameters())

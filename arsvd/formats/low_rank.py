@@ -3,18 +3,20 @@
 All bases come from one symmetric eigendecomposition in float64 and lead to the same kind of factors,
 W_r = L_r D_r^T W:
 
-- weight basis: of C = W W^T, so L = D = U and the energies are the left singular vectors and the squared
-  singular values of W (arXiv 2504.20078 v1 takes them from an SVD of W; the Gram matrix in float64 gives the
-  same to the precision of float32 weights, and is an order of magnitude faster on wide layers);
-- activation basis: of C = cov(Wx) over calibration inputs. Its eigenvectors minimise the mean squared error
-  of the layer's outputs among all projections of a given rank (principal components of the outputs), with
-  the mean kept exactly through the bias;
-- loss basis: of T C T^T with T^T T = F, the Fisher information of the layer's outputs. Its eigenvectors U
-  minimise the expected rise of the loss to second order, tr(F E[d d^T]) / 2 nats for an error d. The
-  projection is oblique, with L = T^-1 U and D = T^T U, and energies of different layers are in one unit.
+- the weight basis decomposes C = W W^T, so that L = D = U holds the left singular vectors of W, and the
+  energies are its squared singular values (arXiv 2504.20078 v1 takes them from an SVD of W; the Gram matrix
+  in float64 gives the same to the precision of float32 weights, and is an order of magnitude faster on wide
+  layers);
+- the activation basis decomposes C = cov(Wx) over calibration inputs. Its eigenvectors minimise the mean
+  squared error of the layer's outputs among all projections of a given rank (principal components of the
+  outputs), with the mean kept exactly through the bias;
+- the loss basis decomposes T C T^T with T^T T = F, the Fisher information of the layer's outputs. Its
+  eigenvectors U minimise the expected rise of the loss to second order, tr(F E[d d^T]) / 2 nats for an error
+  d. The projection is oblique, with L = T^-1 U and D = T^T U, and energies of different layers have the same
+  unit.
 
-Outputs lie in the range of W, so where it has fewer columns than rows the decomposition is made there: a
-matrix of (in, in) in place of one of (out, out).
+Outputs lie in the range of W, so where W has fewer columns than rows, the decomposition is made in that
+range: of a matrix (in, in) in place of one (out, out).
 """
 
 from __future__ import annotations
@@ -34,21 +36,21 @@ if TYPE_CHECKING:
     from arsvd.statistics.observed import Observed
     from arsvd.statistics.spectrum import Spectrum
 
-TILE = 16  # columns that a product's kernel makes at a time: some more take less time
+TILE = 16  # columns that a product's kernel computes at a time: rounding up to whole tiles takes less time
 
 
 class LowRank(Format):
-    """A size is a rank: the components that each group of the site keeps."""
+    """Two factors; a size is a rank, the number of components that each group of the site keeps."""
 
     name: ClassVar[str] = "low_rank"
 
     def cost(self, spectrum: Spectrum, size: int) -> Cost:
-        """Count both factors, and the bias, which carries the mean where there were calibration inputs."""
+        """Count both factors and the bias, which carries the mean where there were calibration inputs."""
         factors = size * (spectrum.out_features + spectrum.groups * spectrum.in_features)
         return Cost.of(factors + spectrum.out_features * self._biased(spectrum), factors)
 
     def spectra(self, basis: str, observed: Sequence[Observed]) -> list[Spectrum]:
-        """Decompose; the host waits for the device once for all sites."""
+        """Decompose the sites' outputs; the host waits for the device once for all sites."""
         from arsvd.formats.decomposition import decompose
 
         return decompose(self.name, basis, observed)
@@ -81,20 +83,20 @@ class LowRank(Format):
 
 
 class _AtRanks(AtSizes):
-    """The factors at full rank, in the model's dtype, and what the bias at each rank is made of."""
+    """The factors at full rank, in the model's dtype, and the terms of the bias at each rank."""
 
     def __init__(self, site: Site, spectrum: Spectrum, biased: bool) -> None:
         from arsvd.formats.factors import factors, times
 
         self._site, self._biased = site, biased
-        # the compressed layer's own factors: scaled otherwise, half precision would round them otherwise
+        # the compressed layer's own factors: with another scale, half precision would round them differently
         left, right, _ = factors(spectrum, site, spectrum.largest, biased)
         self._left, self._right = left.to(site.weight.dtype), right.to(site.weight.dtype)
         self._mean, self._vectors = spectrum.mean, site.grouped(spectrum.vectors)
         self._along = times(site.grouped(spectrum.duals).mT, site.grouped(spectrum.mean))
 
     def outputs(self, x: Tensor, sizes: Sequence[int | None]) -> Iterator[tuple[int | None, Tensor]]:
-        """Make one product with the right factor, up to whole tiles of its kernel."""
+        """Compute one product with the right factor for all sizes, with ranks rounded up to whole tiles."""
         largest = max((size for size in sizes if size is not None), default=0)
         reduced = None
         if largest:
@@ -115,7 +117,7 @@ class _AtRanks(AtSizes):
         return product.reshape(site.weight.shape), self._bias(size)
 
     def _bias(self, size: int) -> Tensor | None:
-        """(out,) at a rank: b_r = b + mean - L_r (D_r^T mean)."""
+        """Return the bias (out,) at a rank: b_r = b + mean - L_r (D_r^T mean)."""
         if not self._biased:
             return None
         from arsvd.formats.factors import times

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from arsvd.statistics.spectrum import Spectra
 
-# The thresholds of the contract's examples: a rule asks for more and more, and in the end for everything.
+# The thresholds of the contract's examples: each keeps more than the one before, and the last one everything.
 EXAMPLES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 0.999999, 1.0)
 
 
@@ -20,8 +20,8 @@ class RankRule(Protocol):
     """Turns spectra into one rank per layer.
 
     A rule is a frozen dataclass without state: the same spectra give the same ranks. It never looks at
-    labels. The ranks that it returns lie in [1, full rank]; `None` leaves a layer dense. The break-even
-    guard is not a rule's business: `plan` applies it.
+    labels. The ranks that it returns lie in [1, full rank]; `None` leaves a layer dense. A rule does not
+    apply the break-even guard: `plan` does.
     """
 
     @property
@@ -31,7 +31,7 @@ class RankRule(Protocol):
 
     @property
     def threshold(self) -> float | None:
-        """The rule's one number, for tables; None where it has none."""
+        """The rule's single parameter, for tables; None where it has none."""
         ...
 
     def ranks(self, spectra: "Spectra") -> tuple[int | None, ...]:
@@ -44,11 +44,11 @@ class RankRule(Protocol):
 
 
 class RegisteredRule(ABC):
-    """A rule with its facts, as the registry holds it.
+    """A rule with its properties, as the registry holds it.
 
     Attributes:
-        bases: the bases that it applies to, the first one for whoever asks for another.
-        searched: whether a sweep file may name it.
+        bases: names of the bases that the rule applies to; the first one is used in place of any other.
+        searched: True if a sweep file may name the rule.
     """
 
     bases: ClassVar[tuple[str, ...]] = BASES.names
@@ -61,14 +61,14 @@ class RegisteredRule(ABC):
     @classmethod
     @abstractmethod
     def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
-        """Make rules for the contract that ask for more and more; the last one asks for everything."""
+        """Make rules for the contract, each keeping more than the one before, and the last one everything."""
 
     @classmethod
     def at(cls, thresholds: Sequence[float]) -> Sequence[RankRule]:
-        """Make what stands for thresholds in a sweep: of a rule without one, a single rule.
+        """Make the rules that a sweep tries at some thresholds; one rule alone where it has no threshold.
 
         Args:
-            thresholds: in (0, 1].
+            thresholds: shares in (0, 1].
 
         Raises:
             TypeError: a sweep file may not name the rule.
@@ -78,10 +78,10 @@ class RegisteredRule(ABC):
 
 @dataclass(frozen=True)
 class ThresholdRule(RegisteredRule):
-    """A rule whose one number is a share in (0, 1].
+    """A rule whose single parameter is a share in (0, 1].
 
     Args:
-        threshold: the share.
+        threshold: share in (0, 1].
 
     Raises:
         ValueError: the threshold is outside (0, 1].
@@ -101,7 +101,7 @@ class ThresholdRule(RegisteredRule):
 
     @classmethod
     def at(cls, thresholds: Sequence[float]) -> Sequence[RankRule]:
-        """Make one rule a threshold."""
+        """Make one rule per threshold."""
         return [cls(threshold) for threshold in thresholds]
 
 
@@ -109,26 +109,26 @@ def smallest_rank(parts: "Tensor", threshold: float) -> int:
     """Return the smallest r with sum(parts[:r]) >= threshold * sum(parts).
 
     Args:
-        parts: (k,) non-negative, on the CPU.
-        threshold: in (0, 1].
+        parts: non-negative tensor (k,) on the CPU.
+        threshold: share of the sum, in (0, 1].
 
     Returns:
-        A rank of at least 1: a layer of zeros keeps one zero component, since a rank of 0 is no layer.
+        A rank of at least 1: a layer of zeros keeps one zero component, since a rank of 0 makes no layer.
     """
     import numpy as np
 
     sums = np.cumsum(parts.numpy())
-    # Compared with the last running sum, not with a total added in another order, and never by more than
-    # the positive parts there are: otherwise rounding at a threshold of 1 could ask for components of zero.
+    # Compared with the last running sum, not with a total added in another order, so that only positive parts
+    # count: otherwise rounding at a threshold of 1 could ask for components of zero.
     # 'left' is the non-strict comparison: a sum equal to the threshold suffices.
     return min(int(np.searchsorted(sums, threshold * sums[-1], side="left")) + 1, len(sums))
 
 
 def check_multiple(spectra: "Spectra", multiple: int) -> None:
-    """Refuse a multiple to which no layer's rank can be rounded.
+    """Refuse a multiple that no layer's rank can be rounded to.
 
     Raises:
-        ValueError: the multiple is no whole number of at least 1, or is above every layer's full rank.
+        ValueError: the multiple is not a whole number of at least 1, or exceeds every layer's full rank.
     """
     if not isinstance(multiple, int) or multiple < 1:
         raise ValueError(f"ranks are rounded to a multiple that is a whole number from 1 on, got {multiple}")

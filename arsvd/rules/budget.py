@@ -20,22 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget(RegisteredRule):
-    """The ranks with a small total error among those that fit a size.
+    """Ranks with a small total error among those that fit a size.
 
     Minimises sum_l w_l err_l(r_l) with err_l(r) = 1 - kept energy (in the loss basis the energy dropped,
-    since layers compare there), subject to the model's size. The steps
-    between the corners of each layer's lower convex hull are taken in the order of error saved per number
-    stored: that is the whole path of Lagrangian solutions r_l(lambda), without a bisection. What then
-    remains of the budget is filled greedily: on the corners the result is the optimum, between them close to
-    it.
+    since layers are comparable there), subject to a limit on the model's size. The steps between the corners
+    of each layer's lower convex hull are taken in the order of error saved per number stored: that is the
+    whole path of Lagrangian solutions r_l(lambda), without a bisection. What then remains of the budget is
+    spent greedily: on the corners the result is the optimum, between them it is close to it.
+
+    Exactly one of the limits `params`, `macs` and `bits` is given.
 
     Args:
-        params: most numbers that the model may store, or
-        macs: most multiplications for an input row, or
-        bits: most bits that the model may store.
-        weights: (layers,) the importance of each layer's error; equal when None.
-        family: the name in tables.
-        multiple: only ranks that are a multiple of this are taken, so the budget holds as they stand.
+        params: largest count of numbers that the model may store.
+        macs: largest number of multiplications for one input row.
+        bits: largest number of bits that the model may store.
+        weights: importance of each layer's error, (layers,); equal when None.
+        family: name in tables.
+        multiple: whole number of which every chosen rank is a multiple, so that the budget holds without
+            rounding.
 
     Raises:
         ValueError: not exactly one of params, macs and bits is given, it is below 1, or a weight is negative.
@@ -70,7 +72,7 @@ class Budget(RegisteredRule):
 
     @property
     def _limit(self) -> tuple[int, str, str]:
-        """The limit, the field of a cost that it is of, and what messages call that."""
+        """The limit, the field of `Cost` that it limits, and the name of its unit in messages."""
         if self.params is not None:
             return self.params, "numbers", "parameters"
         return (
@@ -83,8 +85,8 @@ class Budget(RegisteredRule):
         """Choose one rank per layer.
 
         Raises:
-            ValueError: the budget is below the model with the least ranks everywhere, the weights are not
-                one a layer, or no layer has a rank that is a multiple.
+            ValueError: the budget is below the model with the smallest ranks everywhere, there is not one
+                weight per layer, or no layer has a rank that is a multiple.
         """
         check_multiple(spectra, self.multiple)
         limit, count, unit = self._limit
@@ -108,7 +110,7 @@ def _curves(spectra: Spectra, weights: Sequence[float] | None, count: str, multi
     overall = sum(float(spectrum.energy.sum()) for spectrum in spectra)
     for layer, spectrum in enumerate(spectra):
         sizes, dropped, hull = _curve(spectrum, count, multiple)
-        # shares of each layer's own energy, unless energies of different layers are in one unit
+        # shares of each layer's own energy, unless energies of different layers have the same unit
         total = overall if spectra.comparable else float(spectrum.energy.sum())
         weight = 1.0 if weights is None else weights[layer]
         curves.append((sizes, weight * dropped / (total if total > 0 else 1.0), hull))
@@ -118,7 +120,7 @@ def _curves(spectra: Spectra, weights: Sequence[float] | None, count: str, multi
 def _curve(spectrum: Spectrum, count: str, multiple: int) -> Curve:
     """List a layer's sizes and dropped energies, and the corners of their hull: once for all budgets.
 
-    Neither the budget nor the layer's weight changes them: a weight scales the errors, and corners stay.
+    Neither the budget nor the layer's weight changes them: a weight scales the errors and moves no corner.
     """
     import numpy as np
 
@@ -128,7 +130,7 @@ def _curve(spectrum: Spectrum, count: str, multiple: int) -> Curve:
         def size(rank: int | None) -> int:
             return int(getattr(spectrum.cost(rank), count))
 
-        # both sizes must fall, or a truncated layer could be larger than the dense one in the other count
+        # stored bits and the limited count must both fall, or a truncated layer could exceed the dense one
         ranks = range(multiple, spectrum.largest + 1, multiple)
         useful = [r for r in ranks if spectrum.worthwhile(r) is not None and size(r) < size(None)]
         kept = np.cumsum(spectrum.energy.numpy())

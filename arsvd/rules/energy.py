@@ -14,7 +14,7 @@ class Energy(ThresholdRule):
     """The smallest rank that keeps a share of each layer's energy: sum_{i<=r} e_i >= tau sum e_i.
 
     Args:
-        threshold: tau in (0, 1].
+        threshold: share tau of the energy to keep, in (0, 1].
 
     Raises:
         ValueError: the threshold is outside (0, 1].

@@ -16,7 +16,7 @@ class Entropy(ThresholdRule):
     With p_i = sigma_i / sum sigma: the smallest r with -sum_{i<=r} p_i log p_i >= tau times the whole sum.
 
     Args:
-        threshold: tau in (0, 1].
+        threshold: share tau of the entropy to keep, in (0, 1].
 
     Raises:
         ValueError: the threshold is outside (0, 1].

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 class Fixed(RegisteredRule):
     """r = f min(out, in) in every layer, rounded to the nearest whole number of at least 1.
 
-    A classifier's last layer is as wide as there are classes: at a fraction of 0.15 ten classes are left one
-    direction, at next to no gain, since the layer is small. `output=False` keeps it dense.
+    A classifier's last layer has as many outputs as there are classes: at a fraction of 0.1, ten classes are
+    left with one direction, and next to nothing is saved, since the layer is small. `output=False` keeps it
+    dense.
 
     Args:
-        fraction: f in (0, 1].
-        output: whether the last layer is factorised too.
+        fraction: fraction f of the full rank, in (0, 1].
+        output: True if the last layer is factorised too.
 
     Raises:
         ValueError: the fraction is outside (0, 1].
@@ -34,7 +35,7 @@ class Fixed(RegisteredRule):
 
     @classmethod
     def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
-        """Make rules of fractions from 0.01 to 1."""
+        """Make rules with fractions from 0.01 to 1."""
         return [cls(fraction) for fraction in EXAMPLES]
 
     @property

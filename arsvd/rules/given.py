@@ -1,4 +1,4 @@
-"""Ranks that somebody chose."""
+"""Ranks that were chosen by hand or by a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks(RegisteredRule):
-    """Exactly these ranks: for a point that a search found, or one's own.
+    """Exactly these ranks: for a point that a search found, or for a choice of one's own.
 
     Args:
-        chosen: one rank per layer; None leaves a layer dense.
-        family: the name in tables.
+        chosen: rank of each layer; None leaves a layer dense.
+        family: name in tables.
     """
 
     chosen: tuple[int | None, ...]
@@ -25,7 +25,7 @@ class Ranks(RegisteredRule):
 
     @classmethod
     def examples(cls, spectra: "Spectra") -> Sequence[RankRule]:
-        """Make equal ranks, in every layer as far as it goes."""
+        """Make rules of equal ranks in all layers, up to each layer's full rank."""
         full = [spectrum.largest for spectrum in spectra]
         return [cls(tuple(min(rank, most) for most in full)) for rank in range(1, max(full) + 1)]
 
@@ -33,7 +33,7 @@ class Ranks(RegisteredRule):
         """Return the ranks.
 
         Raises:
-            ValueError: there is not one rank a layer, or one is outside [1, full rank].
+            ValueError: there is not one rank per layer, or a rank is outside [1, full rank].
         """
         if len(self.chosen) != len(spectra):
             raise ValueError(f"{len(self.chosen)} ranks were given for {len(spectra)} layers")

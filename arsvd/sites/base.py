@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 
 
 class Site(ABC):
-    """A layer y = W x + b whose weight is a matrix, or one for each of several groups of its outputs.
+    """A layer y = W x + b whose weight is a matrix, or one matrix for each of several groups of its outputs.
 
-    "Rows" are what the matrix is multiplied with: the inputs of a linear layer, the patches of a convolution.
-    Where there are groups, a leading dimension counts them; without, there is none.
+    "Rows" are the vectors that the matrix multiplies: the inputs of a linear layer, the patches of a
+    convolution. Where there is more than one group, tensors have a leading dimension for the groups.
 
     Args:
-        layer: the layer, of the class `kind`.
+        layer: layer of the class that `kind` returns.
 
     Attributes:
         name: name of the kind of site.
-        positional: True if one input row of the layer has several positions, each a row of the matrix.
-        layer: the layer.
+        positional: True if one input row of the layer has several positions, each of which is a row for the
+            matrix.
+        layer: layer at this site.
         groups: number of matrices, each with its own share of the outputs.
-        out_features: outputs of a row, in all groups.
-        in_features: columns of each matrix.
+        out_features: number of outputs per row, over all groups.
+        in_features: number of columns of each matrix.
     """
 
     name: ClassVar[str]
@@ -45,33 +46,33 @@ class Site(ABC):
     @classmethod
     @abstractmethod
     def kind(cls) -> type[nn.Module]:
-        """Return the class of the layers; subclasses of it are other layers."""
+        """Return the class of the layers, without its subclasses."""
 
     @classmethod
     @abstractmethod
     def smallest(cls) -> nn.Module:
-        """Make the smallest layer: its attributes are those that every layer of the kind has."""
+        """Make the smallest layer of the kind; it shows which attributes every such layer has."""
 
     @classmethod
     @abstractmethod
     def examples(cls) -> Sequence[tuple[nn.Module, Tensor]]:
-        """Make layers of every sort that there is, each with inputs of two rows, for the contract."""
+        """Make layers of every sort, each with inputs of two rows, for the contract."""
 
     @classmethod
     @abstractmethod
     def leaves(cls) -> Mapping[str, Leaf]:
-        """Return the parts that files may name: the layer, and what takes its place."""
+        """Return the parts that files may name: the layer, and its replacement."""
 
     @classmethod
     @cache
     def own_names(cls) -> frozenset[str]:
-        """Return the attributes that every layer of the kind has."""
+        """Return the names of the attributes that every layer of the kind has."""
         return frozenset(vars(cls.smallest())) | {"_compiled_call_impl"}
 
     @classmethod
     @cache
     def taken_names(cls) -> frozenset[str]:
-        """Return the attributes that a replacement needs for itself."""
+        """Return the names of the attributes that a replacement needs for itself."""
         return frozenset(dir(cls(cls.smallest()).pair(1, bias=True))) | {"at_sizes", "size"}
 
     @property
@@ -88,16 +89,16 @@ class Site(ABC):
 
     @property
     def matrix(self) -> Tensor:
-        """The weight as a matrix, (out, in), or (groups, out / groups, in)."""
+        """The weight as a matrix (out, in), or as matrices (groups, out / groups, in)."""
         return self.grouped(self.weight.flatten(1))
 
     def grouped(self, tensor: Tensor) -> Tensor:
-        """Give what belongs to the outputs, (out, …), its leading dimension of groups, if there are any."""
+        """Split a tensor (out, …) into (groups, out / groups, …); leave it as it is for a single group."""
         return tensor if self.groups == 1 else tensor.unflatten(0, (self.groups, -1))
 
     @abstractmethod
     def products(self, x: Tensor) -> Tensor:
-        """Multiply the layer's inputs with its matrix.
+        """Multiply the layer's inputs by its matrix.
 
         Args:
             x: inputs of the layer.
@@ -108,7 +109,7 @@ class Site(ABC):
 
     @abstractmethod
     def outputs(self, y: Tensor) -> Tensor:
-        """View the layer's outputs, or gradients of them, as `products` returns them."""
+        """View the layer's outputs, or their gradients, in the shape that `products` returns."""
 
     @abstractmethod
     def rows(self, x: Tensor) -> Tensor:
@@ -116,31 +117,31 @@ class Site(ABC):
 
     @abstractmethod
     def with_matrix(self, matrix: Tensor, bias: Tensor | None) -> None:
-        """Overwrite the layer's weight and bias with a matrix as `matrix` is, and a bias (out,)."""
+        """Overwrite the layer's weight and bias with a matrix in the shape of `matrix`, and a bias (out,)."""
 
     @abstractmethod
     def reduced(self, x: Tensor, right: Tensor) -> Tensor:
-        """Multiply the layer's inputs with right factors (k, in), or (groups, k, in), for `restored`."""
+        """Multiply the layer's inputs by right factors (k, in), or (groups, k, in), for `restored`."""
 
     @abstractmethod
     def restored(self, reduced: Tensor, left: Tensor, bias: Tensor | None) -> Tensor:
         """Return the layer's outputs from the first r components.
 
         Args:
-            reduced: products of `reduced` with at least r right factors.
-            left: (out, r).
-            bias: (out,).
+            reduced: products that `reduced` returned for at least r right factors.
+            left: left factors (out, r).
+            bias: bias (out,); None where there is none.
         """
 
     @abstractmethod
     def pair(self, rank: int, bias: bool) -> nn.Module:
-        """Make the layer of two factors that takes this layer's place; its numbers are not set.
+        """Make the layer of two factors that replaces this layer; its numbers are not set.
 
         Args:
-            rank: components in each group.
-            bias: True if it has a bias.
+            rank: number of components in each group.
+            bias: True if the new layer has a bias.
 
         Returns:
-            A layer of this layer's dtype and on its device, with the attribute `rank` and the parameters
+            A layer in this layer's dtype and on its device, with the attribute `rank` and the parameters
             `left` (out, rank), `right` (groups * rank, …) and `bias`.
         """

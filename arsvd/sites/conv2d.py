@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from arsvd.leaves import Leaf
 from arsvd.sites.base import Site
 
-# what `nn.Conv2d._conv_forward` looks at
+# attributes that `nn.Conv2d._conv_forward` reads
 _WINDOW_ATTRIBUTES = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
     *("padding_mode", "_reversed_padding_repeated_twice"),
@@ -19,20 +19,20 @@ _WINDOW_ATTRIBUTES = (
 
 
 class LowRankConv2d(nn.Module):
-    """A convolution to `rank` channels a group and a 1x1 convolution to the outputs.
+    """A convolution to `rank` channels per group, followed by a 1x1 convolution to the outputs.
 
-    `right` (groups * rank, in / groups, height, width) is the first one's weight, `left` (out, rank) the
-    second one's. Stride, padding and dilation are the first one's.
+    `right` (groups * rank, in / groups, height, width) is the weight of the first convolution, `left`
+    (out, rank) that of the second. Stride, padding and dilation belong to the first.
 
     Args:
-        rank: channels in between, at least 1 in each group.
+        rank: number of channels in between, at least 1, per group.
         bias: True if a bias is added.
         device: device of the factors.
         dtype: dtype of the factors.
-        window: further arguments of `nn.Conv2d`.
+        window: other arguments of `nn.Conv2d`.
 
     Raises:
-        ValueError: the rank is below 1, or the arguments are no convolution's.
+        ValueError: the rank is below 1, or the arguments do not make a convolution.
 
     Source:
         A spatial convolution to few channels and a 1x1 convolution: Zhang et al. 2015 (arXiv 1505.06798).
@@ -62,7 +62,7 @@ class LowRankConv2d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw both factors as `nn.Conv2d` draws its weight."""
+        """Initialise both factors as `nn.Conv2d` initialises its weight."""
         for factor in (self.right, self.left):
             nn.init.kaiming_uniform_(factor, a=math.sqrt(5))
         if self.bias is not None:
@@ -70,7 +70,7 @@ class LowRankConv2d(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The product of the factors, (out, in / groups, height, width), as `nn.Conv2d` has it."""
+        """The product of the factors, (out, in / groups, height, width), like the weight of `nn.Conv2d`."""
         left = self.left.unflatten(0, (self.groups, -1))
         right = self.right.flatten(1).unflatten(0, (self.groups, -1))
         product: Tensor = left @ right
@@ -89,7 +89,7 @@ class LowRankConv2d(nn.Module):
 
 
 def _options(layer: Any) -> dict[str, object]:
-    """Return what a convolution is built with, as JSON has it."""
+    """Return the options that a convolution is built with, as JSON-able values."""
     padding = layer.padding if isinstance(layer.padding, str) else "explicit"
     amounts = [0, 0] if isinstance(layer.padding, str) else list(layer.padding)
     return {
@@ -116,10 +116,10 @@ _SIZES = {"group_channels": int, "out_channels": int, "groups": int}
 
 
 def _built(rank: int | None = None, **options: Any) -> nn.Module:
-    """Build a convolution of what a file says.
+    """Build a convolution from the options in a file.
 
     Raises:
-        ValueError: no convolution is like that.
+        ValueError: no convolution has such options.
     """
     amounts, padding = options.pop("amounts"), options.pop("padding")
     options["in_channels"] = options["groups"] * options.pop("group_channels")
@@ -150,7 +150,7 @@ class Conv2dSite(Site):
 
     @classmethod
     def smallest(cls) -> nn.Conv2d:
-        """Make a layer of one number."""
+        """Make a layer whose weight is a single number."""
         return nn.Conv2d(1, 1, 1)
 
     @classmethod
@@ -167,7 +167,7 @@ class Conv2dSite(Site):
 
     @classmethod
     def leaves(cls) -> Mapping[str, Leaf]:
-        """Return the dense layer and the one of two factors."""
+        """Return the dense layer and the layer of two factors."""
         dense = {**_SIZES, **_WINDOW}
         pair = {"rank": int, **dense}
         return {
@@ -176,7 +176,7 @@ class Conv2dSite(Site):
         }
 
     def products(self, x: Tensor) -> Tensor:
-        """Convolve without the bias; half precision in float32: rounding z would add noise of its own."""
+        """Convolve without the bias; half precision in float32, since rounding z would add its own noise."""
         weight = self.weight
         weight = weight if weight.dtype == torch.float64 else weight.float()
         return self.outputs(self._convolved(x.to(weight.dtype), weight))
@@ -191,7 +191,7 @@ class Conv2dSite(Site):
         layer = self.layer
         one = torch.eye(self.in_features, dtype=x.dtype, device=x.device)
         kernels = one.unflatten(1, (-1, *layer.kernel_size)).repeat(self.groups, 1, 1, 1)
-        patches = self._convolved(x, kernels)  # by the layer's own convolution, so any padding goes
+        patches = self._convolved(x, kernels)  # by the layer's own convolution, so any padding works
         channels = patches.transpose(0, 1) if patches.ndim == 4 else patches
         return self.grouped(channels.flatten(1)).mT
 

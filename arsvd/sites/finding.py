@@ -15,18 +15,18 @@ _SHOWN = 5
 def find_sites(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, Site]:
     """List the layers of a model that can be compressed, in the order of registration.
 
-    `survey` tells which other layers there are and why they are left alone. One layer registered under
-    several names is listed once, by its first.
+    `survey` lists the other layers as well, and why they stay dense. A layer that is registered under several
+    names is listed once, under the first one.
 
     Args:
-        model: any module; itself a layer under the name "".
-        names: names of the layers wanted; all when None.
+        model: any module; one that is itself a layer has the name "".
+        names: names of the wanted layers; all layers when None.
 
     Returns:
-        Name to site.
+        The sites, by the names of their layers.
 
     Raises:
-        ValueError: a wanted layer is not there or cannot be compressed, or there is none at all.
+        ValueError: a wanted layer does not exist or cannot be compressed, or no layer at all can be.
     """
     found, skipped = survey(model)
     if names is not None:
@@ -46,19 +46,19 @@ def find_sites(model: nn.Module, names: Iterable[str] | None = None) -> dict[str
 
 
 def survey(model: nn.Module) -> tuple[dict[str, Site], dict[str, str]]:
-    """List the layers of a model that could be sites, those that are apart from those that stay dense.
+    """List the layers of a model that are sites, and those that could be but stay dense.
 
-    Left alone are layers where a replacement would not be seen, or would not do the same: subclasses of a
-    site's class, whose owners read their weights directly (the output projection of `nn.MultiheadAttention`
-    is one); weights that are computed (parametrisations, pruning); weights or biases that others hold as
-    well; layers with an instance of their own kind of call; and convolutions of other kinds. Hooks alone are
-    no reason: they are carried over.
+    Layers stay dense where a replacement would not be used, or would not do the same: subclasses of a site's
+    class, whose owners read their weights directly (such as the output projection of
+    `nn.MultiheadAttention`); weights that are computed (parametrisations, pruning); weights or biases that
+    other modules hold as well; layers whose call is replaced on the instance; and convolutions of other
+    kinds. Hooks alone are no reason: they are carried over.
 
     Args:
-        model: any module at all.
+        model: any module.
 
     Returns:
-        Name to site, and name to the reason why a layer is left alone.
+        The sites, and the reasons why the other layers stay dense, both by the names of the layers.
 
     Raises:
         ValueError: the model is a TorchScript module, whose layers cannot be replaced.
@@ -93,7 +93,7 @@ def survey(model: nn.Module) -> tuple[dict[str, Site], dict[str, str]]:
 
 
 def site_of(layer: nn.Module) -> Site | None:
-    """Return a layer as a site, whatever else holds its numbers; None where no kind is of its class."""
+    """Return a layer as a site, whatever else holds its numbers; None where no kind of site has its class."""
     kind = next((site for _, site in SITES.items() if type(layer) is site.kind()), None)
     return None if kind is None else kind(layer)
 
@@ -103,14 +103,14 @@ def _kinds() -> str:
 
 
 def listed(skipped: Iterable[tuple[str, str]], shown: int = _SHOWN) -> str:
-    """Write layers with their reasons in one line, the first few of them."""
+    """List the first few layers with their reasons in one line."""
     items = [f"{name or 'the model'} ({reason})" for name, reason in skipped]
     more = f" and {len(items) - shown} more" if len(items) > shown else ""
     return ", ".join(items[:shown]) + more
 
 
 def _numbers_fault(layer: nn.Module, wanted: type[nn.Module]) -> str | None:
-    """Say why a layer's weight and bias are not plain numbers of its own."""
+    """Say why a layer's weight and bias are not plain numbers of its own; None where they are."""
     kind = type(layer)
     if nn.utils.parametrize.is_parametrized(layer):
         return "its weight or bias is computed by a parametrisation"
@@ -140,11 +140,11 @@ def check_numbers(model: nn.Module, sites: Mapping[str, Site]) -> None:
     """Refuse sites whose numbers cannot be factorised.
 
     Args:
-        model: the model.
-        sites: its sites that are to be factorised, by name.
+        model: model that the sites belong to.
+        sites: sites that are to be factorised, by name.
 
     Raises:
-        ValueError: a number is NaN, infinite, complex or not there (meta tensors), or the model was made in
+        ValueError: a number is NaN, infinite, complex or missing (meta tensors), or the model was made in
             inference mode.
     """
     if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
@@ -165,7 +165,7 @@ def check_numbers(model: nn.Module, sites: Mapping[str, Site]) -> None:
 
 
 def _owners(model: nn.Module) -> dict[int, list[tuple[str, str]]]:
-    """Map each parameter to all modules that hold it, by path, and to its names there."""
+    """Map the id of each parameter to the paths of all modules that hold it, with its name in each."""
     owners: dict[int, list[tuple[str, str]]] = {}
     for path, module in model.named_modules():
         for name, parameter in module._parameters.items():

@@ -11,23 +11,24 @@ from torch import Tensor, nn
 from arsvd.leaves import Leaf
 from arsvd.sites.base import Site
 
-# Measured on AVX-512 CPUs with MKL (benchmarks/NOTES.md): a product of matrices comes in tiles of 16 columns,
-# so that a result of 17 columns takes as long as one of 32. With the roles of the factors swapped the columns
-# are the batch, which is many tiles wide, and the rank becomes the rows, where a remainder costs little.
+# Measured on AVX-512 CPUs with MKL (benchmarks/NOTES.md): matrix products are computed in tiles of 16
+# columns, so that a result of 17 columns takes as long as one of 32. With the roles of the factors swapped,
+# the columns are the batch, which is many tiles wide, and the rank becomes the rows, where a remainder costs
+# little.
 TILE = 16
-_MANY_ROWS = 32  # below, the swapped product has too few columns itself
+_MANY_ROWS = 32  # with fewer rows, the swapped product itself has too few columns
 
 
 class LowRankLinear(nn.Module):
     """y = left (right x) + bias, with `left` of shape (out, rank) and `right` of shape (rank, in).
 
     Args:
-        in_features: inputs a row.
+        in_features: number of inputs per row.
         rank: inner dimension, at least 1.
-        out_features: outputs a row.
-        bias: whether a bias is added.
-        device: where the factors live.
-        dtype: the factors' dtype.
+        out_features: number of outputs per row.
+        bias: True if a bias is added.
+        device: device of the factors.
+        dtype: dtype of the factors.
 
     Raises:
         ValueError: a dimension is below 1.
@@ -55,7 +56,7 @@ class LowRankLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw both factors so that their product is scaled as `nn.Linear` scales its weight."""
+        """Initialise both factors so that their product is scaled like an `nn.Linear` weight."""
         nn.init.kaiming_uniform_(self.right, a=math.sqrt(5))
         with torch.no_grad():  # in float32 first: orthogonalisation has no half-precision kernels
             self.left.copy_(nn.init.orthogonal_(torch.empty(self.left.shape)))
@@ -77,8 +78,8 @@ class LowRankLinear(nn.Module):
         return F.linear(reduced, self.left, self.bias).reshape(*input.shape[:-1], self.out_features)
 
     def _swapping_pays(self, x: Tensor) -> bool:
-        # Exported programs hold for every batch, so there the size must not be looked at. Calls at small
-        # batches take microseconds: the cheap questions come first.
+        # Exported programs must work for every batch, so the size may not be examined there. Calls with small
+        # batches take microseconds: the cheap checks come first.
         if self.rank % TILE == 0 or torch.compiler.is_exporting():
             return False
         return x.numel() >= _MANY_ROWS * self.in_features and x.is_cpu
@@ -104,7 +105,7 @@ class LinearSite(Site):
 
     @classmethod
     def smallest(cls) -> nn.Linear:
-        """Make a layer of one number."""
+        """Make a layer whose weight is a single number."""
         return nn.Linear(1, 1)
 
     @classmethod
@@ -118,13 +119,13 @@ class LinearSite(Site):
 
     @classmethod
     def leaves(cls) -> Mapping[str, Leaf]:
-        """Return the dense layer and the one of two factors."""
+        """Return the dense layer and the layer of two factors."""
         dense = {"in_features": int, "out_features": int, "bias": bool}
         pair = {"in_features": int, "rank": int, "out_features": int, "bias": bool}
         return {"linear": Leaf(nn.Linear, dense), "low_rank_linear": Leaf(LowRankLinear, pair)}
 
     def products(self, x: Tensor) -> Tensor:
-        """Multiply inputs (…, in); half precision in float32, since rounding z would add noise of its own."""
+        """Multiply inputs (…, in); half precision in float32, since rounding z would add its own noise."""
         weight = self.weight
         weight = weight if weight.dtype == torch.float64 else weight.float()
         return x.reshape(-1, self.in_features).to(weight.dtype) @ weight.T

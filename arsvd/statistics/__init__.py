@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from arsvd.registry import Registry
 from arsvd.statistics.base import Basis
 
-# In ascending order of what they bring where calibration inputs are at hand.
+# In ascending order of how well they compress where calibration inputs are at hand.
 BASES: Registry[Basis] = Registry(
     "basis",
     "arsvd.statistics",
@@ -19,9 +19,9 @@ __all__ = ["BASES", "Basis", "best_basis"]
 
 
 def best_basis(names: Sequence[str]) -> str:
-    """Return the basis among some in which points of costly families lie best.
+    """Return the best of several bases, in which the costly families of candidates search.
 
     Args:
-        names: at least one name of `BASES`.
+        names: names of bases, at least one.
     """
     return max(names, key=BASES.names.index)

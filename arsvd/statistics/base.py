@@ -14,9 +14,10 @@ class Basis:
     """Coordinates of a layer's outputs z = Wx, and what counts as energy there.
 
     Attributes:
-        calibrated: whether it looks at inputs of the model; the truncated layer then carries their mean.
-        comparable: whether energies of different layers are in one unit.
-        energy_range: the lowest and the highest threshold of energy that is worth a try.
+        calibrated: True if the basis needs inputs of the model; the bias of a truncated layer then keeps the
+            mean of its outputs.
+        comparable: True if energies of different layers have the same unit.
+        energy_range: lowest and highest energy threshold that are worth trying.
     """
 
     calibrated: ClassVar[bool]
@@ -30,16 +31,16 @@ class Basis:
         batches: "Sequence[Tensor]",
         members: bool = False,
     ) -> "dict[str, Tensor]":
-        """Measure in which metric errors of each site's outputs count.
+        """Measure the metric in which errors of each site's outputs count.
 
         Args:
-            model: the model; it is not changed.
-            sites: name to site.
+            model: model to run; it is not changed.
+            sites: sites of the model, by name.
             batches: inputs of the model.
-            members: True if the model is a pack, which gives (members, rows, classes).
+            members: True if the model is a pack, whose outputs are (members, rows, classes).
 
         Returns:
-            A symmetric (…, out, out) float64 for each site, positive once it is damped; nothing where all
-            errors count alike, as they do unless a basis says otherwise.
+            A symmetric float64 matrix (…, out, out) for each site, positive definite once it is damped. Empty
+            where all errors count alike, as they do unless a basis overrides this.
         """
         return {}

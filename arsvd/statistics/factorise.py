@@ -33,32 +33,33 @@ def spectra(
     """Factorise every site of a model: its linear layers and its two-dimensional convolutions.
 
     Layers that cannot be factorised, or that never ran on the calibration inputs, stay dense, and `coverage`
-    says which. A model that was compiled, or wrapped for data parallelism, is run without.
+    names them. A model that was compiled, or wrapped for data parallelism, is run without its wrapper.
 
     Args:
         model: any module that holds such layers; it is not changed.
-        calibration: inputs of the model, (rows, …), or a list or an iterator of batches of them; at least 2
-            rows. They choose the activation basis, if not told otherwise. None chooses the weight basis.
-            Every position counts as a row of a layer, that of padding as well.
+        calibration: inputs of the model (rows, …), or a list or an iterator of batches of them; at least 2
+            rows. With inputs, the default basis is "activation"; with None, it is "weight". Every position
+            counts as a row of a layer, even one of padding.
         layers: names of the layers to factorise; all when None.
-        batch_size: the most rows that a forward pass takes when `calibration` is one tensor; fewer where
-            the model computes much for each.
-        basis: "weight", "activation" or "loss"; the last one is for classifiers and needs a backward pass.
+        batch_size: largest number of rows per forward pass where `calibration` is one tensor; fewer are taken
+            where the model computes much for each row.
+        basis: name of the basis, "weight", "activation" or "loss"; "loss" is for classifiers and needs a
+            backward pass.
         progress: callback for the batches done and the batches in all.
-        format: name of the format whose sizes are wanted.
-        example: inputs (rows, …) that the model is run on once, to see how often each layer is called for a
-            row and to check compressed copies with; by default the first ones for calibration. Without either
-            a convolution's multiplications are those of one position.
+        format: name of the format to factorise for.
+        example: inputs (rows, …) that the model is run on once, to see how often each layer is called per
+            row, and to check compressed copies with; by default the first calibration inputs. Without either,
+            the multiplications of a convolution are those of one position.
 
     Returns:
-        One spectrum a site.
+        One spectrum per site.
 
     Raises:
-        ValueError: a layer holds numbers that are NaN, infinite, complex or not there (meta tensors), or
-            has outputs that are not finite; no layer can be factorised, or one that was asked for cannot;
-            the model was made in inference mode; fewer than 2 rows, or no batches of inputs that the model
-            takes; a basis that is unknown or does not go with the calibration; a format that is unknown or
-            goes with no site.
+        ValueError: a layer holds numbers that are NaN, infinite, complex or missing (meta tensors), or has
+            outputs that are not finite; no layer can be factorised, or a requested one cannot; the model was
+            made in inference mode; there are fewer than 2 rows, or no batches of inputs that the model takes;
+            the basis is unknown or does not go with the calibration; the format is unknown or applies to no
+            site.
         TypeError: a calibration batch is not a tensor.
     """
     basis = chosen_basis(basis, calibration)
@@ -103,10 +104,10 @@ def spectra(
 
 
 def _formed(sites: Mapping[str, Site], format: str, skipped: dict[str, str], asked: bool) -> dict[str, Site]:
-    """Keep the sites that a format applies to, and say of the others why they stay dense.
+    """Keep the sites that a format applies to, and note in `skipped` why the others stay dense.
 
     Raises:
-        ValueError: it applies to none, or not to one that was asked for.
+        ValueError: the format applies to no site, or not to one that was asked for.
     """
     refused = {
         name: reason for name, site in sites.items() if (reason := FORMATS[format].refusal(site)) is not None
@@ -119,7 +120,7 @@ def _formed(sites: Mapping[str, Site], format: str, skipped: dict[str, str], ask
 
 
 def _placed(observed: Observed, name: str, counted: Counted | None) -> Observed:
-    """Note how many rows of the site's matrix an input row has, where the site's kind counts them."""
+    """Note how many rows the site's matrix multiplies per input row, where the site has several positions."""
     if counted is None or not observed.site.positional:
         return observed
     return Observed(name, observed.site, observed.moments, observed.metric, counted.positions.get(name, 1.0))
@@ -166,12 +167,12 @@ def joined(
     """Put a model's spectra together.
 
     Args:
-        model: the model.
-        basis: basis of the spectra.
-        layers: one spectrum a site.
+        model: model that was factorised.
+        basis: name of the basis of the spectra.
+        layers: one spectrum per site.
         skipped: layers that stay dense, each with the reason.
-        counted: multiplications of one input row; None where they could not be counted.
-        example: a few rows of inputs.
+        counted: multiplications for one input row; None where they could not be counted.
+        example: a few rows of inputs; None where there are none.
     """
     inside = sum(spectrum.cost(None).numbers for spectrum in layers)
     overall = sum(p.numel() for p in model.parameters())

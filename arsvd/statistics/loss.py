@@ -1,4 +1,4 @@
-"""A layer's outputs on calibration inputs, as the loss feels them."""
+"""A layer's outputs on calibration inputs, weighted by their effect on the loss."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Loss(Basis):
-    """Energy is the variance in the metric of the outputs' Fisher information, one unit for all layers."""
+    """Energy is the variance in the metric of the outputs' Fisher information, in one unit for all layers."""
 
     calibrated: ClassVar[bool] = True
     comparable: ClassVar[bool] = True
@@ -26,7 +26,7 @@ class Loss(Basis):
         batches: "Sequence[Tensor]",
         members: bool = False,
     ) -> "dict[str, Tensor]":
-        """Measure the Fisher information."""
+        """Measure the Fisher information of each site's outputs."""
         from arsvd.statistics.observed import output_fisher
 
         return output_fisher(model, sites, batches, members=members)

@@ -1,4 +1,4 @@
-"""Which energies may be rounding and nothing else."""
+"""Which energies may be nothing but rounding."""
 
 import math
 
@@ -9,25 +9,25 @@ from arsvd.statistics import BASES
 
 
 def noise_floor(energies: Tensor, weight: Tensor, basis: str, shifts: Tensor) -> Tensor:
-    """Return the energies below which a component may be rounding and nothing else.
+    """Return the energies below which a component may be nothing but rounding.
 
-    Three sources, the largest one counts. Rounding a weight of shape (m, n) to its dtype adds independent
-    errors of at most u |w|, u the unit roundoff; the largest singular value of such a matrix is about
-    u ||W||_F (1/sqrt(m) + 1/sqrt(n)), so its energy is the square of that. (The usual m * eps of
-    `matrix_rank` is above 1 for bfloat16 and would call every weight zero.) With calibration inputs,
-    sums of n products in float32 are off by up to about eps sqrt(n) of their size, the mean included, and
-    the m outputs share that energy. And the eigenvalues of a float64 matrix are exact to about m * eps64
-    of its largest, before the mean was taken out.
+    There are three sources, of which the largest counts. Rounding a weight of shape (m, n) to its dtype adds
+    independent errors of at most u |w|, where u is the unit roundoff; the largest singular value of such an
+    error matrix is about u ||W||_F (1/sqrt(m) + 1/sqrt(n)), and its energy is the square of that. (The usual
+    m * eps of `matrix_rank` is above 1 for bfloat16 and would call every weight zero.) With calibration
+    inputs, sums of n products in float32 are off by up to about eps sqrt(n) of their size, the mean included,
+    and the m outputs share that energy. Finally, the eigenvalues of a float64 matrix are exact to about
+    m * eps64 of its largest one before the mean was subtracted.
 
     Args:
-        energies: (layers, k) descending, float64.
-        weight: (m, n), one of these layers', in the dtype that the model stores.
-        basis: "weight", "activation" or "loss".
-        shifts: (layers,) the squared norm of the mean of Wx, in the metric of the energies; zeros in the
-            weight basis.
+        energies: float64 energies (layers, k), descending.
+        weight: weight (m, n) of one of these layers, in the dtype that the model stores.
+        basis: name of the basis, "weight", "activation" or "loss".
+        shifts: squared norm of the mean of Wx in the metric of the energies, (layers,); zeros in the weight
+            basis.
 
     Returns:
-        (layers,) float64.
+        Energies (layers,), float64.
     """
     rows, columns = weight.shape
     roundoff = torch.finfo(weight.dtype).eps / 2

@@ -1,4 +1,4 @@
-"""What is seen of sites while a model, or a pack of models, runs on calibration inputs."""
+"""What is observed at sites while a model, or a pack of models, runs on calibration inputs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -42,14 +42,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Observed:
-    """A site, and what was seen of it.
+    """A site, and what was observed at it.
 
     Attributes:
         name: path of the layer in its model.
-        site: the site.
-        moments: moments of its outputs; None in the weight basis.
-        metric: metric in which errors of its outputs count, (…, out, out); None where all count alike.
-        positions: rows of the site's matrix for one input row of the model.
+        site: site that was observed.
+        moments: moments of the site's outputs; None in the weight basis.
+        metric: metric in which errors of the outputs count, (…, out, out); None where all count alike.
+        positions: number of rows that the site's matrix multiplies for one input row of the model.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Observed:
 
 
 class Watched(Protocol):
-    """What observing needs of a site; a layer of a pack has it too."""
+    """The part of a site that observing needs; a layer of a pack has it too."""
 
     @property
     def layer(self) -> nn.Module:
-        """The module whose calls are watched."""
+        """The module whose calls are observed."""
         ...
 
     def products(self, x: Tensor) -> Tensor:
@@ -79,15 +79,15 @@ class Watched(Protocol):
 def output_moments(
     model: nn.Module, sites: Mapping[str, Watched], batches: Iterable[Tensor]
 ) -> dict[str, Moments]:
-    """Run a model and sum z and z z^T of every site's z = Wx (without bias), in float64.
+    """Run a model and sum z and z z^T of every site's z = Wx (without the bias), in float64.
 
     Args:
-        model: the model; it is not changed.
-        sites: name to site.
+        model: model to run; it is not changed.
+        sites: sites of the model, by name.
         batches: inputs of the model.
 
     Returns:
-        The moments of each site that ran.
+        The moments of each site that ran, by name.
 
     Raises:
         ValueError: the model does not take the inputs.
@@ -126,20 +126,21 @@ def output_fisher(
     """Estimate the Fisher information of each site's outputs, F = E[g g^T].
 
     g is the gradient of -log p(y | x) with respect to the site's outputs, with y drawn from the model's
-    own prediction: no labels are needed. To second order an error d in the outputs costs d^T F d / 2 nats.
-    Predictions are softened with a temperature of 2: a trained classifier is sure of nearly every training
-    image, so that without it F would rest on the few that are left (measured on MNIST: between 1 and 4 the
-    temperature hardly matters).
+    own prediction: no labels are needed. To second order, an error d in the outputs costs d^T F d / 2 nats.
+    Predictions are softened with a temperature of 2: a trained classifier is certain about nearly every
+    training image, and without the temperature F would depend on the few others (measured on MNIST: between 1
+    and 4 the temperature hardly matters).
 
     Args:
-        model: maps (rows, …) to logits (rows, classes); it is not changed.
-        sites: name to site.
+        model: model from (rows, …) to logits (rows, classes); it is not changed.
+        sites: sites of the model, by name.
         batches: inputs of the model.
         seed: seed of the drawn labels.
         members: True if the logits are those of a pack, (members, rows, classes).
 
     Returns:
-        Name of each site that ran to (…, out, out) float64, symmetric; it may have no inverse, see `damped`.
+        A symmetric float64 matrix (…, out, out) for each site that ran, by name. It may have no inverse; see
+        `damped`.
 
     Raises:
         ValueError: the model's outputs are not logits of shape (rows, classes).
@@ -160,14 +161,14 @@ def output_fisher(
                 *groups, _, size = view.shape
                 sums[name] = view.new_zeros((*groups, size, size), dtype=torch.float64)
             seen.append((name, outputs))
-            return outputs.clone()  # what follows may work in place
+            return outputs.clone()  # the next operation may work in place
 
         return record
 
     def add(name: str, gradient: Tensor) -> None:
         _add_squares(sums[name], sites[name].outputs(gradient).double())
 
-    # before the model's own hooks: what is wanted are the layer's outputs, not what becomes of them
+    # before the model's own hooks: what counts are the layer's outputs, not what hooks make of them
     handles = [site.layer.register_forward_hook(watch(name), prepend=True) for name, site in sites.items()]
     rows, draws = 0, LabelDraws(seed)
     try:
@@ -200,7 +201,7 @@ def _backward(
 
 
 def _add_squares(total: Tensor, rows: Tensor) -> None:
-    """Add the sum of z z^T over rows (…, rows, out) to (…, out, out)."""
+    """Add the sum of z z^T over rows (…, rows, out) to a total (…, out, out)."""
     if rows.ndim == 2:
         total.addmm_(rows.T, rows)
     else:
@@ -208,10 +209,10 @@ def _add_squares(total: Tensor, rows: Tensor) -> None:
 
 
 class LabelDraws:
-    """Draws labels from predictions, row after row from one sequence of random numbers.
+    """Draws labels from predictions, row by row, with one sequence of random numbers.
 
-    The numbers depend on the seed and on a row's place alone: not on the device, on how rows are batched, or
-    on how many models draw labels from them.
+    The numbers depend only on the seed and on a row's place: not on the device, on how rows are batched, or
+    on how many models draw labels with them.
 
     Args:
         seed: seed of the sequence.
@@ -221,28 +222,28 @@ class LabelDraws:
         self._generator = torch.Generator().manual_seed(seed)
 
     def labels(self, probabilities: Tensor) -> Tensor:
-        """Draw labels for the next rows, the same numbers for every model.
+        """Draw labels for the next rows, with the same numbers for every model.
 
         Args:
-            probabilities: (…, rows, classes), leading dimensions for several models.
+            probabilities: probabilities (…, rows, classes), with leading dimensions for several models.
 
         Returns:
-            (…, rows, PROBES) int64.
+            Labels (…, rows, PROBES), int64.
         """
         rows, classes = probabilities.shape[-2:]
         numbers = torch.rand(rows, PROBES, generator=self._generator, dtype=torch.float64)
-        if probabilities.is_cuda:  # from pinned memory the host need not wait for the device
+        if probabilities.is_cuda:  # with pinned memory the host need not wait for the device
             numbers = numbers.pin_memory()
         sums = probabilities.double().cumsum(-1)
         wanted = numbers.to(sums.device, non_blocking=True) * sums[..., -1:]
-        # right: a number equal to a sum belongs to the class after it, so a class of probability 0 has none
+        # right: a number equal to a sum belongs to the next class, so a class of probability 0 gets none
         return torch.searchsorted(sums, wanted, right=True).clamp_max(classes - 1)
 
 
 def damped(fisher: Tensor) -> Tensor:
     """Add 1 % of its mean diagonal to the Fisher information (…, out, out), so that it has an inverse."""
     mean = fisher.diagonal(dim1=-2, dim2=-1).mean(-1)
-    # a layer that the loss does not feel at all: every direction counts alike
+    # where a layer does not affect the loss at all, every direction counts alike
     level = torch.where(mean > 0, DAMPING * mean, 1.0)
     one = torch.eye(fisher.shape[-1], dtype=fisher.dtype, device=fisher.device)
     return fisher + level[..., None, None] * one

@@ -1,7 +1,7 @@
 """Factorise several dense MLPs at once: one set of batched operations, whatever their number.
 
-The same spectra as `arsvd.spectra` gives, model by model, up to rounding. On a GPU, where small matrices
-leave most of the device idle and every operation has to be launched, that is most of the time saved.
+The spectra are those that `arsvd.spectra` returns model by model, up to rounding. On a GPU, where small
+matrices leave most of the device idle and every operation has to be launched, this saves most of the time.
 """
 
 from collections import OrderedDict
@@ -23,10 +23,11 @@ from arsvd.statistics.observed import Moments, Observed, output_moments
 from arsvd.statistics.spectrum import Spectra, Spectrum
 from arsvd.statistics.stacking import dense_chain, kind_of, stacked_layers
 
-# Most elements of one sum of z z^T over the layers of the members at hand: 512 MiB in float64, of which the
-# loss basis holds about six at a time. 200 members of 784-512-256-10 fit.
+# Largest number of elements of one set of sums of z z^T, over all layers of the members that are factorised
+# together: 512 MiB in float64, of which the loss basis holds about six at a time. 200 members of
+# 784-512-256-10 fit.
 MATRIX_ELEMENTS = 2**26
-# Most elements of one layer's outputs, in float64 too: 256 MiB. Larger batches are walked in parts.
+# Largest number of elements of one layer's outputs, also in float64: 256 MiB. Larger batches are split.
 OUTPUT_ELEMENTS = 2**25
 
 Chain = dict[str, nn.Linear]
@@ -40,24 +41,24 @@ def pack_spectra(
     batch_size: int = 2048,
     format: str = LOW_RANK,
 ) -> list[Spectra]:
-    """Factorise every layer of several MLPs; `arsvd.spectra` says what each one's spectra are.
+    """Factorise every layer of several MLPs; `arsvd.spectra` describes the spectra of each.
 
     Args:
-        models: dense `arsvd.MLP`s of one depth, one number of inputs and classes, one dtype (float32 or
-            float64) and one device; their hidden widths may differ. They are not changed.
-        calibration: inputs of all models, (rows, …), or batches of them; at least 2 rows. They choose the
-            activation basis, if not told otherwise. None chooses the weight basis.
-        basis: "weight", "activation" or "loss".
-        batch_size: rows walked at a time when `calibration` is one tensor.
-        format: name of the format whose sizes are wanted.
+        models: dense `arsvd.MLP`s with the same depth, numbers of inputs and classes, dtype (float32 or
+            float64) and device; their hidden widths may differ. They are not changed.
+        calibration: inputs of all models (rows, …), or batches of them; at least 2 rows. With inputs, the
+            default basis is "activation"; with None, it is "weight".
+        basis: name of the basis, "weight", "activation" or "loss".
+        batch_size: number of rows per batch where `calibration` is one tensor.
+        format: name of the format to factorise for.
 
     Returns:
-        One entry a model.
+        The spectra of each model.
 
     Raises:
-        ValueError: models that do not go together or are no dense MLPs; weights or outputs that are not
-            finite; fewer than 2 rows; inputs that the models do not take; a basis that is unknown or does not
-            go with the calibration.
+        ValueError: models do not go together or are not dense MLPs; weights or outputs are not finite; there
+            are fewer than 2 rows; the models do not take the inputs; the basis is unknown or does not go with
+            the calibration.
         TypeError: a calibration batch is not a tensor.
     """
     basis = chosen_basis(basis, calibration)
@@ -104,7 +105,7 @@ def _chains(models: Sequence[nn.Module]) -> list[Chain]:
 def _factorised(
     chains: Sequence[Chain], batches: Sequence[Tensor], basis: str, format: str
 ) -> list[list[Spectrum]]:
-    """Factorise members that fit into memory together; returns their layers' spectra, member by member."""
+    """Factorise members that fit into memory together; return the spectra of their layers, by member."""
     stack = stacked_layers(chains)
     _check_finite(chains, stack)
     moments: dict[str, Moments] = {}
@@ -126,7 +127,7 @@ def _factorised(
 
 
 def _member(name: str, site: Site, member: int, moments: Moments | None, metric: Tensor | None) -> Observed:
-    """Take one member's share, without padding, of what was seen of a layer of all."""
+    """Take one member's part, without padding, of what was observed at a layer of all members."""
     out = site.out_features
     return Observed(
         name,
@@ -139,10 +140,10 @@ def _member(name: str, site: Site, member: int, moments: Moments | None, metric:
 
 
 def _parts(batches: Sequence[Tensor], stack: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Flatten batches, and split them so that a layer's outputs stay within bounds.
+    """Flatten batches, and split them so that a layer's outputs stay within `OUTPUT_ELEMENTS`.
 
     Raises:
-        ValueError: the models do not take them.
+        ValueError: the models do not take the batches.
     """
     weight = stack[0][0]
     widest = len(weight) * max(weight.shape[1] for weight, _ in stack)
@@ -171,7 +172,7 @@ def _check_finite(chains: Sequence[Chain], stack: Sequence[tuple[Tensor, Tensor]
 
 
 def _by_shape(sites: Sequence[Site]) -> list[list[int]]:
-    """Group members by the true shape of their layer: padding would add zeros to the spectra."""
+    """Group members by the true shape of their layer, since padding would add zeros to the spectra."""
     groups: dict[tuple[int, int], list[int]] = {}
     for member, site in enumerate(sites):
         groups.setdefault((site.out_features, site.in_features), []).append(member)
@@ -179,7 +180,7 @@ def _by_shape(sites: Sequence[Site]) -> list[list[int]]:
 
 
 class _Layer(nn.Module):
-    """One layer of all members, and what is watched of it; weights (members, out, in)."""
+    """One layer of all members as it is observed; its weights are (members, out, in)."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -200,7 +201,7 @@ class _Layer(nn.Module):
 
 
 class _Pack(nn.Sequential):
-    """All members, from inputs (rows, features) to logits (members, rows, classes)."""
+    """All members as one module, from inputs (rows, features) to logits (members, rows, classes)."""
 
     def __init__(self, names: Sequence[str], stack: Sequence[tuple[Tensor, Tensor]]) -> None:
         self_layers = {name: _Layer(*pair) for name, pair in zip(names, stack, strict=True)}

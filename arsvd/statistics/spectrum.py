@@ -1,4 +1,4 @@
-"""What a factorisation found: the components of each site, and what its sizes cost."""
+"""The results of a factorisation: the components of each site, and the costs of its sizes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -21,20 +21,21 @@ class Spectrum:
     Attributes:
         name: path of the site's layer in its model.
         basis: name of the basis.
-        out_features: outputs of the site.
-        in_features: columns of its matrix, or of each of its groups' matrices.
+        out_features: number of outputs of the site.
+        in_features: number of columns of its matrix, or of each group's matrix.
         has_bias: True if the layer stores a bias.
-        energy: (k,) float64 on the CPU, descending, k the largest size. What rounding alone can have
-            produced is set to zero.
-        vectors: (out, k) float64 on the layer's device; orthonormal columns in each group, but in the loss
-            basis.
-        mean: (out,) float64, the mean of Wx over the calibration inputs; zeros in the weight basis.
-        dual_vectors: (out, k) float64, D with D^T L = 1 in the loss basis; None where the vectors are
+        energy: energy of each component, (k,) float64 on the CPU, descending, where k is the largest size.
+            Energies that rounding alone may have produced are set to zero.
+        vectors: vectors L of the components, (out, k) float64 on the layer's device. Their columns are
+            orthonormal in each group, except in the loss basis.
+        mean: mean of Wx over the calibration inputs, (out,) float64; zeros in the weight basis.
+        dual_vectors: vectors D with D^T L = 1 in the loss basis, (out, k) float64; None where the vectors are
             their own duals.
-        format: name of the format whose sizes these are.
+        format: name of the format that the sizes are in.
         site: name of the kind of site.
-        groups: number of matrices that share the outputs evenly.
-        positions: rows of the matrix for one input row of the model, where the site's kind counts them.
+        groups: number of matrices, which share the outputs evenly.
+        positions: number of rows that the matrix multiplies for one input row of the model, where the site
+            has several positions.
     """
 
     name: str
@@ -53,21 +54,21 @@ class Spectrum:
 
     @property
     def duals(self) -> Tensor:
-        """(out, k): the weight at rank r is vectors[:, :r] @ duals[:, :r].T @ weight."""
+        """The dual vectors (out, k): the weight at rank r is vectors[:, :r] @ duals[:, :r].T @ weight."""
         return self.vectors if self.dual_vectors is None else self.dual_vectors
 
     @property
     def largest(self) -> int:
-        """The largest size there is; as a rank, min(out / groups, in)."""
+        """The largest size; for ranks, min(out / groups, in)."""
         return len(self.energy)
 
     def cost(self, size: int | None) -> Cost:
-        """Count what the site costs at a size; None is the dense layer."""
+        """Return the cost of the site at a size; None is the dense layer."""
         return self._costs[0 if size is None else size]
 
     def worthwhile(self, size: int) -> int | None:
-        """Apply the break-even guard: the size, or None where it would store no fewer bits."""
-        # not >: factors of equal size bring an error and save nothing
+        """Apply the break-even guard: return the size, or None where it would not save any bits."""
+        # not >: factors of equal size add an error and save nothing
         return None if self._costs[size].bits >= self._costs[0].bits else size
 
     def kept(self, size: int | None) -> float:
@@ -79,12 +80,12 @@ class Spectrum:
 
     @cached_property
     def memory(self) -> dict[object, Any]:
-        """What rules have worked out from this spectrum, for their next plan of it."""
+        """Results that rules have computed from this spectrum, kept for their next plans."""
         return {}
 
     @cached_property
     def _costs(self) -> list[Cost]:
-        """The dense layer's cost, then that of each size; thousands of plans add them up."""
+        """The cost of the dense layer, then that of each size; thousands of plans add them up."""
         format, dense = FORMATS[self.format], FORMATS[DENSE].cost(self, 0)
         found = [dense, *(format.cost(self, size) for size in range(1, self.largest + 1))]
         return [replace(cost, macs=round(cost.macs * self.positions)) for cost in found]
@@ -101,11 +102,11 @@ class Spectra:
 
     Attributes:
         basis: name of the basis.
-        layers: one spectrum a site.
-        other: cost of the rest of the model, its buffers among it; it counts in every size.
-        coverage: share of the model that these sites are; None where that was not kept.
-        example: a few rows of inputs, to check compressed copies with; None where there were none. They
-            are no part of the result: pickles leave them out.
+        layers: one spectrum per site.
+        other: cost of the rest of the model, including its buffers; it is a part of every cost.
+        coverage: share of the model that these sites make up; None where it was not recorded.
+        example: a few rows of inputs, to check compressed copies with; None where there were none. They are
+            not part of the result: pickles leave them out.
     """
 
     basis: str
@@ -125,11 +126,11 @@ class Spectra:
 
     @property
     def comparable(self) -> bool:
-        """True if energies of different sites are in one unit."""
+        """True if energies of different sites have the same unit."""
         return BASES[self.basis].comparable
 
     def cost(self, sizes: Iterable[int | None]) -> Cost:
-        """Count what the whole model costs at one size a site; its multiplications are those of the sites."""
+        """Return the cost of the whole model at one size per site; multiplications are those of the sites."""
         found = [s.cost(size) for s, size in zip(self.layers, sizes, strict=True)]
         return Cost(
             self.other.numbers + sum(cost.numbers for cost in found),

@@ -1,4 +1,4 @@
-"""Weights of several dense MLPs in tensors with a leading members dimension."""
+"""The weights of several dense MLPs, stacked in tensors with a leading members dimension."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from arsvd.calls import called_plainly
 from arsvd.mlp import MLP
 from arsvd.modes import inner
 
-# Half precision rounds where single layers do, which stacked products would not.
+# No half precision: stacked products would not round where single layers do.
 DTYPES = (torch.float32, torch.float64)
 
-# What members must agree in: layers, inputs, classes, dtype, device.
+# What members must have in common: number of layers, inputs, classes, dtype, device.
 Kind = tuple[int, int, int, torch.dtype, torch.device]
 
 
@@ -24,7 +24,7 @@ def dense_chain(model: nn.Module) -> dict[str, nn.Linear] | None:
         model: any module.
 
     Returns:
-        Name to layer from the input to the output; None where the model is something else: no `MLP`,
+        The layers by name, from the input to the output; None where the model is anything else: not an `MLP`,
         compressed, changed, hooked, or in half precision.
     """
     model = inner(model)
@@ -48,10 +48,10 @@ def dense_chain(model: nn.Module) -> dict[str, nn.Linear] | None:
 
 
 def kind_of(layers: dict[str, nn.Linear]) -> Kind:
-    """Tell what models must agree in to be stacked; their hidden widths may differ.
+    """Return what models must have in common to be stacked; their hidden widths may differ.
 
     Args:
-        layers: from `dense_chain`.
+        layers: layers of a model, as `dense_chain` returns them.
     """
     listed = list(layers.values())
     first, last = listed[0], listed[-1]
@@ -59,14 +59,15 @@ def kind_of(layers: dict[str, nn.Linear]) -> Kind:
 
 
 def stacked_layers(chains: Sequence[dict[str, nn.Linear]]) -> list[tuple[Tensor, Tensor]]:
-    """Stack members' weights, those of narrower members padded with zeros.
+    """Stack the weights of members, padding those of narrower members with zeros.
+
+    A padded unit has zero weights and a zero bias: its outputs and all gradients through it are zero.
 
     Args:
-        chains: members of one kind. A padded unit has zero weights and no bias: its outputs and all gradients
-            through it are zero.
+        chains: layers of each member, all of one kind; see `kind_of`.
 
     Returns:
-        Per layer the weights (members, out, in) and the biases (members, 1, out).
+        Weights (members, out, in) and biases (members, 1, out) of each layer.
     """
     found = []
     for layers in zip(*(chain.values() for chain in chains), strict=True):
@@ -82,7 +83,7 @@ def stacked_layers(chains: Sequence[dict[str, nn.Linear]]) -> list[tuple[Tensor,
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """Stack tensors with equal numbers of dimensions, the smaller ones padded with zeros at their ends."""
+    """Stack tensors of equal numbers of dimensions, padding the smaller ones with zeros at their ends."""
     shape = [max(sizes) for sizes in zip(*(tensor.shape for tensor in tensors), strict=True)]
     return torch.stack([_padded(tensor, shape) for tensor in tensors])
 

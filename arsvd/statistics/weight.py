@@ -1,4 +1,4 @@
-"""The weight itself, as in plain SVD: no inputs are looked at."""
+"""The weight itself, as in plain SVD, without any inputs."""
 
 from typing import ClassVar
 

@@ -2,22 +2,22 @@
 
     HOME/sweeps/<sweep id>/
         sweep.yaml             the checked configuration
-        begun.yaml             the same as the sweep began, to tell what was changed since
-        sweep.json             id, data set, content hash, when it began
-        provenance.json        what ran it first: versions, commit, machine
+        begun.yaml             the configuration when the sweep began, to tell what was changed since
+        sweep.json             id, data set, content hash, start time
+        provenance.json        what first ran it: versions, commit, machine
         sweep.lock             who runs the sweep now; see `sweeps.ledger.lock`
         asked/<number>.json    a member that was asked for, and what the sampler noted
-        members/<key>.json     one record a member
+        members/<key>.json     one record per member
         members/<key>.safetensors   its weights, spectra and recovered points
         members/<key>.checkpoint.safetensors   a member in training
         front.json             the final front, with test figures
         front-so-far.json      the front of a sweep that was interrupted or is being extended
-        best-so-far.json       what trials of a running sweep are to beat, see `sweeps.ledger.best_so_far`
+        best-so-far.json       what the trials of a running sweep must beat; see `sweeps.ledger.best_so_far`
         report/                front.csv, baselines.csv, front.png, front.html
         study.journal          a copy of the Optuna study for optuna-dashboard, on a folder only; never read
 
-HOME is a folder, or s3://bucket/prefix. Every file is written by atomic replace, so a reader never meets half
-of one. A file that is damaged all the same is set aside as NAME.damaged when the sweep is resumed.
+HOME is a folder, or s3://bucket/prefix. Every file is written by atomic replace, so a reader never sees half
+of one. A file that is damaged nevertheless is set aside as NAME.damaged when the sweep is resumed.
 """
 
 import contextlib
@@ -50,25 +50,25 @@ _RECORD, _WEIGHTS, _CHECKPOINT = ".json", ".safetensors", ".checkpoint.safetenso
 
 
 class LedgerError(ValueError):
-    """A sweep directory is not there, or a file in it cannot be read."""
+    """A sweep directory does not exist, or a file in it cannot be read."""
 
 
 class DamagedError(LedgerError):
-    """A file of a sweep is missing, or it is not whole."""
+    """A file of a sweep is missing or not whole."""
 
 
 class NewerError(LedgerError):
-    """A file is whole and of a newer version, which this release cannot read."""
+    """A file is whole, but of a newer version, which this release cannot read."""
 
 
 class Ledger:
     """One sweep's directory.
 
     A file that cannot be written or reached raises `StorageError`; one that is read and is not whole raises
-    `DamagedError`, one of a newer release `NewerError`.
+    `DamagedError`, and one of a newer release raises `NewerError`.
 
     Args:
-        location: the directory, which exists: a folder, or s3://bucket/prefix.
+        location: existing directory of the sweep: a folder, or s3://bucket/prefix.
     """
 
     def __init__(self, location: Path | str) -> None:
@@ -85,9 +85,9 @@ class Ledger:
         """Make the directory of a new sweep, with its configuration in it.
 
         Args:
-            home: the place where sweeps are kept.
-            config: the sweep file.
-            dataset: the data set.
+            home: folder, or s3://bucket/prefix, that holds the sweeps.
+            config: configuration of the sweep.
+            dataset: data set of the sweep.
             reference: parameters and MACs of the reference model.
         """
         now = datetime.datetime.now(datetime.UTC)
@@ -112,16 +112,16 @@ class Ledger:
 
     @classmethod
     def at(cls, home: Path | str, sweep_id: str) -> "Ledger":
-        """Return the ledger of a sweep, whether or not it is there."""
+        """Return the ledger of a sweep, whether or not the sweep exists."""
         inside = home / "sweeps" / sweep_id if isinstance(home, Path) else f"{home}/sweeps/{sweep_id}"
         return cls(inside)
 
     @classmethod
     def open(cls, home: Path | str, sweep_id: str) -> "Ledger":
-        """Open a sweep by its id, or by a beginning of it that fits no other.
+        """Open a sweep by its id, or by the start of its id where no other id starts so.
 
         Raises:
-            LedgerError: there is no such sweep, or several.
+            LedgerError: there is no such sweep, or there are several.
         """
         known = sweep_ids(home)
         found = [sweep_id] if sweep_id in known else [name for name in known if name.startswith(sweep_id)]
@@ -140,7 +140,7 @@ class Ledger:
 
     @property
     def home(self) -> Path | str:
-        """Where the sweep is kept, among others."""
+        """The home that holds this sweep and others."""
         return (
             self.path.parent.parent if isinstance(self.storage, Folder) else self.location.rsplit("/", 2)[0]
         )
@@ -150,7 +150,7 @@ class Ledger:
         """The directory as a folder of this machine.
 
         Raises:
-            LedgerError: it is not one.
+            LedgerError: the directory is not a folder of this machine.
         """
         if not isinstance(self.storage, Folder):
             raise LedgerError(f"{self.location} is not a folder of this machine")
@@ -172,11 +172,11 @@ class Ledger:
 
     @property
     def begun_config(self) -> SweepConfig:
-        """The configuration as the sweep began; the present one where an earlier version left none."""
+        """The configuration when the sweep began; the present one where an earlier version kept none."""
         return self._read_config(_BEGUN if self.storage.exists(_BEGUN) else _CONFIG, ())
 
     def changed_config(self, overrides: tuple[str, ...]) -> SweepConfig:
-        """Return the sweep's configuration with `section.key=value` changes; the file stays as it is.
+        """Return the sweep's configuration with changes `section.key=value`; the file stays as it is.
 
         Raises:
             ConfigError: the file or a change is faulty.
@@ -197,14 +197,14 @@ class Ledger:
         except FileNotFoundError as error:
             raise DamagedError(f"{self.locate(name)} is missing") from error
         except ConfigError as error:
-            # a file of a newer release has keys that are unknown here: the release is what to name
+            # a file of a newer release has keys that are unknown here, and then the release is the error
             self._read_if_there(_FACTS, partial(check_version, what="sweep"))
             changes = " with its overrides" if overrides else ""
             raise ConfigError(f"sweep file '{self.locate(name)}'{changes}", error.faults) from None
 
     @contextlib.contextmanager
     def new_report(self) -> Iterator[Path]:
-        """Yield a folder of this machine to write the report into; it is in the ledger at the end."""
+        """Yield a folder of this machine to write the report into; it is copied to the ledger at the end."""
         with scratch_folder() as scratch:
             try:
                 yield scratch
@@ -214,15 +214,15 @@ class Ledger:
                 self.storage.write(f"report/{path.name}", path.read_bytes())
 
     def weights(self, key: str) -> Path:
-        """Return where a member's weights are kept, in a folder of this machine."""
+        """Return the path of a member's weights, in a folder of this machine."""
         return self.path / _member(key, _WEIGHTS)
 
     def write_weights(self, key: str, write: Callable[[Path], None]) -> str:
         """File a member's weights.
 
         Args:
-            key: the member's key.
-            write: function that writes them to the path that it is given, by atomic replace.
+            key: key of the member.
+            write: function that writes the weights to a given path, by atomic replace.
 
         Returns:
             The SHA-256 of the file, for the member's record.
@@ -239,7 +239,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def read_weights(self, key: str, sha256: str) -> Iterator[Path]:
-        """Yield a file with a member's weights, once its hash is known to be right.
+        """Yield a file with a member's weights, after checking its hash.
 
         Raises:
             DamagedError: the weights are missing, or are not those that were filed.
@@ -255,18 +255,18 @@ class Ledger:
             yield path
 
     def write_checkpoint(self, key: str, content: bytes) -> None:
-        """File how far a member in training is; an earlier checkpoint is replaced."""
+        """File a checkpoint of a member in training; an earlier one is replaced."""
         self.storage.write(_member(key, _CHECKPOINT), content)
 
     def read_checkpoint(self, key: str) -> bytes | None:
-        """Return the latest checkpoint of a member in training, None where there is none."""
+        """Return the latest checkpoint of a member in training; None where there is none."""
         try:
             return self.storage.read(_member(key, _CHECKPOINT))
         except FileNotFoundError:
             return None
 
     def drop_checkpoint(self, key: str) -> None:
-        """Remove a member's checkpoint, where there is one."""
+        """Remove a member's checkpoint, if there is one."""
         self.storage.remove(_member(key, _CHECKPOINT))
 
     def write_member(self, record: MemberRecord) -> None:
@@ -274,7 +274,7 @@ class Ledger:
         self.write(_member(record.key, _RECORD), record.to_dict())
 
     def member(self, key: str) -> MemberRecord | None:
-        """Read a member's record, None where there is none.
+        """Read a member's record; None where there is none.
 
         Raises:
             DamagedError: the record is damaged.
@@ -296,7 +296,7 @@ class Ledger:
         return sorted(records, key=lambda record: record.number)
 
     def set_aside(self, name: str) -> str:
-        """Rename a file that is damaged, and return its new place."""
+        """Rename a damaged file, and return its new place."""
         return self.locate(self.storage.set_aside(name))
 
     def set_aside_member(self, key: str) -> list[str]:
@@ -313,12 +313,12 @@ class Ledger:
                 self.storage.remove(name)
 
     def reopen(self) -> None:
-        """Take back that the front is final, since more members are to come."""
+        """Make the final front the front so far, since more members will come."""
         if self.storage.exists(FRONT):
             self.storage.rename(FRONT, FRONT_SO_FAR)
 
     def front(self) -> Front | None:
-        """Read the final front, None where the sweep has not ended.
+        """Read the final front; None where the sweep has not ended.
 
         Raises:
             DamagedError: the file is damaged.
@@ -326,11 +326,11 @@ class Ledger:
         return self._read_if_there(FRONT, Front.from_dict)
 
     def write_provenance(self, tags: Mapping[str, str]) -> None:
-        """File what the sweep was run by first."""
+        """File what first ran the sweep: versions, commit, machine."""
         self.write(PROVENANCE, tags)
 
     def provenance(self) -> dict[str, str] | None:
-        """Return what the sweep was run by first, None where that is not on file.
+        """Return what first ran the sweep; None where that is not on file.
 
         Raises:
             DamagedError: the file is damaged.
@@ -338,19 +338,19 @@ class Ledger:
         return self._read_if_there(PROVENANCE, _tags)
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
-        """File JSON."""
+        """Write a JSON file."""
         self.storage.write(name, json.dumps(values, allow_nan=False, separators=(",", ":")).encode())
 
     def read(self, name: str, build: Callable[[Any], T]) -> T:
-        """Read JSON.
+        """Read a JSON file.
 
         Args:
-            name: the file's name.
-            build: function that makes a record of it, or raises ValueError.
+            name: name of the file, below the directory.
+            build: function that makes a record from the JSON values, or raises ValueError.
 
         Raises:
-            NewerError: it is of a newer version.
-            DamagedError: it is missing or damaged.
+            NewerError: the file is of a newer version.
+            DamagedError: the file is missing or damaged.
         """
         found = self._read_if_there(name, build)
         if found is None:
@@ -358,7 +358,7 @@ class Ledger:
         return found
 
     def _read_if_there(self, name: str, build: Callable[[Any], T]) -> T | None:
-        """Read JSON, None where there is no such file."""
+        """Read a JSON file; None where there is no such file."""
         try:
             return build(read_json(self.storage.read(name)))
         except FileNotFoundError:
@@ -377,13 +377,13 @@ def sweep_ids(home: Path | str) -> list[str]:
         with contextlib.suppress(FileNotFoundError):  # a directory without the file was never a sweep
             try:
                 begun[name] = storage.modified(f"sweeps/{name}/sweep.json")
-            except StorageError:  # it is named as damaged then, and hides no other sweep
+            except StorageError:  # the sweep is listed anyway, found damaged when opened, and hides no other
                 begun[name] = 0.0
     return sorted(begun, key=lambda name: begun[name])
 
 
 def _name(config: SweepConfig, dataset: Dataset) -> str:
-    """Choose what a sweep's id begins with: its own name, or the data set's where ids can hold that."""
+    """Choose the start of a sweep's id: its own name, or the data set's name in characters that ids allow."""
     plain = re.sub(r"[^a-z0-9]+", "-", dataset.name.lower()).strip("-")
     return config.name or plain or config.dataset.name
 

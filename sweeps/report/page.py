@@ -1,4 +1,4 @@
-"""The report as one interactive page that needs no network, such as MLflow's artifact viewer shows it."""
+"""The report as one interactive page that needs no network, as in MLflow's artifact viewer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,11 +24,11 @@ def write_page(
     """Write the report page: chart, tables, how to load the model, configuration.
 
     Args:
-        front: the front.
-        path: the HTML file, about 5 MB; replaced where it exists.
-        dataset: the data set's name.
-        heading: the page's title.
-        configuration: the sweep file, flat.
+        front: front to show.
+        path: HTML file to write, about 5 MB; an existing one is replaced.
+        dataset: name of the data set.
+        heading: title of the page.
+        configuration: values of the sweep file by their dotted keys.
     """
     chart = plotly.io.to_html(
         _chart(front),
@@ -36,7 +36,7 @@ def write_page(
         include_plotlyjs=True,
         include_mathjax=False,
         div_id="front",
-        # plotly 7 puts a button there that uploads the chart's data to its makers
+        # plotly 7 adds a button that uploads the chart's data to its makers
         config={"displaylogo": False, "responsive": True, "showSendToCloud": False},
     )
     template = Template(
@@ -138,7 +138,7 @@ def _steps(
 
 def _mark_best(figure: go.Figure, best: FrontPoint) -> None:
     figure.add_annotation(
-        # on a log axis annotations are placed by the exponent
+        # on a log axis, annotations are placed by the exponent
         x=math.log10(best.point.params),
         y=100 * best.point.accuracy,
         text=f"<b>best</b>: {best.point.params:,} parameters",

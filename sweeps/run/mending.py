@@ -17,7 +17,7 @@ def whole_members(ledger: Ledger, note: Callable[[str], None]) -> list[MemberRec
 
     Args:
         ledger: the sweep's directory.
-        note: is told of each file that was set aside.
+        note: callback for a message about each file that was set aside.
 
     Returns:
         The members, in the order of their trials.

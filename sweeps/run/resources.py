@@ -1,4 +1,4 @@
-"""Fit a sweep's trials to the cores and GPUs there are."""
+"""Fit a sweep's trials to the available cores and GPUs."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from sweeps.config import MemberConfig, SweepConfig
 from sweeps.config.checking import choices
 from sweeps.trial.settings import method_settings
 
-SAMPLES = 60_000  # training images, about: their order takes memory a member
+SAMPLES = 60_000  # approximate number of training images: their order takes memory for each member
 
 
 class ResourcesError(ValueError):
@@ -22,14 +22,14 @@ class ResourcesError(ValueError):
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What one trial takes, and how many run at a time.
+    """The resources of one trial, and how many trials run at a time.
 
     Attributes:
-        cpu: cores a trial.
-        gpu: GPUs a trial.
-        pack: most members a trial.
-        concurrent: most trials at a time.
-        alike: true where a trial's members are of one kind, and as many as pay for their size; see `room`.
+        cpu: number of cores per trial.
+        gpu: number of GPUs per trial.
+        pack: largest number of members per trial.
+        concurrent: largest number of trials at a time.
+        alike: True if a trial's members are of one kind, and as many as pay off at their size; see `room`.
     """
 
     cpu: float
@@ -40,7 +40,7 @@ class TrialResources:
 
     @property
     def threads(self) -> int:
-        """Threads that torch may use in a trial."""
+        """The number of threads that torch may use in a trial."""
         return max(1, int(self.cpu))
 
 
@@ -54,14 +54,15 @@ def fit_resources(
     """Resolve `auto` and check what is fixed.
 
     Args:
-        config: the sweep file.
-        nodes: "CPU" and "GPU" of each node of the cluster; a trial runs on one of them.
-        features: inputs of the networks.
-        classes: outputs of the networks.
+        config: configuration of the sweep.
+        nodes: resources of each node of the cluster, such as "CPU" and "GPU"; a trial runs on one node.
+        features: number of inputs of the networks.
+        classes: number of outputs of the networks.
         members: number of members to train; `search.trials` when None.
 
     Raises:
-        ResourcesError: one trial needs more than any node has, or one GPU and a part of another.
+        ResourcesError: one trial needs more than any node has, or more than one GPU but no whole number of
+            them.
     """
     wanted = config.resources
     gpu = _gpus(nodes) if wanted.gpu == "auto" else float(wanted.gpu)
@@ -86,7 +87,7 @@ def fit_resources(
         network = _extreme(config, features, classes, max if gpu > 0 else min)
         batch = max(choices(config.training.batch_size))
         pack = pack_size(network, batch, SAMPLES, device, gpu or 1.0)
-        pack = max(1, min(pack, trials // (2 * concurrent)))  # at least two rounds, or nothing is learnt
+        pack = max(1, min(pack, trials // (2 * concurrent)))  # at least two rounds, so that the search learns
     else:
         pack = wanted.pack
     alike = wanted.pack == "auto" and gpu == 0 and pack > 1
@@ -97,15 +98,15 @@ def fit_resources(
 def _require_memory(
     config: SweepConfig, nodes: Sequence[Mapping[str, float]], features: int, classes: int
 ) -> None:
-    """Refuse a network whose training fits into the memory of no node.
+    """Refuse a network whose training fits into no node's memory.
 
     Raises:
-        ResourcesError: there is one in the search.
+        ResourcesError: the search space contains such a network.
     """
-    # Ray divides what was free when it started into these two
+    # Ray divides the memory that was free when it started into these two
     most = max(node.get("memory", 0.0) + node.get("object_store_memory", 0.0) for node in nodes)
     pack = 1 if config.resources.pack == "auto" else min(config.resources.pack, config.search.trials)
-    # one image a step: a batch is never larger than the data set, which is not known here
+    # one image per step: a batch is never larger than the data set, whose size is not known here
     needed = pack * member_bytes(_extreme(config, features, classes, max), 1, 0)
     if 0 < most < needed:
         what = "a member" if pack == 1 else f"{pack} members in one pack"
@@ -116,13 +117,13 @@ def _require_memory(
 
 
 def room(member: MemberConfig, features: int, classes: int) -> int:
-    """Tell how many members like this one pay in one pack on a CPU."""
+    """Return how many members like this one pay off in one pack on a CPU."""
     network = new_architecture([features, *member.hidden, classes], method_settings(member))
     return pack_size(network, member.batch_size, SAMPLES, "cpu")
 
 
 def _gpus(nodes: Sequence[Mapping[str, float]]) -> float:
-    """Return what a trial takes where the sweep file leaves it open: a whole GPU where a node has one."""
+    """Return the GPUs of a trial where the sweep file leaves them open: a whole one where a node has one."""
     return 1.0 if any(node.get("GPU", 0.0) >= 1 for node in nodes) else 0.0
 
 
@@ -154,7 +155,7 @@ def _has(nodes: Sequence[Mapping[str, float]]) -> str:
 def _extreme(
     config: SweepConfig, features: int, classes: int, which: Callable[..., Architecture]
 ) -> Architecture:
-    """Return the network of the search space that trains the most or the fewest parameters."""
+    """Return the network of the search space with the most or the fewest trained parameters."""
     shaping = [method for _, method in METHODS.items() if method.shapes()]
     ends = {option.key: _ends(config[option.key]) for method in shaping for option in method.options}
     return which(
@@ -167,6 +168,6 @@ def _extreme(
 
 
 def _ends(value: Any) -> tuple[Any, ...]:
-    """Return the values of a key that may make a network the largest or the smallest."""
+    """Return the values of a key at which a network may be the largest or the smallest."""
     bounded = isinstance(value, IntRange | LogUniform | Uniform)
     return (value.low, value.high) if bounded else choices(value)

@@ -22,15 +22,15 @@ URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _CONNECT_SECONDS = 4
 _REMEDY = f"start the server, or set {URI_VARIABLE} to one that runs (unset it to track in a local file)"
-# MLflow and its parts tell their progress on loggers and by printing. Runs that write thousands of entities
-# would drown what the sweep has to say. Whoever wants it back sets the variable.
+# MLflow and its parts report their progress on loggers and by printing. Runs that write thousands of entities
+# would drown the sweep's own messages. Whoever wants the reports back sets the variable.
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # what a model needs is stated: a uv.lock in the current directory is no part of it
+    # a model's requirements are stated: a uv.lock in the current directory is not one of them
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
-# By level. A failed statement is logged with its traceback and raised as well: raising is enough.
+# With their levels. A failed statement is both logged with its traceback and raised: raising is enough.
 _CHATTY_LOGGERS = {
     "alembic": logging.WARNING,
     "mlflow": logging.WARNING,
@@ -43,7 +43,7 @@ def sweeps_home() -> Path | str:
     """Return where sweeps are kept: `ARSVD_HOME`, a folder or s3://bucket/prefix, else `.arsvd` here.
 
     Raises:
-        TrackingError: it begins with the home of a user whom this machine does not know.
+        TrackingError: the path starts with the home of a user whom this machine does not know.
     """
     home = os.environ.get(HOME_VARIABLE) or DEFAULT_HOME
     if "://" in home:
@@ -58,7 +58,7 @@ def arsvd_home() -> Path:
     """Return the folder of the embedded tracking store, which is where sweeps are kept.
 
     Raises:
-        TrackingError: sweeps are kept where a database file cannot be.
+        TrackingError: sweeps are kept in a place that cannot hold a database file.
     """
     home = sweeps_home()
     if isinstance(home, Path):
@@ -73,7 +73,7 @@ def default_uri() -> str:
     """Return the address of the embedded store, one SQLite file in the home directory.
 
     Raises:
-        TrackingError: sweeps are kept where a database file cannot be.
+        TrackingError: sweeps are kept in a place that cannot hold a database file.
     """
     from mlflow_server import SettingError
     from mlflow_server.sqlite import sqlite_address
@@ -85,7 +85,7 @@ def default_uri() -> str:
 
 
 def quiet() -> None:
-    """Keep MLflow's loggers from telling its progress; its import sets them."""
+    """Keep MLflow's loggers from reporting progress; call this after its import, which sets their levels."""
     for name, level in _CHATTY_LOGGERS.items():
         logging.getLogger(name).setLevel(level)
 
@@ -96,7 +96,7 @@ def tracking_uri() -> str:
 
 
 def has_store(uri: str) -> bool:
-    """Whether a tracking server can have anything to read: the first sweep makes a database's file."""
+    """Tell whether a tracking server can have anything to read: the first sweep makes a database's file."""
     from sqlalchemy.exc import ArgumentError
 
     from mlflow_server.sqlite import sqlite_file
@@ -111,11 +111,11 @@ def has_store(uri: str) -> bool:
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
-    """Return where an experiment's files go, or None where that is the server's business.
+    """Return the folder for an experiment's files, or None where the server decides.
 
     Args:
-        uri: the tracking server.
-        experiment: the experiment's name.
+        uri: address of the tracking server.
+        experiment: name of the experiment.
     """
     from mlflow_server.sqlite import sqlite_file
     from sweeps.tracking.moving import artifact_folder
@@ -131,13 +131,14 @@ def connect(uri: str | None = None) -> "MlflowClient":
     The embedded store is created on first use.
 
     Args:
-        uri: the server, as MLflow writes it; None for `tracking_uri()`.
+        uri: address of the server, as MLflow writes it; `tracking_uri()` when None.
 
     Returns:
-        A client of its tracking store and its model registry.
+        A client of the server's tracking store and model registry.
 
     Raises:
-        TrackingError: the server does not answer within about ten seconds, is none, or wants credentials.
+        TrackingError: the server does not answer within about ten seconds, is not a tracking server, or wants
+            credentials.
     """
     uri = tracking_uri() if uri is None else uri
     for variable, value in _QUIET.items():
@@ -165,10 +166,10 @@ def connect(uri: str | None = None) -> "MlflowClient":
 
 @contextmanager
 def prompt_requests() -> Iterator[None]:
-    """Let requests made inside fail soon: MLflow's own defaults retry each for minutes.
+    """Let requests in this context fail soon: MLflow's own defaults retry each of them for minutes.
 
-    MLflow sends a request again without knowing whether it was carried out, so that a run can be there
-    twice. Who catches `ServerAwayError` looks first. What the user has set in the environment stands.
+    MLflow repeats a request without knowing whether it was carried out, so that a run can exist twice. Code
+    that catches `ServerAwayError` checks first. Settings of the user in the environment take precedence.
     """
     added = {name: value for name, value in _PROMPT.items() if name not in os.environ}
     os.environ.update(added)
@@ -181,7 +182,7 @@ def prompt_requests() -> Iterator[None]:
 
 @contextmanager
 def _alone(uri: str) -> Iterator[None]:
-    """Let one process at a time open the embedded store: of two that make its tables one would fail."""
+    """Let one process at a time open the embedded store: if two made its tables, one of them would fail."""
     if not _is_embedded(uri):
         yield
         return
@@ -190,9 +191,9 @@ def _alone(uri: str) -> Iterator[None]:
 
 
 def _prepare(uri: str) -> None:
-    """Make a database file's tables or bring them and the places they name up to date.
+    """Make the tables of a database file, or bring them and the paths in them up to date.
 
-    No interruption leaves half of them.
+    An interruption never leaves half of them.
     """
     from mlflow_server import ServerError
     from mlflow_server.schema import prepare_tracking
@@ -208,7 +209,7 @@ def _prepare(uri: str) -> None:
 
 
 def _check_server(uri: str) -> None:
-    """Ask a server once, and once again, with short time-outs: MLflow's own defaults retry for minutes."""
+    """Ask a server once, and retry once, with short time-outs: MLflow's own defaults retry for minutes."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request

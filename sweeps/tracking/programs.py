@@ -17,10 +17,11 @@ import arsvd
 from arsvd.files.exported import check_program, export, program_bytes
 from sweeps.tracking.versions import PROGRAM_PATH, WEIGHTS_PATH
 
-_EXAMPLES = 3  # none of the sizes that torch.export treats specially
-_NICE = 19  # behind the last members in training, which Ray has at 15
+_EXAMPLES = 3  # not one of the sizes that torch.export treats specially
+_NICE = 19  # behind the last members in training, which Ray runs at 15
 
-# What was read back from a file and compared in this process: models of one form differ in numbers only.
+# Forms of models that this process read back from a file and compared: models of one form differ only in
+# their numbers.
 _proven: set[tuple[str, ...]] = set()
 
 
@@ -31,8 +32,8 @@ class Order:
     Attributes:
         network: module on the CPU and in evaluation mode, from float32 images (batch, channels, height,
             width) in [0, 1] to logits (batch, classes).
-        header: the description in its safetensors file.
-        images: uint8 (images, channels, height, width), one or more, to try it on.
+        header: description of the model in its safetensors file.
+        images: one or more images to try the model on, uint8 (images, channels, height, width).
         dataset: name, content hash and classes of the data set.
     """
 
@@ -43,21 +44,21 @@ class Order:
 
     @property
     def example(self) -> Tensor:
-        """Float32 images (3, channels, height, width), repeated where there are fewer; no file holds them."""
+        """Float32 images (3, channels, height, width), repeated if there are fewer; they are in no file."""
         images = self.images[:_EXAMPLES]
         images = images.repeat(-(-_EXAMPLES // len(images)), 1, 1, 1)[:_EXAMPLES]
         return (images.float() / 255.0).contiguous()
 
 
 def prepare_process() -> None:
-    """Make a process one that writes models for another."""
+    """Set up a process that writes models for another one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which ends this process
     os.nice(_NICE)
     torch.set_num_threads(1)
 
 
 def warm() -> None:
-    """Export something small: the first export of a process loads what takes as long as twenty others."""
+    """Export something small: what the first export of a process loads takes as long as twenty exports."""
     export(nn.Linear(2, 2), torch.zeros(_EXAMPLES, 2))
 
 
@@ -68,7 +69,7 @@ def write(order: Order, folder: Path) -> str:
         SHA-256 of the safetensors file.
 
     Raises:
-        ValueError: the model does not give one logit a class, or its exported form disagrees with it.
+        ValueError: the model does not give one logit per class, or its exported form disagrees with it.
     """
     network, example = order.network, order.example
     name, _, classes = order.dataset

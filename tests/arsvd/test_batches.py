@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "numbers": (lambda: [torch.tensor(1.0)], "are of shape .*, got a single number"),
 }
 NO_TENSORS: dict[str, tuple[Callable[[], Any], str]] = {
-    "inputs and labels": (lambda: DataLoader(TensorDataset(X, Y), 10), "got a list; of a loader that also"),
+    "inputs and labels": (lambda: DataLoader(TensorDataset(X, Y), 10), "got a list; if a loader also gives"),
     "dicts": (lambda: [{"input_ids": IDS}], "got a dict"),
     "tuples": (lambda: [(IDS, IDS)], "got a tuple"),
     "arrays": (lambda: [X.numpy()], "got a ndarray"),

@@ -1,9 +1,9 @@
 """Give an exported program its layers back.
 
-In an exported program a linear layer is a call of `aten.linear` on two parameters (after decomposition
-`aten.addmm` or `aten.mm` with a transposed parameter), and a convolution one of `aten.conv2d`
-(`aten.convolution`). Here each of them becomes a call of an `nn.Linear` or `nn.Conv2d` that holds these very
-parameters, under the path they had, so that spectra and compression see an ordinary module.
+In an exported program, a linear layer is a call of `aten.linear` on two parameters (after decomposition, of
+`aten.addmm` or `aten.mm` on a transposed parameter), and a convolution is a call of `aten.conv2d`
+(`aten.convolution`). Here each of them becomes a call of an `nn.Linear` or `nn.Conv2d` that holds these same
+parameters under the path that they had, so that spectra and compression see an ordinary module.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ from arsvd.files.exported.regions import CLOSED_REGIONS, ClosedRegion, open_regi
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.conv2d.padding, _ATEN.convolution.default)
 _PRODUCTS = (_ATEN.mm.default, _ATEN.matmul.default)
-# where each operation keeps the flag that says that it was exported in training mode
+# position of the argument that says whether each operation was exported in training mode
 _TRAINING_FLAGS = {_ATEN.dropout.default: 2, _ATEN.batch_norm.default: 5}
 
 
 class InputShape(nn.Module):
-    """Passes its input on and refuses one of another shape than the program was exported for.
+    """Passes its input on, and refuses inputs of a shape that the program was not exported for.
 
     Args:
-        sizes: one entry a dimension; None where any size goes.
-        dtype: of the input.
+        sizes: size of each dimension; None where any size is accepted.
+        dtype: dtype of the input.
     """
 
     def __init__(self, sizes: tuple[int | None, ...], dtype: torch.dtype) -> None:
@@ -37,10 +37,10 @@ class InputShape(nn.Module):
         self.sizes, self.dtype = sizes, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x, (batch, …).
+        """Return x (batch, …) unchanged.
 
         Raises:
-            ValueError: a fixed size differs.
+            ValueError: a fixed size differs, or the number of dimensions does.
         """
         if x.ndim != len(self.sizes) or any(
             fixed is not None and fixed != size for fixed, size in zip(self.sizes, x.shape, strict=True)
@@ -50,7 +50,7 @@ class InputShape(nn.Module):
         return x
 
     def example(self, rows: int) -> Tensor | None:
-        """Make inputs of zeros, (rows, …); None where more than the batch is dynamic."""
+        """Make inputs of zeros (rows, …); None where more than the batch is dynamic."""
         inner = [size for size in self.sizes[1:] if size is not None]
         if len(inner) < len(self.sizes) - 1:
             return None
@@ -59,7 +59,7 @@ class InputShape(nn.Module):
 
 @dataclass(frozen=True)
 class _Window:
-    """What a convolution does beside its weight."""
+    """The settings of a convolution besides its weight."""
 
     stride: tuple[int, ...]
     padding: tuple[int, ...] | str
@@ -69,30 +69,30 @@ class _Window:
 
 @dataclass(frozen=True)
 class _Call:
-    """One operation of a graph that a layer computes from its weight and bias."""
+    """One operation of a graph that can become a layer with its weight and bias."""
 
-    owner: fx.GraphModule  # of the graph
+    owner: fx.GraphModule  # module of the graph
     node: fx.Node
-    place: int  # of x among the arguments; x itself may be replaced in the meantime
+    place: int  # position of x among the arguments; x itself may be replaced in the meantime
     weight: fx.Node  # the parameter, or its transpose
     bias: fx.Node | None
-    window: _Window | None = None  # of a convolution
+    window: _Window | None = None  # settings of a convolution
 
 
 def with_layers(program: ExportedProgram) -> fx.GraphModule:
     """Turn an exported program into a module with `nn.Linear` and `nn.Conv2d` layers.
 
-    A weight used by several operations of one kind becomes one layer called several times. A weight that
-    other operations use as well (an embedding that is tied to the output) stays as it is, hence dense.
+    A weight used by several operations of one kind becomes one layer that is called several times. A weight
+    that other operations use as well (an embedding that is tied to the output) stays as it is, and so dense.
 
     Args:
-        program: takes one tensor with a dynamic batch, returns one tensor.
+        program: program that takes one tensor with a dynamic batch and returns one tensor.
 
     Returns:
-        The module, in evaluation mode; the program's logits, also at other batch sizes.
+        The module, in evaluation mode. It gives the program's logits, at other batch sizes as well.
 
     Raises:
-        RefusedError: the program has another interface, a fixed batch, is in training mode, or has no such
+        RefusedError: the program has another interface or a fixed batch, is in training mode, or has no such
             operation. The message continues a sentence that begins with the program's name.
     """
     if program.call_spec.in_spec != pytree.tree_structure(((0,), {})) or (
@@ -104,7 +104,7 @@ def with_layers(program: ExportedProgram) -> fx.GraphModule:
     (entry,) = (node for node in graph.nodes if node.op == "placeholder")
     shape = _input_shape(entry)
     for node in list(graph.nodes):
-        if node.op == "call_module" and not node.users:  # torch's own guards: InputShape takes their place
+        if node.op == "call_module" and not node.users:  # torch's own guards: InputShape replaces them
             graph.erase_node(node)
     opened, closed = open_regions(traced)
     for module in opened:
@@ -124,10 +124,10 @@ def with_layers(program: ExportedProgram) -> fx.GraphModule:
 
 
 def closed_regions(model: nn.Module) -> tuple[ClosedRegion, ...]:
-    """Name the regions of a model, read from a `.pt2` file, whose layers cannot be seen.
+    """Return the regions of a model, read from a `.pt2` file, whose layers cannot be seen.
 
     Args:
-        model: any module; one of another origin has none.
+        model: any module; one of another origin has no such regions.
     """
     found: tuple[ClosedRegion, ...] = getattr(model, "meta", {}).get(CLOSED_REGIONS, ())
     return found
@@ -155,7 +155,7 @@ def _refuse_training(graph: fx.Graph) -> None:
 
 
 def _add_layers(modules: list[fx.GraphModule]) -> list[nn.Module]:
-    """Replace every operation that can be a layer, in place."""
+    """Replace every operation that can be a layer, in place; return the layers."""
     owned = [(m, n, p) for m in modules for n in m.graph.nodes if (p := parameter(m, n)) is not None]
     parameters = {node: value for _, node, value in owned}
     calls = [
@@ -191,7 +191,7 @@ def _add_layers(modules: list[fx.GraphModule]) -> list[nn.Module]:
 
 
 def _layer(weight: nn.Parameter, bias: bool, window: _Window | None) -> nn.Module:
-    """Make the layer of an operation, its numbers not set."""
+    """Make the layer for an operation; its numbers are not set."""
     if window is None:
         return nn.Linear(weight.shape[1], weight.shape[0], bias, device="meta")
     channels, size = (weight.shape[1] * window.groups, weight.shape[0]), tuple(weight.shape[2:])
@@ -245,7 +245,7 @@ def _match_convolution(
 
 
 def _pair(values: Any) -> tuple[int, ...] | None:
-    """Read two whole numbers, of which a graph may hold one for both; None where they are not known."""
+    """Read two whole numbers, where a graph may hold one for both; None where they are not known."""
     listed = tuple(values) * (2 if len(values) == 1 else 1)
     return listed if all(isinstance(value, int) for value in listed) else None
 
@@ -271,7 +271,10 @@ def _exclusive(
     bias: nn.Parameter | None,
     parameters: dict[fx.Node, nn.Parameter],
 ) -> bool:
-    """Tell if one layer can hold these parameters: one bias and window for all, and no user beside these."""
+    """Tell whether one layer can hold these parameters.
+
+    It can where all calls have the same bias and window, and nothing else uses the parameters.
+    """
     if len({call.window for call in group}) > 1:
         return False
     if any((None if call.bias is None else parameters[call.bias]) is not bias for call in group):
@@ -290,7 +293,7 @@ def _exclusive(
 
 
 def _register(traced: fx.GraphModule, target: str, layer: nn.Module) -> str:
-    """Put a layer where its weight was ("head.weight" makes "head"), or beside other things there."""
+    """Put a layer where its weight was ("head.weight" gives "head"), or beside it where that is taken."""
     path = target.removesuffix("weight").rstrip("._") or (
         "conv" if isinstance(layer, nn.Conv2d) else "linear"
     )
@@ -310,7 +313,7 @@ def _register(traced: fx.GraphModule, target: str, layer: nn.Module) -> str:
 
 
 def _make_plain(modules: list[fx.GraphModule]) -> None:
-    """Give the graph the signature forward(x) -> tensor, and take the exporting machine's traces out."""
+    """Give the graph the signature forward(x) -> tensor, and remove traces of the exporting machine."""
     outer = modules[0].graph
     outer.set_codegen(fx.graph.CodeGen())
     (output,) = (node for node in outer.nodes if node.op == "output")
