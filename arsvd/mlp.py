@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+_WITHOUT_WEIGHTS = (nn.Flatten, nn.ReLU, nn.Dropout)
+
 
 class MLP(nn.Sequential):
     """Linear layers with ReLU between them; the input is flattened first.
@@ -34,6 +36,11 @@ class MLP(nn.Sequential):
                 if dropout > 0:
                     modules[f"dropout{number}"] = nn.Dropout(dropout)
         super().__init__(modules)
+
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The layers with weights, dense or compressed, by name, from the input to the output."""
+        return {name: part for name, part in self.named_children() if type(part) not in _WITHOUT_WEIGHTS}
 
     def __getitem__(self, idx: slice | int) -> Any:
         """Return one part, or a plain chain of several, since a slice is not an MLP of given widths."""

@@ -34,8 +34,8 @@ from benchmarks.compression_recipes import RECIPES, Recipe
 from benchmarks.compression_summary import figures
 from benchmarks.compression_table import markdown
 from benchmarks.environment import environment
-from sweeps.ledger.fronts import reference_size
-from sweeps.trial.member import Outcome, Task, run_members
+from sweeps.ledger.joined_front import reference_size
+from sweeps.trial.packs import Outcome, Task, run_members
 from sweeps.trial.weights import RECOVERED, MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench
 

@@ -11,7 +11,7 @@ from arsvd.fronts import fixed_grid, thresholds
 from arsvd.statistics import BASES
 from arsvd.training import Hyperparameters, Pack, dense_architecture, train
 from benchmarks.compression_recipes import Recipe
-from sweeps.ledger.fronts import reference_size
+from sweeps.ledger.joined_front import reference_size
 from sweeps.trial.weights import MemberWeights
 from sweeps.trial.workbench import Workbench
 

@@ -38,7 +38,7 @@ from typing import Any
 from arsvd.data import data_root
 from arsvd.fronts import front_hypervolume
 from benchmarks.reporting import arguments, lacks_mnist, print_table, report
-from sweeps.ledger.fronts import reference_size
+from sweeps.ledger.joined_front import reference_size
 from sweeps.ledger.ledger import Ledger, sweep_ids
 
 REFERENCE = reference_size([784, 512, 256, 10])[0]

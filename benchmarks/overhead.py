@@ -222,7 +222,7 @@ def _alone(config: Any, dataset: Any, records: Sequence[Any]) -> dict[str, float
         return None
     import torch
 
-    from sweeps.trial.member import Task, run_members
+    from sweeps.trial.packs import Task, run_members
     from sweeps.trial.workbench import Analysis, Workbench
 
     torch.set_num_threads(1)

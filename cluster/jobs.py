@@ -44,12 +44,12 @@ class Job:
     """A submitted job.
 
     Attributes:
-        id: what `logs` and `stop` take.
+        id: name that `logs` and `stop` take.
         status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
         about: the sweep file's name, or the sweep that is resumed.
         started: seconds since 1970; None before it runs.
         ended: seconds since 1970; None while it runs.
-        reason: why it failed; empty otherwise.
+        reason: cause of its failure; empty otherwise.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Request:
         about: shown in the list of jobs.
         working_dir: shipped to the cluster, and the job's current directory.
         environment: variables; everybody who sees the dashboard can read them.
-        requirements: what pip installs on the nodes first; none when empty.
+        requirements: lines that pip installs on the nodes first; none when empty.
     """
 
     id: str
@@ -145,7 +145,7 @@ class JobServer:
 
         Args:
             job_id: the job.
-            write: receives pieces of text, each once.
+            write: function that receives pieces of text, each once.
 
         Raises:
             UnknownJobError: there is no such job.

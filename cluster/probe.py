@@ -27,11 +27,11 @@ class Node:
     """A machine that takes part, or did.
 
     Attributes:
-        id: Ray's.
-        host: its address.
-        alive: whether it takes part.
-        head: whether the cluster's own services run there.
-        here: whether it runs on this machine.
+        id: id that Ray gave it.
+        host: address of the node.
+        alive: True if it takes part.
+        head: True if the cluster's own services run there.
+        here: True if it runs on this machine.
         cpus: cores that it offers.
         gpus: GPUs that it offers.
     """
@@ -51,8 +51,8 @@ class Answer:
 
     Attributes:
         address: `HOST:PORT`.
-        ray_version: that it runs.
-        python_version: that it runs.
+        ray_version: version of Ray there.
+        python_version: version of Python there.
         nodes: alive and dead.
     """
 

@@ -20,7 +20,7 @@ def shippable(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]
     """Choose the variables that a job takes along.
 
     Args:
-        environment: this process's.
+        environment: environment of this process.
 
     Returns:
         The ARSVD_* and MLFLOW_* variables that are set and hold no secret, and the names of those that do by
@@ -47,7 +47,7 @@ def refuse_secrets(what: str, texts: Iterable[str]) -> None:
     """Make sure that no address in some texts holds a password.
 
     Args:
-        what: what they are called in the message.
+        what: name for them in the message.
         texts: arguments, or the content of a file.
 
     Raises:

@@ -94,7 +94,7 @@ class _Folder:
             stream.write(text.encode())
 
     def shows(self, name: str, text: str) -> bool:
-        """Whether a file with this content appears within the time that network file systems take."""
+        """Tell if a file with this content appears within the time that network file systems take."""
         end = time.monotonic() + _APPEAR_SECONDS
         while True:
             with (

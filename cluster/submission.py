@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cluster.errors import ClusterError
 from cluster.jobs import JobServer, Request, working_dir
-from cluster.packing import pack, pinned_requirements
 from cluster.secrecy import refuse_secrets, shippable
+from cluster.shipping import pack, pinned_requirements
 
 _HOME_VARIABLE = "ARSVD_HOME"
 
@@ -23,7 +23,7 @@ class Code:
     Attributes:
         distribution: name of the installed distribution.
         packages: folders of its packages.
-        requirements: whether pip installs its requirements on the nodes first, at the versions of this
+        requirements: True if pip installs its requirements on the nodes first, at the versions of this
             machine.
     """
 
@@ -37,8 +37,8 @@ class Submitted:
     """A job that the cluster has taken.
 
     Attributes:
-        id: what `logs` and `stop` take.
-        home: where the sweep is kept.
+        id: name that `logs` and `stop` take.
+        home: place where the sweep is kept.
         withheld: names of variables that are set here and were not shipped, since they hold secrets.
     """
 
@@ -60,10 +60,10 @@ def submit(
     Args:
         server: the cluster's.
         command: program and arguments; the files lie in its current directory.
-        about: what it is for, shown in the list of jobs.
-        code: what is shipped.
+        about: purpose, shown in the list of jobs.
+        code: files that are shipped.
         files: names and contents of further files that are shipped.
-        home: where sweeps are kept, the same place on every node; see `job_home`.
+        home: place of the sweeps, the same on every node; see `job_home`.
 
     Raises:
         ClusterError: the command, a file or the environment holds a password, the home is no place that a

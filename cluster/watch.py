@@ -23,7 +23,7 @@ def watch_ray(lost: Callable[[str], None]) -> Iterator[None]:
     what this process does.
 
     Args:
-        lost: called with what is gone.
+        lost: function that is told what is gone.
     """
     import ray
 

@@ -29,9 +29,9 @@ class Context:
         views: views whose points are wanted.
         main_view: view that costly families work with.
         rules: names of the rank rules that are wanted.
-        thresholds: of these rules, in (0, 1].
+        thresholds: thresholds of these rules, in (0, 1].
         max_drop: the drop of validation accuracy that the best point may have.
-        calibration: gives training inputs (rows, …).
+        calibration: function that returns training inputs (rows, …).
     """
 
     model: "nn.Module"
@@ -56,7 +56,7 @@ class Candidates:
     of its own; each is nothing where a family does not say otherwise.
 
     Attributes:
-        keeps_weights: whether its models have weights that no spectrum gives, and are kept with a member.
+        keeps_weights: True if its models have weights that no spectrum gives, and are kept with a member.
     """
 
     keeps_weights: ClassVar[bool] = False
@@ -78,7 +78,7 @@ class Candidates:
         Args:
             context: the model.
             dense: the model's own point.
-            points: those of the families before it.
+            points: points of the families before it.
         """
         yield from ()
         return []
@@ -91,7 +91,7 @@ class Candidates:
         Args:
             context: the model.
             dense: the model's own point.
-            points: those of all families that have none of their own.
+            points: points of all families that make no models.
 
         Returns:
             Each model by its point.

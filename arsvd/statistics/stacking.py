@@ -40,7 +40,7 @@ def dense_chain(model: nn.Module) -> dict[str, nn.Linear] | None:
         return None
     if not all(map(called_plainly, model.modules())):
         return None
-    layers = {name: module for name, module in modules if isinstance(module, nn.Linear)}
+    layers = {name: layer for name, layer in model.layers.items() if isinstance(layer, nn.Linear)}
     alike = {(layer.weight.dtype, layer.weight.device) for layer in layers.values()}
     if len(alike) > 1 or next(iter(alike))[0] not in DTYPES:
         return None

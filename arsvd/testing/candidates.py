@@ -34,7 +34,7 @@ def points_are_what_their_models_do(family: Candidates, net: str) -> None:
     for point in (*planned, *stepped):
         spectra = context.evaluators[point.basis or "weight"].spectra
         chosen = plan(spectra, Ranks(point.ranks))
-        assert (chosen.params, chosen.macs) == (point.params, point.macs)
+        assert (chosen.params, chosen.macs) == (point.cost.numbers, point.cost.macs)
         _same(evaluate(compress(model, spectra, chosen), *_labelled(net)).loss, point.loss)
 
 
@@ -43,7 +43,7 @@ def models_of_its_own_do_what_their_points_say(family: Candidates, net: str) -> 
     made = _run(family, net)[4]
     assert bool(made) <= family.keeps_weights
     for point, small in made.items():
-        assert sum(parameter.numel() for parameter in small.parameters()) == point.params
+        assert sum(parameter.numel() for parameter in small.parameters()) == point.cost.numbers
         found = evaluate(small, *_labelled(net))
         assert found.accuracy == point.accuracy
         _same(found.loss, point.loss)

@@ -23,9 +23,9 @@ from arsvd.data.dataset import describe
 from arsvd.options import REQUIRED
 from arsvd.training import Hyperparameters, MemberState, Pack, StateError, TrainingResult, train
 from arsvd.training.architecture import new_architecture, structure
+from arsvd.training.captured import CapturedStep, StaticStep
 from arsvd.training.counters import CounterDraws
 from arsvd.training.draws import ORDER
-from arsvd.training.graph import CapturedStep, StaticStep
 from arsvd.training.images import Images
 from arsvd.training.methods import METHODS
 from arsvd.training.methods.base import TrainingMethod

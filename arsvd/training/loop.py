@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from arsvd.data import Dataset
+from arsvd.training.captured import CapturedStep
 from arsvd.training.draws import ORDER
-from arsvd.training.graph import CapturedStep
 from arsvd.training.hyperparameters import Hyperparameters
 from arsvd.training.images import Images
 from arsvd.training.measuring import Validation

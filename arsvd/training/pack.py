@@ -38,24 +38,28 @@ class Parameter:
 
 
 def architecture_of(model: nn.Module) -> Architecture:
-    """Describe an MLP, dense or compressed.
+    """Describe an MLP, dense or compressed to low ranks.
 
     Raises:
-        ValueError: the model is not a chain of linear layers and ReLUs.
+        ValueError: the model is not a chain of such layers and ReLUs.
     """
-    layers: list[tuple[int, ...]] = []
-    for module in _linears(model):
-        if isinstance(module, LowRankLinear):
-            layers.append((module.in_features, module.rank, module.out_features))
-        else:
-            layers.append((module.in_features, module.out_features))
-    return tuple(layers)
+    found = [[factor.shape[1] for factor in factors] for factors in map(_factors, _layers(model))]
+    return tuple((*sizes, layer.out_features) for sizes, layer in zip(found, _layers(model), strict=True))
 
 
-def _linears(model: nn.Module) -> list[nn.Linear | LowRankLinear]:
+def _layers(model: nn.Module) -> list[nn.Linear | LowRankLinear]:
     if not isinstance(model, MLP):
         raise ValueError(f"packs train MLPs, got a {type(model).__name__}")
-    return [module for module in model if isinstance(module, nn.Linear | LowRankLinear)]
+    found = [layer for layer in model.layers.values() if isinstance(layer, nn.Linear | LowRankLinear)]
+    if len(found) < len(model.layers):
+        kinds = [type(layer).__name__ for layer in model.layers.values()]
+        raise ValueError(f"packs train dense and low-rank layers, got {kinds}")
+    return found
+
+
+def _factors(layer: nn.Linear | LowRankLinear) -> list[Tensor]:
+    """Return a layer's weights (out, in), the first one that its inputs meet first."""
+    return [layer.right, layer.left] if isinstance(layer, LowRankLinear) else [layer.weight]
 
 
 class Pack:
@@ -136,11 +140,8 @@ class Pack:
         pack = cls([architecture_of(model) for model in models], torch.device(device), dtype)
         with torch.no_grad():
             for member, model in enumerate(models):
-                for layer, module in enumerate(_linears(model)):
-                    parts = (
-                        [module.right, module.left] if isinstance(module, LowRankLinear) else [module.weight]
-                    )
-                    for factor, part in enumerate(parts):
+                for layer, module in enumerate(_layers(model)):
+                    for factor, part in enumerate(_factors(module)):
                         pack.weights[layer][factor][member, : part.shape[1], : part.shape[0]] = part.T
                     if module.bias is not None:
                         pack.biases[layer][member, 0, : len(module.bias)] = module.bias

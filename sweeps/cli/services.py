@@ -34,8 +34,8 @@ def ui(sweep_id: str | None, port: int) -> None:
     from mlflow_server.ui import browse
     from sweeps.ledger.ledger import Ledger
     from sweeps.tracking.connection import arsvd_home, connect, has_store, sweeps_home, tracking_uri
-    from sweeps.tracking.failures import redact
     from sweeps.tracking.links import address
+    from sweeps.tracking.outages import redact
 
     uri = tracking_uri()
     if not has_store(uri):

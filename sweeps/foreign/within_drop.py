@@ -87,7 +87,7 @@ def smallest_within(
     dense = answers(network, inputs, labels)
     found = None
     highest = -1.0
-    for point in sorted((p for p in points if p.family != "dense"), key=lambda p: -p.params):
+    for point in sorted((p for p in points if p.family != "dense"), key=lambda p: -p.cost.numbers):
         plan = replace(
             arsvd.plan(spectra, Ranks(point.ranks, family=point.family)), threshold=point.threshold
         )

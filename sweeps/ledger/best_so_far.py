@@ -42,7 +42,7 @@ class BestSoFar:
 
     def add_points(self, points: Iterable[OperatingPoint]) -> None:
         """Add points; fine-tuned ones add nothing."""
-        self._join((p.params, p.accuracy) for p in points if p.family != RECOVERED)
+        self._join((p.cost.numbers, p.accuracy) for p in points if p.family != RECOVERED)
 
     def accuracy(self, params: int) -> float:
         """Return the best accuracy with at most this many parameters; 0 where nothing is that small."""

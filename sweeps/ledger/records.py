@@ -260,7 +260,7 @@ class Front:
 
     def dense_ratio(self, params: int) -> float | None:
         """Return the best dense member's parameters divided by a network's; None where they are not known."""
-        return None if self.dense is None else self.dense.point.params / params
+        return None if self.dense is None else self.dense.point.cost.numbers / params
 
     def mac_ratio(self, macs: int) -> float:
         """Return the reference's multiplications divided by those of a network, which may have none."""

@@ -1,6 +1,6 @@
 """The current front of a sweep: the final one, or that of the members on file so far."""
 
-from sweeps.ledger.fronts import sweep_front
+from sweeps.ledger.joined_front import sweep_front
 from sweeps.ledger.ledger import Ledger, LedgerError
 from sweeps.ledger.records import FINISHED, Front
 

@@ -15,6 +15,7 @@ OBJECTIVES: Registry[Objective] = Registry(
         "loss": "quality:LOSS",
         "params": "cost:PARAMS",
         "macs": "cost:MACS",
+        "bits": "cost:BITS",
     },
 )
 

@@ -2,5 +2,6 @@
 
 from sweeps.objectives.base import Objective
 
-PARAMS = Objective(lambda point: float(point.params), maximised=False)
-MACS = Objective(lambda point: float(point.macs), maximised=False)
+BITS = Objective(lambda point: float(point.cost.bits), maximised=False)
+PARAMS = Objective(lambda point: float(point.cost.numbers), maximised=False)
+MACS = Objective(lambda point: float(point.cost.macs), maximised=False)

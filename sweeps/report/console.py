@@ -181,7 +181,7 @@ def _sweep_row(home: Path | str, sweep_id: str) -> dict[str, Any]:
         "failed": sum(record.status == FAILED for record in records),
         "trials": config.search.trials,
         "hypervolume": front.hypervolume,
-        "best_params": None if best is None else best.point.params,
+        "best_params": None if best is None else best.point.cost.numbers,
         "best_accuracy": None if best is None else best.point.accuracy,
     }
 

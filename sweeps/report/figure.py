@@ -33,7 +33,9 @@ def write_figure(front: Front, path: Path, heading: str) -> None:
     own = f"{OWN_FRONT}, validation (hypervolume {front.hypervolume:.3f})"
     _steps(axes, front.points, drawn.right, OWN_COLOUR, own, marker=7, width=2.2)
     tested = [
-        (entry.point.params, 100 * entry.test.accuracy) for entry in front.points if entry.test is not None
+        (entry.point.cost.numbers, 100 * entry.test.accuracy)
+        for entry in front.points
+        if entry.test is not None
     ]
     if tested:
         axes.plot(
@@ -70,7 +72,7 @@ def _steps(
 ) -> None:
     if not points:
         return
-    sizes = [float(entry.point.params) for entry in points]
+    sizes = [float(entry.point.cost.numbers) for entry in points]
     accuracies = [100 * entry.point.accuracy for entry in points]
     axes.plot(
         [*sizes, right],
@@ -104,9 +106,9 @@ def _mark_best(axes: Axes, front: Front, best: FrontPoint) -> None:
     point = best.point
     test = "" if best.test is None else f", test {best.test.accuracy:.2%}"
     axes.annotate(
-        f"best: {point.params:,} parameters, {front.ratio(point.params):.1f}x smaller\n"
+        f"best: {point.cost.numbers:,} parameters, {front.ratio(point.cost.numbers):.1f}x smaller\n"
         f"validation {point.accuracy:.2%}{test}",
-        xy=(point.params, 100 * point.accuracy),
+        xy=(point.cost.numbers, 100 * point.accuracy),
         xytext=(0.38, 0.42),
         textcoords="axes fraction",
         fontsize=11,

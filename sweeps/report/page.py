@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import plotly.io
 from jinja2 import StrictUndefined, Template
 
-from sweeps.ledger.fronts import lead, networks
+from sweeps.ledger.joined_front import lead, networks
 from sweeps.ledger.records import Front, FrontPoint
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, rows, title
 from sweeps.report.scale import BASELINE_COLOURS, OWN_COLOUR, standard_error, window
@@ -77,7 +77,7 @@ def _chart(front: Front) -> go.Figure:
     if tested:
         figure.add_trace(
             go.Scatter(
-                x=[entry.point.params for entry in tested],
+                x=[entry.point.cost.numbers for entry in tested],
                 y=[100 * entry.test.accuracy for entry in tested if entry.test is not None],
                 name=f"{OWN_FRONT}, test",
                 mode="markers",
@@ -123,7 +123,7 @@ def _steps(
     rank: int,
 ) -> go.Scatter:
     return go.Scatter(
-        x=[entry.point.params for entry in points],
+        x=[entry.point.cost.numbers for entry in points],
         y=[100 * entry.point.accuracy for entry in points],
         name=label,
         mode="lines+markers",
@@ -139,9 +139,9 @@ def _steps(
 def _mark_best(figure: go.Figure, best: FrontPoint) -> None:
     figure.add_annotation(
         # on a log axis, annotations are placed by the exponent
-        x=math.log10(best.point.params),
+        x=math.log10(best.point.cost.numbers),
         y=100 * best.point.accuracy,
-        text=f"<b>best</b>: {best.point.params:,} parameters",
+        text=f"<b>best</b>: {best.point.cost.numbers:,} parameters",
         ax=70,
         ay=60,
         arrowcolor=OWN_COLOUR,
@@ -154,8 +154,8 @@ def _mark_best(figure: go.Figure, best: FrontPoint) -> None:
 def _hover(front: Front, entry: FrontPoint) -> str:
     point = entry.point
     lines = [
-        f"<b>{point.params:,} parameters</b>, {front.ratio(point.params):.1f}x smaller",
-        f"{point.macs:,} MACs",
+        f"<b>{point.cost.numbers:,} parameters</b>, {front.ratio(point.cost.numbers):.1f}x smaller",
+        f"{point.cost.macs:,} MACs",
         f"validation {point.accuracy:.2%}, macro-F1 {point.macro_f1:.2%}",
     ]
     if entry.test is not None:

@@ -45,12 +45,12 @@ def rows(front: Front) -> list[Row]:
     return [
         Row(
             entry=entry,
-            ratio=front.ratio(entry.point.params),
-            dense_ratio=front.dense_ratio(entry.point.params),
-            mac_ratio=front.mac_ratio(entry.point.macs),
+            ratio=front.ratio(entry.point.cost.numbers),
+            dense_ratio=front.dense_ratio(entry.point.cost.numbers),
+            mac_ratio=front.mac_ratio(entry.point.cost.macs),
             best=entry == front.best,
             rivals={
-                name: _reached(baseline.points, entry.point.params)
+                name: _reached(baseline.points, entry.point.cost.numbers)
                 for name, baseline in front.baselines.items()
             },
         )
@@ -64,5 +64,5 @@ def title(baseline: str) -> str:
 
 
 def _reached(points: Sequence[FrontPoint], params: int) -> float | None:
-    sizes = [entry.point.params for entry in points]
+    sizes = [entry.point.cost.numbers for entry in points]
     return staircase_value(sizes, [entry.point.accuracy for entry in points], params)

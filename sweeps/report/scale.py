@@ -46,7 +46,7 @@ def window(front: Front) -> Window:
     floor = min(floor, max(accuracies, default=floor))
     top = max([front.dense_accuracy, *accuracies])
     margin = max(0.05 * (top - floor), 0.002)
-    seen = [entry.point.params for entry in everything if entry.point.accuracy >= floor - margin]
+    seen = [entry.point.cost.numbers for entry in everything if entry.point.accuracy >= floor - margin]
     sizes = [front.reference_params, *seen]
     return Window(
         low=max(0.0, floor - margin),

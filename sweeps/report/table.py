@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arsvd.options.faults import printable
-from sweeps.ledger.fronts import lead, networks
+from sweeps.ledger.joined_front import lead, networks
 from sweeps.ledger.records import Front
 from sweeps.report.rows import OWN_FRONT, TIMED_BATCH, Row, rows, title
 from sweeps.report.scale import standard_error
@@ -147,9 +147,9 @@ def _columns(front: Front, listed: list[Row]) -> list[_Column]:
     tests = [row.entry.test for row in listed]
     columns = [
         _Column("", ["*" if row.best else "" for row in listed]),
-        _Column("params", [f"{point.params:,}" for point in points]),
+        _Column("params", [f"{point.cost.numbers:,}" for point in points]),
         _Column("ratio", [f"{row.ratio:.1f}x" for row in listed]),
-        _Column("MACs", [f"{point.macs:,}" for point in points], 5),
+        _Column("MACs", [f"{point.cost.macs:,}" for point in points], 5),
         _Column("val %", [_percent(point.accuracy) for point in points]),
         _Column("test %", [_percent(None if test is None else test.accuracy) for test in tests]),
         _Column("F1 %", [_percent(point.macro_f1) for point in points], 6),

@@ -17,7 +17,7 @@ from arsvd.evaluation.confidence import answers, drop_bound, paired_counts, sequ
 from arsvd.evaluation.latency import BATCHES, measure_latency
 from arsvd.modes import torch_threads
 from sweeps.config import SweepConfig, config_to_params
-from sweeps.ledger.fronts import best_point
+from sweeps.ledger.joined_front import best_point
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.records import Front, FrontPoint, MemberRecord, TestMetrics
 from sweeps.report import write_report

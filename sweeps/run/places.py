@@ -14,7 +14,7 @@ from sweeps.config.on_record import RECORD_VERSION
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.records import without_version
 from sweeps.ledger.storage import StorageError
-from sweeps.run.dataset import load_dataset
+from sweeps.run.data import load_dataset
 
 PLACE = "data.json"
 

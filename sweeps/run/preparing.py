@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
-from sweeps.ledger.fronts import reference_size
+from sweeps.ledger.joined_front import reference_size
 from sweeps.ledger.ledger import Ledger
-from sweeps.run.dataset import load_dataset
+from sweeps.run.data import load_dataset
 from sweeps.run.places import DataPlace
 from sweeps.tracking.connection import connect
 

@@ -233,8 +233,10 @@ def facts(state: State) -> list[tuple[str, str]]:
         rows.append(("points", f"{state.points:,}"))
     best = state.front.best
     if best is not None:
-        ratio = state.front.ratio(best.point.params)
-        rows.append(("best", f"{best.point.params:,} parameters ({ratio:.1f}x) at {best.point.accuracy:.2%}"))
+        ratio = state.front.ratio(best.point.cost.numbers)
+        rows.append(
+            ("best", f"{best.point.cost.numbers:,} parameters ({ratio:.1f}x) at {best.point.accuracy:.2%}")
+        )
     if state.done:
         rows.append(("hypervolume", f"{state.front.hypervolume:.4f}"))
     return rows

@@ -9,7 +9,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.run.places import find_data
 from sweeps.run.preparing import Prepared, ResumeError, client_for
 from sweeps.tracking.connection import DEFAULT_HOME, HOME_VARIABLE, URI_VARIABLE
-from sweeps.tracking.failures import redact
+from sweeps.tracking.outages import redact
 
 # The place of the images may change: the images themselves show whether they are the same.
 _CHANGEABLE = ("search.trials", "resources.", "select.", "dataset.path")

@@ -27,7 +27,7 @@ from sweeps.search import PackSearcher
 from sweeps.search.opening import open_study
 from sweeps.tracking import SweepWriter, TrackingError, prompt_requests
 from sweeps.tracking.exporting import Exporters
-from sweeps.tracking.failures import tracking_errors
+from sweeps.tracking.outages import tracking_errors
 from sweeps.tracking.publishing import open_run
 from sweeps.tracking.worker import Worker
 from sweeps.tracking.writer import Status

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from sweeps.ledger.best_so_far import BestSoFar
-from sweeps.ledger.fronts import GrowingFront
+from sweeps.ledger.joined_front import GrowingFront
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.records import FAILED, Front, MemberRecord
 from sweeps.ledger.storage import StorageError

@@ -10,7 +10,7 @@ from torch import nn
 
 from arsvd.data import DataError, Dataset
 from sweeps.config import SweepConfig, config_to_params
-from sweeps.ledger.fronts import GrowingFront
+from sweeps.ledger.joined_front import GrowingFront
 from sweeps.ledger.ledger import FRONT, Ledger, LedgerError
 from sweeps.ledger.lock import hold
 from sweeps.ledger.records import FINISHED, Front, FrontPoint, MemberRecord, SweepFacts
@@ -139,7 +139,7 @@ def _front_models(
             with ledger.read_weights(entry.key, hashes.get(entry.key, "")):
                 whole.append(entry)
         except LedgerError as error:
-            missing.append(Missed(f"the model of {entry.point.params:,} parameters", str(error)))
+            missing.append(Missed(f"the model of {entry.point.cost.numbers:,} parameters", str(error)))
     # what is registered needs neither images nor classes
     data = ModelData(facts.dataset, facts.data_hash, (), torch.empty(0))
     build: Callable[[FrontPoint], nn.Module] = _unbuilt
@@ -175,7 +175,9 @@ def _same_data(ledger: Ledger, config: SweepConfig, facts: SweepFacts, data_dir:
 
 
 def _unbuilt(entry: FrontPoint) -> nn.Module:
-    raise LedgerError(f"the model of {entry.point.params:,} parameters cannot be built without its data set")
+    raise LedgerError(
+        f"the model of {entry.point.cost.numbers:,} parameters cannot be built without its data set"
+    )
 
 
 def _write_report(ledger: Ledger, front: Front, config: SweepConfig) -> None:

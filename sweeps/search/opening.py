@@ -12,7 +12,7 @@ from sweeps.ledger.records import MemberRecord
 from sweeps.ledger.storage import Folder
 from sweeps.search.journal import Journal, read_trials
 from sweeps.search.study import Study, StudyError
-from sweeps.tracking.failures import redact
+from sweeps.tracking.outages import redact
 
 STUDY_VARIABLE = "ARSVD_STUDY"
 

@@ -14,15 +14,15 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 if TYPE_CHECKING:
     from sweeps.tracking.connection import arsvd_home, connect, prompt_requests, tracking_uri
-    from sweeps.tracking.failures import ServerAwayError, TrackingError, redact
     from sweeps.tracking.models import LoggedVersion, ModelData, log_front
+    from sweeps.tracking.outages import ServerAwayError, TrackingError, redact
     from sweeps.tracking.registry import find_best, load_best, set_aliases
     from sweeps.tracking.versions import NoModelError, RegisteredVersion, choose, registered_name
     from sweeps.tracking.writer import SweepWriter
 
 _PLACES = {
     "connection": ("arsvd_home", "connect", "prompt_requests", "tracking_uri"),
-    "failures": ("ServerAwayError", "TrackingError", "redact"),
+    "outages": ("ServerAwayError", "TrackingError", "redact"),
     "models": ("LoggedVersion", "ModelData", "log_front"),
     "registry": ("find_best", "load_best", "set_aliases"),
     "versions": ("NoModelError", "RegisteredVersion", "choose", "registered_name"),

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from sweeps.tracking.failures import TrackingError, redact, tracking_errors
 from sweeps.tracking.links import EXPERIMENTS_PAGE, run_page, runs_page
+from sweeps.tracking.outages import TrackingError, redact, tracking_errors
 from sweeps.tracking.runs import DATASET_TAG, SWEEP_TAG, experiment_name
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import yaml
 from mlflow.exceptions import MlflowException
 
 from arsvd.json_fields import read_json
-from sweeps.tracking.failures import TrackingError, tracking_errors
+from sweeps.tracking.outages import TrackingError, tracking_errors
 from sweeps.tracking.registry import ABSENT, registered_versions
 from sweeps.tracking.versions import RegisteredVersion, registered_name
 

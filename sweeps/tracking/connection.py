@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from cluster.locking import alone
 from cluster.network import network_cause
-from sweeps.tracking.failures import TrackingError as TrackingError
-from sweeps.tracking.failures import one_line, tracking_errors
-from sweeps.tracking.failures import redact as redact
+from sweeps.tracking.outages import TrackingError as TrackingError
+from sweeps.tracking.outages import one_line, tracking_errors
+from sweeps.tracking.outages import redact as redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,7 +7,7 @@ from sweeps.tracking.connection import URI_VARIABLE, redact, tracking_uri
 from sweeps.tracking.versions import registered_name
 
 if TYPE_CHECKING:
-    from sweeps.ledger.fronts import Network
+    from sweeps.ledger.joined_front import Network
     from sweeps.ledger.records import Front
     from sweeps.tracking.versions import RegisteredVersion
 
@@ -67,7 +67,7 @@ def sweep_note(dataset: str, front: "Front", members: int) -> str:
         front: final front.
         members: number of members that have a run.
     """
-    from sweeps.ledger.fronts import networks  # imported here since loading a model needs no Optuna
+    from sweeps.ledger.joined_front import networks  # imported here since loading a model needs no Optuna
 
     rivals = ", ".join(f"{name} {baseline.hypervolume:.4f}" for name, baseline in front.baselines.items())
     table = "\n".join(_row(one) for one in networks(front, ends=True))

@@ -41,12 +41,12 @@ def member_metrics(record: "MemberRecord", reference_params: int | None, stamp: 
         for epoch, value in enumerate(curve, start=1)
     ]
     front = [
-        Metric(f"front_{name}", value, stamp, point.params)
+        Metric(f"front_{name}", value, stamp, point.cost.numbers)
         for point in pareto(record.points)
         for name, value in (
             ("accuracy", point.accuracy),
             ("macro_f1", point.macro_f1),
-            ("macs", point.macs),
+            ("macs", point.cost.macs),
         )
     ]
     # a page lists them in this order
@@ -64,7 +64,7 @@ def progress_values(
     """Return the progress of a sweep."""
     values: dict[str, float] = {"members": members, "points": points, "hypervolume": hypervolume}
     if best is not None:
-        values |= {"best_accuracy": best.point.accuracy, "best_params": best.point.params}
+        values |= {"best_accuracy": best.point.accuracy, "best_params": best.point.cost.numbers}
         values |= ratio("best_ratio", best.point, reference_params)
     return values
 
@@ -79,14 +79,17 @@ def front_values(front: "Front", reference_params: int | None) -> dict[str, floa
             values[f"hypervolume_without_{rival}"] = baseline.others_hypervolume
     for name, network in (("dense", front.dense), ("reference", front.reference)):
         if network is not None:
-            values |= {f"{name}_params": network.point.params, f"{name}_accuracy": network.point.accuracy}
+            values |= {
+                f"{name}_params": network.point.cost.numbers,
+                f"{name}_accuracy": network.point.accuracy,
+            }
             if network.test is not None:
                 values[f"{name}_test_accuracy"] = network.test.accuracy
     if front.best is not None:
         values |= point_values("best_", front.best.point)
         values |= ratio("best_ratio", front.best.point, reference_params)
         if front.dense is not None:
-            values |= ratio("best_dense_ratio", front.best.point, front.dense.point.params)
+            values |= ratio("best_dense_ratio", front.best.point, front.dense.point.cost.numbers)
         if front.best.test is not None:
             values["best_test_accuracy"] = front.best.test.accuracy
             values["best_test_macro_f1"] = front.best.test.macro_f1
@@ -101,7 +104,7 @@ def point_values(prefix: str, point: OperatingPoint) -> dict[str, float]:
 
 def ratio(name: str, point: OperatingPoint, reference_params: int | None) -> dict[str, float]:
     """Return how many times a point is smaller than the reference; nothing where there is none."""
-    return {name: reference_params / point.params} if reference_params else {}
+    return {name: reference_params / point.cost.numbers} if reference_params else {}
 
 
 def _named(prefix: str, values: Mapping[str, float]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from arsvd.memory import free_memory
-from sweeps.tracking.failures import one_line
+from sweeps.tracking.outages import one_line
 from sweeps.tracking.programs import Order, prepare_process, warm, write
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """The addresses of sweeps' pages in MLflow's web interface, below a server's address."""
 
-from sweeps.tracking.failures import redact
+from sweeps.tracking.outages import redact
 
 _KIND = "workflowType=machine_learning"  # otherwise MLflow shows its views for language models
 LOCAL_SERVER = "http://127.0.0.1:5000"  # address of `arsvd ui`, unless it gets another port

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from arsvd.fronts import pareto
 from sweeps.tracking.batches import cut
-from sweeps.tracking.failures import redact
+from sweeps.tracking.outages import redact
 from sweeps.tracking.versions import ranks_text
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def member_note(record: "MemberRecord", reference_params: int | None) -> str:
     front = pareto(record.points)
     reached = [] if record.dense is None else [("dense", record.dense)]
     reached += [("compressed", point) for point in front[-1:]]
-    told = ", ".join(f"{name} {point.accuracy:.2%} at {point.params:,}" for name, point in reached)
+    told = ", ".join(f"{name} {point.accuracy:.2%} at {point.cost.numbers:,}" for name, point in reached)
     # the first line is all that a list of runs shows
     lines = [f"{told} parameters".capitalize() if told else record.status.capitalize(), ""]
     lines += [_training(record.config), ""]
@@ -79,9 +79,9 @@ def _spread(front: "Sequence[OperatingPoint]") -> "list[OperatingPoint]":
 
 
 def _point_row(name: str, point: "OperatingPoint", reference_params: int | None) -> str:
-    ratio = "" if reference_params is None else f"{reference_params / point.params:.1f}"
+    ratio = "" if reference_params is None else f"{reference_params / point.cost.numbers:.1f}"
     rule = "training" if point.family == "dense" else point.family
     threshold = "" if point.threshold is None else f" {point.threshold:.4g}"
     basis = "" if point.basis is None else f", {point.basis} basis"
-    cells = (name, f"{point.params:,}", ratio, f"{point.accuracy:.4f}", ranks_text(point.choices))
+    cells = (name, f"{point.cost.numbers:,}", ratio, f"{point.accuracy:.4f}", ranks_text(point.choices))
     return f"| {' | '.join(cells)} | {rule}{threshold}{basis} |"

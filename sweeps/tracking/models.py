@@ -16,7 +16,7 @@ from arsvd.data import Dataset
 from sweeps.tracking.claiming import claim_name
 from sweeps.tracking.entities import digest, split_name
 from sweeps.tracking.exporting import Exporters
-from sweeps.tracking.failures import artifact_errors, tracking_errors
+from sweeps.tracking.outages import artifact_errors, tracking_errors
 from sweeps.tracking.packaging import package
 from sweeps.tracking.programs import Order
 from sweeps.tracking.registry import registered_versions
@@ -196,7 +196,7 @@ def _log(
         }
         model = client.create_logged_model(
             str(run.info.experiment_id),
-            name=f"front-{entry.point.params:06d}-params",
+            name=f"front-{entry.point.cost.numbers:06d}-params",
             source_run_id=str(run.info.run_id),
             tags=origin,
             params=_params(entry, configs.get(entry.key)),
@@ -243,8 +243,8 @@ def _finish(
         formats=entry.point.formats,
         basis=entry.point.basis,
         family=entry.point.family,
-        params=entry.point.params,
-        macs=entry.point.macs,
+        params=entry.point.cost.numbers,
+        macs=entry.point.cost.macs,
         validation_accuracy=entry.point.accuracy,
         dense_accuracy=front.dense_accuracy,
         assured_accuracy=entry.counted,
@@ -322,16 +322,17 @@ def _metrics(entry: "FrontPoint", front: "Front", data: ModelData, model_id: str
             key,
             float(value),
             stamp,
-            point.params,
+            point.cost.numbers,
             model_id=model_id,
             dataset_name=None if split is None else split_name(data.name, split),
             dataset_digest=None if split is None else data_digest,
         )
 
     metrics = [
-        metric("params", point.params),
-        metric("macs", point.macs),
-        metric("ratio", front.ratio(point.params)),
+        metric("params", point.cost.numbers),
+        metric("bits", point.cost.bits),
+        metric("macs", point.cost.macs),
+        metric("ratio", front.ratio(point.cost.numbers)),
         metric("validation_accuracy", point.accuracy, "validation"),
         metric("validation_macro_f1", point.macro_f1, "validation"),
         metric("validation_loss", point.loss, "validation"),

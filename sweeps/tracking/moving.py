@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from mlflow_server.sqlite import sqlite_address
-from sweeps.tracking.failures import TrackingError
+from sweeps.tracking.outages import TrackingError
 
 _FOLDER = "artifacts"
 _WAIT_SECONDS = 60.0  # for another process that writes

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from sweeps.tracking.connection import connect, has_store
 from sweeps.tracking.connection import tracking_uri as default_tracking_uri
 from sweeps.tracking.descriptions import model_note
-from sweeps.tracking.failures import TrackingError, redact, tracking_errors
+from sweeps.tracking.outages import TrackingError, redact, tracking_errors
 from sweeps.tracking.versions import (
     WEIGHTS_PATH,
     NoModelError,

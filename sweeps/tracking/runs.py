@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow.exceptions import MlflowException
 
 from sweeps.tracking.connection import URI_VARIABLE, artifact_location
-from sweeps.tracking.failures import TrackingError, redact, tracking_errors
+from sweeps.tracking.outages import TrackingError, redact, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

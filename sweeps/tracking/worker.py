@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from sweeps.ledger.storage import StorageError
-from sweeps.tracking.failures import ServerAwayError, TrackingError, one_line, redact
+from sweeps.tracking.outages import ServerAwayError, TrackingError, one_line, redact
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from sweeps.tracking.entities import (
     member_params,
     progress_values,
 )
-from sweeps.tracking.failures import artifact_errors, is_collision, tracking_errors
 from sweeps.tracking.links import run_page
 from sweeps.tracking.members import member_note, network_name
+from sweeps.tracking.outages import artifact_errors, is_collision, tracking_errors
 from sweeps.tracking.provenance import provenance_tags
 from sweeps.tracking.runs import (
     CAUSE_TAG,

@@ -11,8 +11,8 @@ from arsvd.evaluation.lockstep import together
 from sweeps.config import MemberConfig
 from sweeps.ledger.best_so_far import BestSoFar
 from sweeps.ledger.records import FINISHED, MemberRecord
-from sweeps.trial.analysis import Measured, factorise, factorise_together, measuring, with_models
 from sweeps.trial.failures import cause_of, check_device, failed_record
+from sweeps.trial.points import Measured, factorise, factorise_together, measuring, with_models
 from sweeps.trial.recovery import Trained, recover
 from sweeps.trial.weights import MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench

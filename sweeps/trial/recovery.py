@@ -17,7 +17,7 @@ from arsvd.training import Hyperparameters, Pack, architecture_of, pack_logits, 
 from sweeps.config import MemberConfig
 from sweeps.ledger.best_so_far import BestSoFar
 from sweeps.ledger.records import RECOVERED
-from sweeps.trial.analysis import Measured
+from sweeps.trial.points import Measured
 from sweeps.trial.settings import FLIP, method_settings
 from sweeps.trial.workbench import Analysis, Workbench
 
@@ -97,7 +97,7 @@ def promising(member: Trained, rivals: BestSoFar, analysis: Analysis, images: in
         rival = rivals.accuracy(params)
         return own.accuracy(params) >= rival - math.sqrt(rival * (1 - rival) / images)
 
-    return [chosen for chosen in sizes(member, analysis) if level(chosen.params)]
+    return [chosen for chosen in sizes(member, analysis) if level(chosen.cost.numbers)]
 
 
 def sizes(member: Trained, analysis: Analysis) -> list[Plan]:

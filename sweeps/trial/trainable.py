@@ -14,7 +14,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.records import FINISHED
 from sweeps.trial.checkpoint import Checkpoints
 from sweeps.trial.epochs import EpochReport
-from sweeps.trial.member import Task, run_members
+from sweeps.trial.packs import Task, run_members
 from sweeps.trial.weights import save_member
 from sweeps.trial.workbench import Analysis, Workbench
 

@@ -152,8 +152,8 @@ def load_member(path: Path) -> MemberWeights:
 
 def model_ranks(model: MLP) -> RankTuple:
     """Return a model's rank per layer; None where a layer is dense."""
-    linear = [module for module in model if isinstance(module, nn.Linear | LowRankLinear)]
-    return tuple(module.rank if isinstance(module, LowRankLinear) else None for module in linear)
+    layers = model.layers.values()
+    return tuple(layer.rank if isinstance(layer, LowRankLinear) else None for layer in layers)
 
 
 def _spectrum(view: str, found: _Spectra, layer: _Layer, tensors: dict[str, Tensor]) -> Spectrum:

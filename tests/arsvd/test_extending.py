@@ -69,6 +69,15 @@ for check in CHECKS.values():
         if net != "convolutions":
             for basis in ("weight", "activation", "loss"):
                 check("rows", basis, net)
+import arsvd, torch
+try:
+    arsvd.spectra(torch.nn.Conv2d(3, 8, 3), format="rows")
+except ValueError as error:
+    wanted = "layer '' cannot be kept in the format 'rows': rows are those of linear layers, not of conv2d"
+    assert str(error) == wanted, error
+model = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8, 4))
+(name, reason), = arsvd.spectra(model, format="rows").coverage.skipped
+assert (name, reason) == ("0", "rows are those of linear layers, not of conv2d")
 print(len(CHECKS), "checks")
 """
 

@@ -12,6 +12,9 @@ from arsvd.refit import refit
 from arsvd.sites import SITES
 from arsvd.testing.sites import CHECKS
 
+CUDA = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+)
 EXAMPLES = [(name, number) for name, site in SITES.items() for number in range(len(site.examples()))]
 
 
@@ -104,7 +107,8 @@ class TestConvolutions:
         assert spectra.coverage is not None
         assert spectra.coverage.skipped == (("idle", "it never ran on the calibration inputs"),)
 
-    def test_front_and_refit_of_a_convolutional_network(self) -> None:
+    @pytest.mark.parametrize("device", ["cpu", CUDA])
+    def test_front_and_refit_of_a_convolutional_network(self, device: str) -> None:
         torch.manual_seed(0)
         model = nn.Sequential(
             nn.Conv2d(1, 12, 3),
@@ -113,8 +117,8 @@ class TestConvolutions:
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(16 * 16, 5),
-        )
-        x = torch.randn(300, 1, 8, 8)
+        ).to(device)
+        x = torch.randn(300, 1, 8, 8).to(device)
         with torch.no_grad():
             y = model(x).argmax(1)
         spectra = arsvd.spectra(model, x)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.compression_baselines import fitting_widths, small_shapes
 from benchmarks.compression_summary import best_dense, choice, figures, hypervolume, models, within
-from sweeps.ledger.fronts import reference_size
+from sweeps.ledger.joined_front import reference_size
 
 REFERENCE = 1000
 # parameters, validation, test: the middle one is better on validation and worse on test

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import ClusterError
-from cluster.packing import pack, pinned_requirements
 from cluster.secrecy import refuse_secrets, shippable
+from cluster.shipping import pack, pinned_requirements
 
 
 def test_only_settings_of_ours_that_hold_no_secret_are_shipped() -> None:

@@ -26,7 +26,7 @@ from arsvd.training.state import _digest as state_digest
 from sweeps.cli.errors import _STATUSES
 from sweeps.config import ConfigError, config_to_params, load_config
 from sweeps.ledger.best_so_far import BestSoFar
-from sweeps.ledger.fronts import GrowingFront, sweep_front
+from sweeps.ledger.joined_front import GrowingFront, sweep_front
 from sweeps.ledger.ledger import BEST_SO_FAR, FRONT, JOURNAL, PROVENANCE, Ledger, LedgerError
 from sweeps.ledger.lock import LOCK, LockedError, Owner, hold, read_owner
 from sweeps.ledger.records import FINISHED, FrontPoint, MemberRecord, TestMetrics

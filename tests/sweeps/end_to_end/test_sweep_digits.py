@@ -17,7 +17,7 @@ from arsvd import evaluate
 from arsvd.data import Dataset
 from sweeps.cli import main
 from sweeps.config.on_record import RECORD_VERSION
-from sweeps.ledger.fronts import sweep_front
+from sweeps.ledger.joined_front import sweep_front
 from sweeps.ledger.records import FINISHED, Front
 from sweeps.ledger.storage import file_sha256
 from sweeps.report.numbers import shown

@@ -176,6 +176,36 @@ def test_inputs_in_a_program_s_dtype_and_not_in_that_of_its_first_layer() -> Non
     assert said["notes"] == ["rows.npy: 50 rows of (16,), float64, as they are, as float32"]
 
 
+@pytest.mark.parametrize("output", ["small.pt2", "small.safetensors"])
+def test_convolutions_are_compressed(output: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, groups=2),
+        nn.ReLU(),
+    )
+    model = nn.Sequential(*model, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(288, 5)).eval()
+    x = torch.rand(300, 1, 12, 12)
+    export(model, x[:3].clone(), "model.pt2")
+    with torch.no_grad():
+        np.savez("data.npz", inputs=x.numpy(), labels=model(x).argmax(1).numpy())
+    before = sum(parameter.numel() for parameter in model.parameters())
+    target = ("--max-params", str(before // 3), "--labelled", "data.npz")
+    plan = succeeded("model.pt2", *target, "-o", output)
+    layers = {layer["name"]: layer for layer in plan["layers"]}
+    assert [layer["site"] for layer in layers.values()] == ["conv2d", "conv2d", "linear"]
+    assert plan["params"] <= before // 3
+    assert plan["dense_macs"] == 100 * 9 * 16 + 16 * 72 * 32 + 288 * 5
+    dense = arsvd.read_model("model.pt2")
+    small = arsvd.read_model(output) if output.endswith("pt2") else arsvd.load(output, into=dense)
+    assert sum(parameter.numel() for parameter in small.parameters()) == plan["params"]
+    assert plan["accuracy"] == pytest.approx(arsvd.evaluate(small, x, model(x).argmax(1)).accuracy, abs=0.01)
+    skipped = succeeded("model.pt2", "--energy", "0.9", "--skip", "3", "-o", output)
+    assert [layer["name"] for layer in skipped["layers"]] == ["0", "7"]
+
+
 def test_bytes_that_are_not_pixels_need_a_scale() -> None:
     arsvd.save(arsvd.MLP([64, 24, 10]), "model.safetensors")
     np.save("digits.npy", np.random.default_rng(0).integers(0, 17, (50, 8, 8), dtype=np.uint8))

@@ -11,7 +11,7 @@ import pytest
 from arsvd.data import Dataset
 from sweeps.config import ConfigError, SweepConfig
 from sweeps.ledger.asked import Asked, read_asked, write_asked
-from sweeps.ledger.fronts import sweep_front
+from sweeps.ledger.joined_front import sweep_front
 from sweeps.ledger.ledger import Ledger, LedgerError, sweep_ids
 from sweeps.ledger.records import FAILED, MemberRecord
 from sweeps.ledger.storage import StorageError, file_sha256

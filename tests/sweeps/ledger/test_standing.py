@@ -6,7 +6,7 @@ from pathlib import Path
 
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
-from sweeps.ledger.fronts import sweep_front
+from sweeps.ledger.joined_front import sweep_front
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.records import FAILED, MemberRecord, TestMetrics
 from sweeps.ledger.standing import standing_front

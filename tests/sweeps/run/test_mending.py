@@ -8,7 +8,7 @@ import pytest
 
 from arsvd.data import Dataset
 from sweeps.config import SweepConfig
-from sweeps.ledger.fronts import sweep_front
+from sweeps.ledger.joined_front import sweep_front
 from sweeps.ledger.ledger import Ledger, LedgerError
 from sweeps.ledger.records import FAILED, MemberRecord
 from sweeps.run.mending import whole_members

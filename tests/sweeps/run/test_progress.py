@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweeps.ledger.fronts import sweep_front
+from sweeps.ledger.joined_front import sweep_front
 from sweeps.ledger.records import MemberRecord
 from sweeps.run import progress as module
 from sweeps.run.progress import (

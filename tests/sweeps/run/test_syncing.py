@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from arsvd.data import Dataset
 from sweeps.cli import main
 from sweeps.config import SweepConfig
-from sweeps.ledger.fronts import reference_size, sweep_front
+from sweeps.ledger.joined_front import reference_size, sweep_front
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.lock import hold
 from sweeps.ledger.records import FAILED, MemberRecord
@@ -25,7 +25,7 @@ from sweeps.run.finish import Models, with_test
 from sweeps.run.syncing import Synced, sync_sweep
 from sweeps.tracking import SweepWriter, TrackingError, connect, load_best
 from sweeps.tracking.registry import registered_versions
-from sweeps.trial.member import Task, run_members
+from sweeps.trial.packs import Task, run_members
 from sweeps.trial.weights import save_member
 from sweeps.trial.workbench import Analysis, Workbench
 

@@ -9,7 +9,7 @@ from arsvd.candidates import CANDIDATES
 from arsvd.data import Dataset
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.ledger.records import MemberRecord
-from sweeps.trial.member import Outcome, Task, run_members
+from sweeps.trial.packs import Outcome, Task, run_members
 from sweeps.trial.weights import MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench
 

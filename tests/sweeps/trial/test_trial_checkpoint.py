@@ -13,7 +13,7 @@ from sweeps.config import MemberConfig, SweepConfig
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.records import FINISHED
 from sweeps.trial.checkpoint import Checkpoints
-from sweeps.trial.member import Outcome, Task, run_members
+from sweeps.trial.packs import Outcome, Task, run_members
 from sweeps.trial.trainable import PackTrainable
 from sweeps.trial.workbench import Analysis, Workbench
 

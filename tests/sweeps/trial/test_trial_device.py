@@ -11,9 +11,9 @@ from arsvd.training import Pack, TrainingResult, dense_architecture
 from sweeps.config import MemberConfig
 from sweeps.ledger.records import FAILED
 from sweeps.trial import measurement as measurement_module
-from sweeps.trial import member as member_module
+from sweeps.trial import packs as member_module
 from sweeps.trial.measurement import Measurement
-from sweeps.trial.member import Outcome, Task, run_members
+from sweeps.trial.packs import Outcome, Task, run_members
 from sweeps.trial.workbench import Analysis, Workbench
 
 Member = Callable[..., MemberConfig]

@@ -14,7 +14,7 @@ from sweeps.config import MemberConfig
 from sweeps.ledger.best_so_far import BestSoFar
 from sweeps.ledger.records import RECOVERED
 from sweeps.trial import recovery
-from sweeps.trial.analysis import factorise, measuring, with_models
+from sweeps.trial.points import factorise, measuring, with_models
 from sweeps.trial.recovery import Trained, recover
 from sweeps.trial.workbench import Analysis, Workbench
 

@@ -14,7 +14,7 @@ from arsvd.evaluation.evaluator import Evaluator
 from sweeps.config import MemberConfig
 from sweeps.ledger.records import FAILED, FINISHED, MemberRecord
 from sweeps.trial import measurement as measurement_module
-from sweeps.trial import member as member_module
+from sweeps.trial import packs as member_module
 from sweeps.trial import recovery
 from sweeps.trial.measurement import TOGETHER, Outcome, group_size
 from sweeps.trial.workbench import Analysis

@@ -40,7 +40,7 @@ def pinned_requirements(name: str, without: frozenset[str] = frozenset({"ray"}))
 
     Args:
         name: the distribution.
-        without: those to leave out; Ray's version is the cluster's own business.
+        without: names to leave out; Ray's version is the cluster's own business.
 
     Returns:
         Lines such as "optuna==5.0.0", for pip.

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos import databricks_pb2 as codes
 
 from sweeps.tracking import ServerAwayError, TrackingError, prompt_requests
-from sweeps.tracking.failures import artifact_errors, tracking_errors
+from sweeps.tracking.outages import artifact_errors, tracking_errors
 
 URI = "http://bob:secret@host:5000"
 

@@ -18,9 +18,9 @@ from arsvd.training import loop as training_loop
 from sweeps.config import MemberConfig, SweepConfig
 from sweeps.ledger.records import FAILED, FINISHED, RECOVERED, MemberRecord
 from sweeps.trial import measurement as measurement_module
-from sweeps.trial import member as member_module
-from sweeps.trial.analysis import make_rule
-from sweeps.trial.member import Outcome, Task, compatible, run_members
+from sweeps.trial import packs as member_module
+from sweeps.trial.packs import Outcome, Task, compatible, run_members
+from sweeps.trial.points import make_rule
 from sweeps.trial.weights import FITTED, MemberWeights
 from sweeps.trial.workbench import Analysis, Workbench
 

@@ -12,7 +12,7 @@ from arsvd.data import Dataset
 from sweeps.cli import main
 from sweeps.config import ConfigError, SweepConfig, dump_config, load_config
 from sweeps.ledger.ledger import Ledger
-from sweeps.run.dataset import load_dataset
+from sweeps.run.data import load_dataset
 from sweeps.run.preparing import prepare
 from sweeps.run.progress import data_lines
 from sweeps.run.resuming import prepare_resume

@@ -9,7 +9,7 @@ import pytest
 
 from arsvd import OperatingPoint
 from arsvd.fronts import front_hypervolume
-from sweeps.ledger.fronts import best_point, reference_size, sweep_front
+from sweeps.ledger.joined_front import best_point, reference_size, sweep_front
 from sweeps.ledger.records import FAILED, FrontPoint, MemberRecord
 
 REFERENCE = (5000, 4900)

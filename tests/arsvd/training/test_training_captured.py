@@ -11,9 +11,9 @@ from torch import Tensor
 
 from arsvd.data import Dataset
 from arsvd.training import Hyperparameters, Pack, dense_architecture, train
+from arsvd.training.captured import WARM_UP, CapturedStep, StaticStep, _side_stream
 from arsvd.training.counters import CounterDraws
 from arsvd.training.draws import ORDER
-from arsvd.training.graph import WARM_UP, CapturedStep, StaticStep, _side_stream
 from arsvd.training.images import Images
 from arsvd.training.precision import matrix_products
 from arsvd.training.schedules.one_cycle import one_cycle

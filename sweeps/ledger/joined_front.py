@@ -54,7 +54,7 @@ class GrowingFront:
         # the first of equal members, in whatever order they end
         if self._dense is None or _rank(entry) < _rank(self._dense):
             self._dense = entry
-        plain = factors == 1 and (entry.point.params, entry.point.macs) == self._reference
+        plain = factors == 1 and (entry.point.cost.numbers, entry.point.cost.macs) == self._reference
         if plain and (self._reference_member is None or entry.number < self._reference_member.number):
             self._reference_member = entry
 
@@ -107,7 +107,7 @@ def best_point(points: Iterable[FrontPoint], dense_accuracy: float, max_drop: fl
     # accuracies are counts over counts: the slack only absorbs the rounding of the subtraction
     floor = dense_accuracy - max_drop - 1e-9
     fitting = [point for point in points if point.counted >= floor]
-    return min(fitting, key=lambda point: (point.point.params, -point.point.accuracy), default=None)
+    return min(fitting, key=lambda point: (point.point.cost.numbers, -point.point.accuracy), default=None)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def networks(front: Front, ends: bool = False) -> list[Network]:
         entries |= {"smallest": front.points[0], "most accurate": front.points[-1]}
     for name, entry in entries.items():
         if entry is not None:
-            listed.append(network(name, entry.point.params, entry.point.accuracy, entry))
+            listed.append(network(name, entry.point.cost.numbers, entry.point.accuracy, entry))
     return listed
 
 
@@ -181,10 +181,10 @@ def _joined(
     front: tuple[FrontPoint, ...], record: MemberRecord, points: Iterable[OperatingPoint]
 ) -> tuple[FrontPoint, ...]:
     listed = [*front, *(FrontPoint(record.key, record.number, point) for point in points)]
-    listed.sort(key=lambda entry: (entry.point.params, -entry.point.accuracy, entry.number))
-    keep = non_dominated([(entry.point.params, -entry.point.accuracy) for entry in listed])
+    listed.sort(key=lambda entry: (entry.point.cost.numbers, -entry.point.accuracy, entry.number))
+    keep = non_dominated([(entry.point.cost.numbers, -entry.point.accuracy) for entry in listed])
     return tuple(entry for entry, kept in zip(listed, keep, strict=True) if kept)
 
 
 def _volume(points: Iterable[FrontPoint], reference_params: int) -> float:
-    return front_hypervolume(((p.point.params, p.point.accuracy) for p in points), reference_params)
+    return front_hypervolume(((p.point.cost.numbers, p.point.accuracy) for p in points), reference_params)
