@@ -20,7 +20,7 @@ from arsvd.calls import carry, obstacle
 from arsvd.files.endings import SAFETENSORS, check_output
 from arsvd.files.parts import build, describe
 from arsvd.files.recognition import recognise
-from arsvd.formats import FORMATS, LOW_RANK
+from arsvd.formats import DENSE, FORMATS, LOW_RANK
 from arsvd.layers import replace_layer
 from arsvd.modes import unwrapped
 from arsvd.sites.finding import site_of
@@ -66,7 +66,7 @@ class ModelHeader:
         for name, sizes in low_rank.items():
             names = [f"{name}.{factor}" if name else factor for factor in ("right", "left")]
             right, left = (tensors.get(aliases.get(factor, factor)) for factor in names)
-            if right is None or left is None or left.ndim != 2 or right.ndim < 2:
+            if right is None or left is None or left.ndim != 2 or right.ndim < 2 or not len(right):
                 found = None
             else:
                 found = [right[0].numel(), left.shape[1], len(left)]
@@ -79,7 +79,7 @@ class ModelHeader:
         formats = {}
         for name, described in others.items():
             kind = described.get("format") if isinstance(described, dict) else None
-            if not isinstance(kind, str) or kind not in FORMATS:
+            if not isinstance(kind, str) or kind not in FORMATS or kind in (DENSE, LOW_RANK):
                 raise ValueError(f"{path} has the layer {name!r} in a format unknown here: {kind!r:.80}")
             formats[name] = kind, {key: value for key, value in described.items() if key != "format"}
         return cls(header["architecture"], shapes, formats, aliases)
@@ -322,6 +322,14 @@ def _reform(
             )
         if (reason := obstacle(site.layer, type(site))) is not None:
             raise ValueError(f"layer {name!r} of the model cannot become the file's compressed one: {reason}")
-        new = FORMATS[format].empty(site, options, f"{name}.bias" in tensors)
+        try:
+            new = FORMATS[format].empty(site, options, f"{name}.bias" in tensors)
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # options that are none of the format's
+            raise ValueError(f"{path} is damaged: no layer {name!r} has {options!r:.80}: {error}") from error
         carry(site, new)
         replace_layer(model, site.layer, new)

@@ -40,6 +40,18 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 HUGE = 10**12
+CONVOLUTION: dict[str, Any] = {
+    "group_channels": 2,
+    "out_channels": 2,
+    "groups": 1,
+    "kernel_size": [2, 2],
+    "stride": [1, 1],
+    "padding": "explicit",
+    "amounts": [0, 0],
+    "dilation": [1, 1],
+    "padding_mode": "zeros",
+    "bias": True,
+}
 # name: what is done to the header, the text
 LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a dense layer of 10^24 numbers": (
@@ -47,6 +59,31 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "larger than every tensor of the file",
     ),
     "a low-rank layer of 10^12 ranks": (lambda h: part(h, 1).update(rank=HUGE), "larger than every tensor"),
+    "low ranks among the other formats": (
+        lambda h: h.update(formats={"linear1": {"format": "low_rank", "rank": HUGE}}),
+        "in a format unknown here: 'low_rank'",
+    ),
+    "a format that nobody knows": (
+        lambda h: h.update(formats={"linear1": {"format": ["a"]}}),
+        "in a format unknown here",
+    ),
+    "formats as a list": (lambda h: h.update(formats=[1]), "lists no layers"),
+    "a convolution of 10^12 windows": (
+        lambda h: part(h, 3).update(kind="conv2d", **{**CONVOLUTION, "kernel_size": [HUGE, HUGE]}),
+        "which is no list|is described by",
+    ),
+    "a convolution without windows": (
+        lambda h: h["architecture"]["parts"].append(["c", {"kind": "conv2d", **CONVOLUTION, "stride": []}]),
+        "has the windows",
+    ),
+    "a convolution of no groups": (
+        lambda h: h["architecture"]["parts"].append(["c", {"kind": "conv2d", **CONVOLUTION, "groups": 0}]),
+        "groups must be a positive integer",
+    ),
+    "a convolution of another padding": (
+        lambda h: h["architecture"]["parts"].append(["c", {"kind": "conv2d", **CONVOLUTION, "padding": "x"}]),
+        "Invalid padding string",
+    ),
     "a normalisation of 10^12 channels": (
         lambda h: h["architecture"]["parts"].insert(0, ["n", {"kind": "normalize", "channels": HUGE}]),
         "larger than every tensor",
