@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from arsvd.files.serialization import load, save
     from arsvd.fronts import front, pareto
     from arsvd.mlp import MLP
+    from arsvd.numbers.quantise import quantise
     from arsvd.planning import Plan, plan
     from arsvd.preprocessing import Normalize, whole
     from arsvd.rules import Budget, Energy, Entropy, Fixed, RankRule, Ranks
@@ -32,6 +33,7 @@ _PLACES = {
     "files.foreign": ("read_model", "write_model"),
     "fronts": ("front", "pareto"),
     "mlp": ("MLP",),
+    "numbers.quantise": ("quantise",),
     "planning": ("Plan", "plan"),
     "preprocessing": ("Normalize", "whole"),
     "rules": ("Budget", "Energy", "Entropy", "Fixed", "RankRule", "Ranks"),
@@ -65,6 +67,7 @@ __all__ = [
     "non_dominated",
     "pareto",
     "plan",
+    "quantise",
     "read_model",
     "save",
     "spectra",

@@ -13,11 +13,13 @@ from arsvd.calls import has_extras
 from arsvd.formats import FORMATS
 from arsvd.leaves import Leaf
 from arsvd.mlp import MLP
+from arsvd.numbers.coded import Coded
 from arsvd.preprocessing import Normalize
 from arsvd.sites import SITES
 
 # Files may come from strangers. Models of this library nest a few levels, with about ten parts per level.
 _DEEPEST, _MOST_PARTS = 50, 10_000
+CODED = "coded"
 _WIDEST = 10_000  # largest number in the windows of a convolution
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -65,6 +67,13 @@ def describe(module: nn.Module) -> dict[str, Any] | None:
         if type(module) is chain:
             parts = [[name, describe(child)] for name, child in module._modules.items() if child is not None]
             return None if any(part is None for _, part in parts) else {"kind": kind, "parts": parts}
+    if type(module) is Coded:
+        layer, dtype = describe(module.layer), str(module.weight.dtype).removeprefix("torch.")
+        return (
+            None
+            if layer is None
+            else {"kind": CODED, "layer": layer, "offset": module.offset, "dtype": dtype}
+        )
     for kind, leaf in _leaves().items():
         if type(module) is leaf.module:
             values: dict[str, object] = {"bias": getattr(module, "bias", None) is not None}
@@ -131,6 +140,8 @@ def _built(description: Any, limits: _Limits, depth: int) -> nn.Module:
     kind = description.get("kind")
     if isinstance(kind, str) and kind in _CHAINS:
         return _chain(_CHAINS[kind], options, limits, depth)
+    if kind == CODED:
+        return _coded(options, limits, depth)
     if isinstance(kind, str) and kind in _leaves():
         leaf = _leaves()[kind]
         _check_options(kind, leaf, options, limits.widest)
@@ -150,6 +161,14 @@ def _chain(kind: type[nn.Sequential], options: dict[str, Any], limits: _Limits, 
     chain = kind.__new__(kind)
     nn.Sequential.__init__(chain, parts)  # MLP's own constructor would make dense layers
     return chain
+
+
+def _coded(options: dict[str, Any], limits: _Limits, depth: int) -> Coded:
+    offset, dtype = options.get("offset"), options.get("dtype")
+    dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in _FLOATS}
+    if set(options) != {"layer", "offset", "dtype"} or offset not in (0.0, 0.5) or dtype not in dtypes:
+        raise ValueError(f"a part {CODED!r} has a layer, an offset of 0 or 0.5, and the dtype of its weights")
+    return Coded.empty(_built(options["layer"], limits, depth + 1).to(dtypes[dtype]), float(offset))
 
 
 def _check_options(kind: str, leaf: Leaf, options: dict[str, Any], widest: int) -> None:

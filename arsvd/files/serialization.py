@@ -17,15 +17,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arsvd.calls import carry, obstacle
+from arsvd.files.codes import MODEL, packed, unpacked
 from arsvd.files.endings import SAFETENSORS, check_output
 from arsvd.files.parts import build, describe
 from arsvd.files.recognition import recognise
 from arsvd.formats import DENSE, FORMATS, LOW_RANK
 from arsvd.layers import replace_layer
 from arsvd.modes import unwrapped
+from arsvd.numbers.coded import Coded, coded_names
 from arsvd.sites.finding import site_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, CODED_VERSION = 1, 2  # of files without and with codes
 HEADER = "arsvd"
 
 
@@ -37,12 +39,14 @@ class ModelHeader:
         architecture: description of the model; None where only its own code can build it.
         low_rank: columns, rank and outputs of each low-rank layer, by the layer's name.
         formats: format and options of each layer in another format, by the layer's name.
+        coded: description of each coded layer, by the layer's name.
         aliases: names of tensors in the file, by the other names of the same tensors.
     """
 
     architecture: Any
     low_rank: dict[str, tuple[int, int, int]]
     formats: dict[str, tuple[str, dict[str, Any]]]
+    coded: dict[str, Any]
     aliases: dict[str, str]
 
     @classmethod
@@ -56,8 +60,9 @@ class ModelHeader:
         """
         if lacking := [key for key in ("architecture", "low_rank") if key not in header]:
             raise ValueError(f"{path} is not a model that arsvd.save wrote: its header has no {lacking[0]!r}")
-        low_rank, aliases, others = (header.get(key, {}) for key in ("low_rank", "aliases", "formats"))
-        if not all(isinstance(table, dict) for table in (low_rank, aliases, others)):
+        tables = [header.get(key, {}) for key in ("low_rank", "aliases", "formats", "coded")]
+        low_rank, aliases, others, coded = tables
+        if not all(isinstance(table, dict) for table in tables):
             raise ValueError(f"{path} is damaged: its header lists no layers")
         for alias, original in aliases.items():
             if not isinstance(original, str) or original not in tensors or alias in tensors:
@@ -82,7 +87,7 @@ class ModelHeader:
             if not isinstance(kind, str) or kind not in FORMATS or kind in (DENSE, LOW_RANK):
                 raise ValueError(f"{path} has the layer {name!r} in a format unknown here: {kind!r:.80}")
             formats[name] = kind, {key: value for key, value in described.items() if key != "format"}
-        return cls(header["architecture"], shapes, formats, aliases)
+        return cls(header["architecture"], shapes, formats, coded, aliases)
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any] | None = None) -> None:
@@ -113,6 +118,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
         else:
             first[place] = name
             tensors[name] = tensor.detach().cpu().contiguous().clone()
+    coded = {name: module for name, module in plain.named_modules() if isinstance(module, Coded)}
     header = {
         "version": FORMAT_VERSION,
         "architecture": architecture,
@@ -130,6 +136,13 @@ def save(model: nn.Module, path: str | os.PathLike[str], metadata: dict[str, Any
         "aliases": aliases,
         "metadata": metadata or {},
     }
+    if coded:
+        del header["version"], header["dtypes"]
+        header["coded"] = {name: describe(module) for name, module in coded.items()}
+        codes = {
+            f"{name}.{key}_codes".lstrip(".") for name, c in coded.items() for key in coded_names(c.layer)
+        }
+        header, tensors = {"version": CODED_VERSION}, {MODEL: packed(header, tensors, codes)}
     write_tensors(path, tensors, header)
 
 
@@ -160,6 +173,7 @@ def load(
     if into is not None:
         with unwrapped(into) as model:
             _reform(model, described, tensors, path)
+            _recode(model, described, tensors, path)
             _fill(model, tensors, path)
     elif described.architecture is None:
         raise ValueError(
@@ -206,7 +220,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is damaged or was not written by this library.
     """
     with _open(path) as file:
-        metadata = _header(path, file.metadata()).get("metadata", {})
+        header = _header(path, file.metadata())
+    if header["version"] == CODED_VERSION:
+        header, _ = read_tensors(path)
+    metadata = header.get("metadata", {})
     if not isinstance(metadata, dict):
         raise ValueError(f"{path} is damaged: its metadata is a {type(metadata).__name__}")
     return metadata
@@ -251,9 +268,15 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     with _open(path) as file:
         header = _header(path, file.metadata())
         try:
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         except Exception as error:  # torch raises several kinds where it has no dtype for a tensor
             raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    if header["version"] == CODED_VERSION:
+        content = tensors.get(MODEL)
+        if content is None or content.dtype != torch.uint8:
+            raise ValueError(f"{path} is damaged: it has no tensor {MODEL!r} of bytes")
+        return unpacked(content.flatten(), path)
+    return header, tensors
 
 
 def _open(path: str | os.PathLike[str]) -> Any:
@@ -279,9 +302,9 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: its header is not JSON that can be read: {error}") from error
     version = header.get("version") if isinstance(header, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, CODED_VERSION):
         shown = version if isinstance(version, int | None) else type(version).__name__
-        raise ValueError(f"{path} is of format {shown}; this release reads format {FORMAT_VERSION}")
+        raise ValueError(f"{path} is of format {shown}; this release reads format 1 and {CODED_VERSION}")
     found: dict[str, Any] = header
     return found
 
@@ -289,12 +312,35 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
 def _formed_layers(model: nn.Module) -> dict[str, tuple[Any, str, dict[str, Any]]]:
     """Return each layer that is not dense, by name, with its format and the options that remake it."""
     found = {}
+    inside = {id(module.layer) for module in model.modules() if isinstance(module, Coded)}
     for name, module in model.named_modules():
-        for format in FORMATS:
+        for format in FORMATS if id(module) not in inside else ():
             options = FORMATS[format].options(module)
             if options is not None:
                 found[name] = module, format, options
     return found
+
+
+def _recode(
+    model: nn.Module, header: ModelHeader, tensors: dict[str, Tensor], path: str | os.PathLike[str]
+) -> None:
+    """Put the coded layers of a file where the model has dense ones."""
+    modules = dict(model.named_modules())
+    for name, description in header.coded.items():
+        old = modules.get(name)
+        site = None if old is None else site_of(old)
+        if site is None or description is None or not isinstance(description, dict):
+            raise ValueError(f"{path} has a coded layer {name!r}, the model has {old}")
+        prefix = f"{name}." if name else ""
+        own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        new = build(description, own, path)
+        weight = getattr(new, "weight", None)
+        if not isinstance(weight, Tensor) or weight.shape != site.weight.shape:
+            raise ValueError(f"{path} has a coded layer {name!r} of another shape than the model's {old}")
+        if (reason := obstacle(site.layer, type(site))) is not None:
+            raise ValueError(f"layer {name!r} of the model cannot become the file's coded one: {reason}")
+        carry(site, new)
+        replace_layer(model, site.layer, new)
 
 
 def _tie(model: nn.Module, alias: str, original: str) -> None:

@@ -43,10 +43,12 @@ class Format(ABC):
     Attributes:
         name: name of the format.
         searched: True if a sweep file may name it.
+        coded: parameters of its layers that may be codes, in the order in which inputs meet them.
     """
 
     name: ClassVar[str]
     searched: ClassVar[bool] = True
+    coded: ClassVar[tuple[str, ...]] = ()
 
     def refusal(self, site: Site) -> str | None:
         """Say why a site cannot be stored in this format; None where it can."""
@@ -97,6 +99,32 @@ class Format(ABC):
         Raises:
             ValueError: the options do not fit the site.
         """
+
+    def steps(self, layer: nn.Module) -> int:
+        """Return how many steps the codes of a layer have."""
+        raise NotImplementedError(f"layers of the format {self.name!r} have no codes")
+
+    def spread(self, layer: nn.Module, name: str, steps: Tensor) -> Tensor:
+        """Give each weight its step.
+
+        Args:
+            layer: layer in this format.
+            name: one of the coded parameters.
+            steps: steps (n,).
+
+        Returns:
+            A tensor that broadcasts to the parameter.
+        """
+        raise NotImplementedError(f"layers of the format {self.name!r} have no codes")
+
+    def inputs(self, layer: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
+        """Return what each coded parameter is multiplied with, (…, features); nothing if these are no rows.
+
+        Args:
+            layer: layer in this format.
+            x: inputs of the layer.
+        """
+        return {}
 
     def leaves(self) -> Mapping[str, Leaf]:
         """Return the parts that files may name, other than those of the kinds of sites."""

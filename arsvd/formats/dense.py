@@ -10,7 +10,7 @@ from arsvd.formats.base import Format
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from arsvd.sites import Site
     from arsvd.statistics.observed import Observed
@@ -22,6 +22,7 @@ class Dense(Format):
 
     name: ClassVar[str] = "dense"
     searched: ClassVar[bool] = False
+    coded: ClassVar[tuple[str, ...]] = ("weight",)
 
     def cost(self, spectrum: Spectrum, size: int) -> Cost:
         """Count the weight and the bias."""
@@ -47,6 +48,21 @@ class Dense(Format):
     def empty(self, site: Site, options: Mapping[str, Any], bias: bool) -> nn.Module:
         """Return the layer itself."""
         return site.layer
+
+    def steps(self, layer: nn.Module) -> int:
+        """Return one for each output."""
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        return len(weight)
+
+    def spread(self, layer: nn.Module, name: str, steps: Tensor) -> Tensor:
+        """Give each row of the weight its step."""
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        return steps.view(-1, *[1] * (weight.ndim - 1))
+
+    def inputs(self, layer: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
+        """Return the inputs of a linear layer."""
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        return {"weight": x} if weight.ndim == 2 else {}
 
 
 DENSE = Dense()

@@ -43,6 +43,7 @@ class LowRank(Format):
     """Two factors; a size is a rank, the number of components that each group of the site keeps."""
 
     name: ClassVar[str] = "low_rank"
+    coded: ClassVar[tuple[str, ...]] = ("right", "left")
 
     def cost(self, spectrum: Spectrum, size: int) -> Cost:
         """Count both factors and the bias, which carries the mean where there were calibration inputs."""
@@ -76,6 +77,27 @@ class LowRank(Format):
     def empty(self, site: Site, options: Mapping[str, Any], bias: bool) -> nn.Module:
         """Make the layer of two factors."""
         return site.pair(options["rank"], bias)
+
+    def steps(self, layer: nn.Module) -> int:
+        """Return one for each component of each group."""
+        right: Tensor = layer.right  # type: ignore[assignment]
+        return len(right)
+
+    def spread(self, layer: nn.Module, name: str, steps: Tensor) -> Tensor:
+        """Give a component's row of the right factor, and its column of the left one, their common step."""
+        left, right = (getattr(layer, factor) for factor in ("left", "right"))
+        if name == "right":
+            return steps.view(-1, *[1] * (right.ndim - 1))
+        return (
+            steps.view(-1, 1, left.shape[1])
+            .expand(-1, len(left) // (len(steps) // left.shape[1]), -1)
+            .flatten(0, 1)
+        )
+
+    def inputs(self, layer: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
+        """Return the inputs of a linear layer, and what its right factor makes of them."""
+        right: Tensor = layer.right  # type: ignore[assignment]
+        return {"right": x, "left": x @ right.T} if right.ndim == 2 else {}
 
     @staticmethod
     def _biased(spectrum: Spectrum) -> bool:

@@ -118,6 +118,8 @@ def _numbers_fault(layer: nn.Module, wanted: type[nn.Module]) -> str | None:
         return "its shape is not known before it has run"
     if kind is not wanted:
         return f"a {kind.__name__}, whose owner may read its weight directly"
+    if "weight" in layer._buffers:
+        return "its weight is a buffer, as where it is restored from codes"
     if "weight" not in layer._parameters:
         return "its weight is computed by a hook, as pruning and weight norm do"
     held = (*layer._parameters, *layer._buffers, *layer._modules)

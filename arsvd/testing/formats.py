@@ -13,6 +13,7 @@ from arsvd.evaluation.evaluator import Evaluator, evaluate
 from arsvd.files.exported import write_exported
 from arsvd.files.serialization import load, rebuildable, save
 from arsvd.formats import FORMATS
+from arsvd.numbers.quantise import quantise
 from arsvd.planning import Plan, plan
 from arsvd.rules.given import Ranks
 from arsvd.sites import Site
@@ -126,6 +127,22 @@ def programs_give_the_model_back(format: str, basis: str, net: str) -> None:
             torch.testing.assert_close(program(rows), small(rows), rtol=1e-9, atol=1e-9)
 
 
+def codes_stand_for_the_weights(format: str, basis: str, net: str) -> None:
+    """Where weights may be codes, each has a step, and small steps lose next to nothing."""
+    model, found = _made(format, basis, net)
+    for chosen in _plans(found) if FORMATS[format].coded else []:
+        small = compress(model, found, chosen)
+        for layer in small.modules():
+            if FORMATS[format].options(layer) is not None:
+                steps = torch.arange(FORMATS[format].steps(layer)).double() + 1
+                for name in FORMATS[format].coded:
+                    wanted = getattr(layer, name).shape
+                    spread = FORMATS[format].spread(layer, name, steps).expand(wanted)
+                    assert set(spread.reshape(-1).tolist()) == set(steps.tolist())
+        rounded = quantise(small, 2.0**-10)
+        torch.testing.assert_close(rounded(inputs()), small(inputs()), rtol=1e-2, atol=1e-2)
+
+
 def dtype_is_kept(format: str, basis: str, net: str) -> None:
     """A layer has the dtype of the one whose place it takes."""
     model, found = _made(format, basis, net)
@@ -147,6 +164,7 @@ CHECKS: dict[str, Callable[[str, str, str], None]] = {
         a_model_is_measured_as_it_is_built,
         files_give_the_model_back,
         programs_give_the_model_back,
+        codes_stand_for_the_weights,
         dtype_is_kept,
     )
 }

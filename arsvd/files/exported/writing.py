@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 
 from arsvd.files.serialization import replacing
 from arsvd.modes import evaluation_mode, unwrapped
+from arsvd.numbers.coded import float_form
 
 METADATA = "arsvd.json"
 _ROUNDINGS = 100.0
@@ -65,9 +66,10 @@ def export(model: nn.Module, example: Tensor) -> ExportedProgram:
             f"an export needs example inputs of 2 rows or more, got a tensor of shape {tuple(example.shape)}"
         )
     with unwrapped(model) as plain, evaluation_mode(plain), torch.no_grad():
+        floats = float_form(plain)  # a program holds the weights that codes stand for
         try:
             program = torch.export.export(
-                plain, (torch.zeros_like(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+                floats, (torch.zeros_like(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
             )
         except Exception as error:  # torch.export raises errors of many kinds
             raise ValueError(f"the model cannot be exported with a dynamic batch: {error}") from error

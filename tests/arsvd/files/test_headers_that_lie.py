@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import arsvd
+from arsvd.files.codes import MODEL, opened, sealed
 from arsvd.files.serialization import read_metadata
 
 
@@ -26,6 +27,16 @@ def own_header(path: Path, change: Callable[[dict[str, Any]], object], **tensors
         kept = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     change(header)
     save_file({**kept, **tensors}, path, {"arsvd": json.dumps(header)})
+
+
+def coded_header(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """A saved model with codes, its description changed under a checksum that is right."""
+    arsvd.save(arsvd.quantise(arsvd.MLP([6, 8, 4]), 1.0), path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        header, body = opened(file.get_tensor(MODEL).numpy().tobytes())
+    change(header)
+    save_file({MODEL: sealed(header, body)}, path, metadata)
 
 
 def part(header: dict[str, Any], number: int) -> dict[str, Any]:
@@ -228,3 +239,82 @@ class TestHeadersThatLie:
         own_header(tmp_path / "m.safetensors", lambda h: h, **{"linear2.bias": torch.ones(4).long()})
         with pytest.raises(ValueError, match=r"linear2\.bias is torch\.int64 in the file"):
             arsvd.load(tmp_path / "m.safetensors", into=arsvd.MLP([6, 8, 4]))
+
+
+# name: what is done to the header of a model with codes
+CODED_LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "codes as a list": lambda h: h.update(codes=[1]),
+    "no coding": lambda h: h.pop("coding"),
+    "an unknown coding": lambda h: h.update(coding="gzip"),
+    "10^12 codes": lambda h: h["codes"][0].__setitem__(1, [HUGE]),
+    "10^12 by 10^12 codes": lambda h: h["codes"][0].__setitem__(1, [HUGE, HUGE]),
+    "a code more": lambda h: h["codes"][0].__setitem__(1, [8, 7]),
+    "fewer than no codes": lambda h: h["codes"][0].__setitem__(1, [-8, 6]),
+    "codes of no shape": lambda h: h["codes"][0].__setitem__(1, "ab"),
+    "codes of another name": lambda h: h["codes"][0].__setitem__(0, "other"),
+    "codes of a name that is none": lambda h: h["codes"][0].__setitem__(0, 3),
+    "codes of a name that is taken": lambda h: h["codes"][0].__setitem__(0, "linear1.steps"),
+    "codes as floats": lambda h: h["codes"][0].__setitem__(2, "float32"),
+    "no codes": lambda h: h.pop("codes"),
+    "a layer of other codes": lambda h: part(h, 1).update(offset=0.25),
+    "codes of a chain": lambda h: part(h, 1).update(layer={"kind": "sequential", "parts": []}),
+    "codes of a chain of layers": lambda h: part(h, 1)["layer"].update(kind="relu"),
+    "codes of codes": lambda h: part(h, 1).update(layer=dict(part(h, 1))),
+    "weights of no dtype": lambda h: part(h, 1).update(dtype="int8"),
+    "a larger layer": lambda h: part(h, 1)["layer"].update(in_features=8),
+    "no others": lambda h: h.pop("others"),
+    "others of 10^12 numbers": lambda h: h["others"][0].__setitem__(1, [HUGE]),
+    "others that are twice there": lambda h: h["others"].append(h["others"][0]),
+    "others of no dtype": lambda h: h["others"][0].__setitem__(2, "complex64"),
+    "codes that are none of their dtype": lambda h: h["codes"][0].__setitem__(2, "int64"),
+}
+
+
+@pytest.mark.parametrize("name", CODED_LIES)
+def test_codes_that_are_none_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "m.safetensors"
+    coded_header(path, CODED_LIES[name])
+    with pytest.raises(ValueError, match=r"m\.safetensors"):
+        arsvd.load(path)
+
+
+CODED_TABLES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a list": lambda h: h.update(coded=[1]),
+    "nothing of a layer": lambda h: h["coded"].update(linear1=None),
+    "another part": lambda h: h["coded"].update(linear1={"kind": "relu"}),
+    "a layer that is not there": lambda h: h["coded"].update(linear7=h["coded"]["linear1"]),
+    "another layer's": lambda h: h["coded"].update(linear1=h["coded"]["linear2"]),
+    "10^12 inputs": lambda h: h["coded"]["linear1"]["layer"].update(in_features=HUGE),
+}
+
+
+@pytest.mark.parametrize("name", CODED_TABLES)
+def test_coded_layers_that_are_none_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "m.safetensors"
+    coded_header(path, CODED_TABLES[name])
+    with pytest.raises(ValueError, match=r"m\.safetensors"):
+        arsvd.load(path, into=arsvd.MLP([6, 8, 4]))
+
+
+@pytest.mark.parametrize("place", [0, 3, 4, 7, 8, 40, -40, -1])
+def test_a_flipped_bit_of_a_model_with_codes_is_refused(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "m.safetensors"
+    arsvd.save(arsvd.quantise(arsvd.MLP([6, 8, 4]), 1.0), path)
+    with safe_open(path, framework="pt") as file:
+        metadata, content = file.metadata(), file.get_tensor(MODEL)
+    content[place] ^= 4
+    save_file({MODEL: content}, path, metadata)
+    with pytest.raises(ValueError, match=r"m\.safetensors is damaged: the checksum differs"):
+        arsvd.load(path)
+    with pytest.raises(ValueError, match=r"m\.safetensors is damaged: the checksum differs"):
+        read_metadata(path)
+
+
+def test_a_description_that_inflates_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    arsvd.save(arsvd.quantise(arsvd.MLP([6, 8, 4]), 1.0), path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({MODEL: sealed({"a": " " * 2**26}, b"")}, path, metadata)
+    with pytest.raises(ValueError, match=r"m\.safetensors is damaged: its description"):
+        arsvd.load(path)

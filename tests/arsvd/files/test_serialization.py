@@ -284,8 +284,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "this library did not write: its header is missing",
     ),
     "later version": (
-        lambda p: rewrite(p, {"version": 2}),
-        "m.safetensors is of format 2; this release reads format 1",
+        lambda p: rewrite(p, {"version": 3}),
+        "m.safetensors is of format 3; this release reads format 1",
     ),
     "no version": (lambda p: rewrite(p, {}), "m.safetensors is of format None; this release reads format 1"),
     "another header": (

@@ -1,0 +1,1 @@
+"""Number formats: how the numbers of a layer are stored."""
