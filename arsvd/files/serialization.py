@@ -304,7 +304,8 @@ def _header(path: str | os.PathLike[str], metadata: dict[str, str] | None) -> di
     version = header.get("version") if isinstance(header, dict) else None
     if version not in (FORMAT_VERSION, CODED_VERSION):
         shown = version if isinstance(version, int | None) else type(version).__name__
-        raise ValueError(f"{path} is of format {shown}; this release reads format 1 and {CODED_VERSION}")
+        known = f"this release reads format {FORMAT_VERSION} and {CODED_VERSION}"
+        raise ValueError(f"{path} is of format {shown}; {known}")
     found: dict[str, Any] = header
     return found
 

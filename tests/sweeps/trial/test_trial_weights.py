@@ -177,6 +177,6 @@ def test_files_that_hold_something_else_are_refused(loaded: Trained, tmp_path: P
     with pytest.raises(ValueError, match="does not hold a member's weights"):
         load_member(model)
     future = tmp_path / "future.safetensors"
-    write_tensors(future, {"a": torch.zeros(1)}, {"version": 2, "kind": "arsvd member"})
-    with pytest.raises(ValueError, match="is of format 2; this release reads format 1"):
+    write_tensors(future, {"a": torch.zeros(1)}, {"version": 3, "kind": "arsvd member"})
+    with pytest.raises(ValueError, match="is of format 3; this release reads format 1 and 2"):
         load_member(future)
