@@ -118,10 +118,10 @@ class Format(ABC):
         raise NotImplementedError(f"layers of the format {self.name!r} have no codes")
 
     def inputs(self, layer: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
-        """Return what each coded parameter is multiplied with, (…, features); nothing if these are no rows.
+        """Return what each coded parameter is multiplied with, (…, features).
 
         Args:
-            layer: layer in this format.
+            layer: layer in this format whose coded parameters are matrices.
             x: inputs of the layer.
         """
         return {}

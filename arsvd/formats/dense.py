@@ -61,8 +61,7 @@ class Dense(Format):
 
     def inputs(self, layer: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
         """Return the inputs of a linear layer."""
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        return {"weight": x} if weight.ndim == 2 else {}
+        return {"weight": x}
 
 
 DENSE = Dense()

@@ -97,7 +97,7 @@ class LowRank(Format):
     def inputs(self, layer: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
         """Return the inputs of a linear layer, and what its right factor makes of them."""
         right: Tensor = layer.right  # type: ignore[assignment]
-        return {"right": x, "left": x @ right.T} if right.ndim == 2 else {}
+        return {"right": x, "left": x @ right.T}
 
     @staticmethod
     def _biased(spectrum: Spectrum) -> bool:

@@ -1,12 +1,13 @@
 """Round the weights of a model to whole multiples of steps."""
 
-from collections.abc import Callable, Iterable
-from typing import cast
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from arsvd.batches import calibration_batches
+from arsvd.batches import calibration_batches, feeding
+from arsvd.calls import layer_input
 from arsvd.copying import copied
 from arsvd.formats import DENSE
 from arsvd.layers import replace_layer
@@ -60,10 +61,10 @@ def quantise(
         for name, layer in _layers(holder[0]).items():
             if not all(bool(torch.isfinite(parameter).all()) for parameter in layer.parameters()):
                 raise ValueError(f"layer {name!r} holds NaN or infinite weights; it cannot be rounded")
-            run = _run(holder[0], batches) if ROUNDINGS[rounding].calibrated else None
             mode = layer.training
-            coded = _coded(layer, step, rounding, levels, run)
-            _replace(holder, layer, coded.train(mode))
+            seconds = _second_moments(holder[0], layer, batches) if ROUNDINGS[rounding].calibrated else {}
+            coded = _coded(layer, step, rounding, levels, seconds)
+            replace_layer(holder, layer, coded.train(mode))
         return holder[0]
 
 
@@ -83,37 +84,12 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _replace(holder: nn.Module, layer: nn.Module, coded: Coded) -> None:
-    coded.layer = nn.Identity()  # or it would be found inside its own replacement
-    replace_layer(holder, layer, coded)
-    coded.layer = layer
-
-
-Run = Callable[[nn.Module, Callable[[Tensor], None]], None]
-
-
-def _run(model: nn.Module, batches: list[Tensor]) -> Run:
-    """Return a function that runs the model and hands the inputs of one of its layers to another one."""
-
-    def run(layer: nn.Module, take: Callable[[Tensor], None]) -> None:
-        handle = layer.register_forward_pre_hook(lambda _, arguments: take(arguments[0].detach()))
-        try:
-            with evaluation_mode(model):
-                for batch in batches:
-                    model(batch)
-        finally:
-            handle.remove()
-
-    return run
-
-
-def _coded(layer: nn.Module, step: float, rounding: str, levels: Levels, run: Run | None) -> Coded:
+def _coded(layer: nn.Module, step: float, rounding: str, levels: Levels, seconds: dict[str, Tensor]) -> Coded:
     """Round one layer."""
     format, names = format_of(layer), coded_names(layer)
     steps = (step * _root_mean_squares(layer)).to(STEP_DTYPE)
     smallest = torch.finfo(STEP_DTYPE).smallest_normal
     steps = steps.clamp_min(smallest)  # components of zeros have one all the same
-    seconds = {} if run is None else _second_moments(layer, run)
     codes = {}
     for name in names:
         weight = cast(Tensor, getattr(layer, name)).detach().double()
@@ -137,12 +113,15 @@ def _root_mean_squares(layer: nn.Module) -> Tensor:
     return found
 
 
-def _second_moments(layer: nn.Module, run: Run) -> dict[str, Tensor]:
+def _second_moments(model: nn.Module, layer: nn.Module, batches: list[Tensor]) -> dict[str, Tensor]:
     """Sum x x^T over the inputs of each coded parameter; none where its inputs are no rows of features."""
+    if any(cast(Tensor, getattr(layer, name)).ndim != 2 for name in coded_names(layer)):
+        return {}
     format, sums, rows = format_of(layer), dict[str, Tensor](), 0
 
-    def take(x: Tensor) -> None:
+    def take(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         nonlocal rows
+        x = layer_input(arguments, keywords).detach()
         for name, met in format.inputs(layer, x).items():
             flat = met.reshape(-1, met.shape[-1]).double()
             if name not in sums:
@@ -150,5 +129,12 @@ def _second_moments(layer: nn.Module, run: Run) -> dict[str, Tensor]:
             sums[name].addmm_(flat.T, flat)
         rows += len(x)
 
-    run(layer, take)
+    handle = layer.register_forward_pre_hook(take, with_kwargs=True)
+    try:
+        with evaluation_mode(model):
+            for batch in batches:
+                with feeding(batch, "calibration inputs"):
+                    model(batch)
+    finally:
+        handle.remove()
     return {name: total / max(1, rows) for name, total in sums.items()}

@@ -178,6 +178,29 @@ def test_weights_that_are_no_numbers() -> None:
         quantise(model)
 
 
+def test_inputs_that_the_model_does_not_take() -> None:
+    with pytest.raises(ValueError, match=r"does not take calibration inputs of shape \(8, 5\)"):
+        quantise(arsvd.MLP([4, 3]), calibration=torch.randn(8, 5))
+
+
+class Named(nn.Module):
+    """Calls its layer with a keyword."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layer(input=x)
+        return result
+
+
+def test_a_layer_that_is_called_with_a_keyword_is_rounded_for_its_inputs() -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Linear(12, 4), torch.randn(200, 12)
+    assert torch.equal(quantise(Named(layer), 1.0, x)(x), quantise(layer, 1.0, x)(x))
+
+
 def test_a_model_without_layers() -> None:
     with pytest.raises(ValueError, match="ReLU holds no layer whose weights can be rounded"):
         quantise(nn.ReLU())
