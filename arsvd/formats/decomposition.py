@@ -28,7 +28,8 @@ def decompose(format: str, basis: str, observed: Sequence[Observed]) -> list[Spe
     second = None
     if observed[0].moments is not None:
         second, means = _covariances(observed)
-    metric = None if observed[0].metric is None else torch.stack([_metric(each) for each in observed])
+    metrics = [damped(each.metric) for each in observed if each.metric is not None]
+    metric = torch.stack(metrics) if metrics else None
     values, vectors, duals, shifts = _components(matrices, second, means, metric)
     if site.groups > 1:  # rank r keeps the first r components of each group
         values, shifts = values.sum(1), shifts.sum(1)
@@ -79,10 +80,6 @@ def _covariances(observed: Sequence[Observed]) -> tuple[Tensor, Tensor]:
         name = observed[finite.index(False)].name
         raise ValueError(f"layer {name!r} gives outputs that are not finite on the calibration inputs")
     return covariances, means
-
-
-def _metric(observed: Observed) -> Tensor:
-    return torch.empty(0) if observed.metric is None else damped(observed.metric)
 
 
 def _components(

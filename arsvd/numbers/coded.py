@@ -1,5 +1,6 @@
 """A layer whose weights are whole multiples of steps."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from arsvd.formats import DENSE, FORMATS, Format
+from arsvd.layers import replace_layer
 from arsvd.sites.finding import site_of
 
 # codes are held in the narrowest of these that has room for them
@@ -138,18 +140,13 @@ def narrowest(codes: Tensor) -> Tensor:
 
 def float_form(model: nn.Module) -> nn.Module:
     """Return a model with floats in the place of its codes; the model itself where it has none."""
-    import copy
-
     if not any(isinstance(module, Coded) for module in model.modules()):
         return model
-    if isinstance(model, Coded):
-        return _as_float(copy.deepcopy(model))
-    found = copy.deepcopy(model)
-    for parent in list(found.modules()):
-        for name, child in list(parent._modules.items()):
-            if isinstance(child, Coded):
-                parent._modules[name] = _as_float(child)
-    return found
+    holder = nn.Sequential(copy.deepcopy(model))  # so that a model that is one layer has a parent as well
+    for module in list(holder.modules()):
+        if isinstance(module, Coded):
+            replace_layer(holder, module, _as_float(module))
+    return holder[0]
 
 
 def _as_float(coded: Coded) -> nn.Module:

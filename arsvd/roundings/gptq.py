@@ -9,7 +9,6 @@ from arsvd.roundings.base import UNBOUNDED, Levels, Rounding
 if TYPE_CHECKING:
     from torch import Tensor
 
-DAMPING = 0.01  # of the mean second moment: with fewer rows than inputs there is no inverse otherwise
 _BLOCK = 64  # columns whose errors reach the rest in one product
 
 
@@ -58,9 +57,9 @@ def _inverse_factor(second: Tensor) -> Tensor:
     """Return the upper triangular U with U^T U = inverse of the damped second moments."""
     import torch
 
-    level = DAMPING * second.diagonal().mean()
-    damped = second + level * torch.eye(len(second), dtype=second.dtype, device=second.device)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    from arsvd.statistics.observed import damped
+
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(second)))
     upper: Tensor = torch.linalg.cholesky(inverse, upper=True)
     return upper
 

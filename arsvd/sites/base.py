@@ -82,6 +82,14 @@ class Site(ABC):
         return found
 
     @property
+    def wide_weight(self) -> Tensor:
+        """The weight for `products`: half precision in float32, since rounding z would add its own noise."""
+        import torch
+
+        weight = self.weight
+        return weight if weight.dtype == torch.float64 else weight.float()
+
+    @property
     def bias(self) -> Tensor | None:
         """The layer's bias (out,), without a gradient."""
         found = self.layer.bias
@@ -115,9 +123,11 @@ class Site(ABC):
     def rows(self, x: Tensor) -> Tensor:
         """View the layer's inputs as rows: (rows, in), or (groups, rows, in)."""
 
-    @abstractmethod
     def with_matrix(self, matrix: Tensor, bias: Tensor | None) -> None:
         """Overwrite the layer's weight and bias with a matrix in the shape of `matrix`, and a bias (out,)."""
+        self.weight.copy_(matrix.reshape(self.weight.shape))
+        if bias is not None and self.bias is not None:
+            self.bias.copy_(bias)
 
     @abstractmethod
     def reduced(self, x: Tensor, right: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from arsvd.leaves import Leaf
 from arsvd.sites.base import Site
 
-# attributes that `nn.Conv2d._conv_forward` reads
-_WINDOW_ATTRIBUTES = (
+# arguments of `nn.Conv2d`, which it keeps as attributes
+_ARGUMENTS = (
     *("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
-    *("padding_mode", "_reversed_padding_repeated_twice"),
+    "padding_mode",
 )
 
 
@@ -52,7 +52,7 @@ class LowRankConv2d(nn.Module):
         if rank < 1:
             raise ValueError(f"a low-rank convolution needs a rank of at least 1, got {rank}")
         dense = nn.Conv2d(**window, bias=bias, device="meta")
-        for name in _WINDOW_ATTRIBUTES:
+        for name in (*_ARGUMENTS, "_reversed_padding_repeated_twice"):  # what `_conv_forward` reads
             setattr(self, name, getattr(dense, name))
         self.rank = rank
         outputs, *patch = dense.weight.shape
@@ -176,9 +176,8 @@ class Conv2dSite(Site):
         }
 
     def products(self, x: Tensor) -> Tensor:
-        """Convolve without the bias; half precision in float32, since rounding z would add its own noise."""
-        weight = self.weight
-        weight = weight if weight.dtype == torch.float64 else weight.float()
+        """Convolve without the bias."""
+        weight = self.wide_weight
         return self.outputs(self._convolved(x.to(weight.dtype), weight))
 
     def outputs(self, y: Tensor) -> Tensor:
@@ -191,15 +190,7 @@ class Conv2dSite(Site):
         layer = self.layer
         one = torch.eye(self.in_features, dtype=x.dtype, device=x.device)
         kernels = one.unflatten(1, (-1, *layer.kernel_size)).repeat(self.groups, 1, 1, 1)
-        patches = self._convolved(x, kernels)  # by the layer's own convolution, so any padding works
-        channels = patches.transpose(0, 1) if patches.ndim == 4 else patches
-        return self.grouped(channels.flatten(1)).mT
-
-    def with_matrix(self, matrix: Tensor, bias: Tensor | None) -> None:
-        """Overwrite the weight and the bias."""
-        self.weight.copy_(matrix.reshape(self.weight.shape))
-        if bias is not None and self.bias is not None:
-            self.bias.copy_(bias)
+        return self.outputs(self._convolved(x, kernels))  # the layer's own convolution, so any padding works
 
     def reduced(self, x: Tensor, right: Tensor) -> Tensor:
         """Return (…, groups, k, height, width)."""
@@ -213,21 +204,8 @@ class Conv2dSite(Site):
 
     def pair(self, rank: int, bias: bool) -> LowRankConv2d:
         """Make a `LowRankConv2d`."""
-        layer, like = self.layer, self.weight
-        return LowRankConv2d(
-            rank,
-            in_channels=layer.in_channels,
-            out_channels=layer.out_channels,
-            kernel_size=layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            groups=layer.groups,
-            bias=bias,
-            padding_mode=layer.padding_mode,
-            device=like.device,
-            dtype=like.dtype,
-        )
+        window = {name: getattr(self.layer, name) for name in _ARGUMENTS}
+        return LowRankConv2d(rank, bias, self.weight.device, self.weight.dtype, **window)
 
     def _convolved(self, x: Tensor, kernels: Tensor) -> Tensor:
         return self.layer._conv_forward(x, kernels, None)  # type: ignore[no-any-return]

@@ -125,10 +125,9 @@ class LinearSite(Site):
         return {"linear": Leaf(nn.Linear, dense), "low_rank_linear": Leaf(LowRankLinear, pair)}
 
     def products(self, x: Tensor) -> Tensor:
-        """Multiply inputs (…, in); half precision in float32, since rounding z would add its own noise."""
-        weight = self.weight
-        weight = weight if weight.dtype == torch.float64 else weight.float()
-        return x.reshape(-1, self.in_features).to(weight.dtype) @ weight.T
+        """Multiply inputs (…, in)."""
+        weight = self.wide_weight
+        return self.rows(x).to(weight.dtype) @ weight.T
 
     def outputs(self, y: Tensor) -> Tensor:
         """View (…, out) as (rows, out)."""
@@ -137,12 +136,6 @@ class LinearSite(Site):
     def rows(self, x: Tensor) -> Tensor:
         """View (…, in) as (rows, in)."""
         return x.reshape(-1, self.in_features)
-
-    def with_matrix(self, matrix: Tensor, bias: Tensor | None) -> None:
-        """Overwrite the weight and the bias."""
-        self.weight.copy_(matrix)
-        if bias is not None and self.bias is not None:
-            self.bias.copy_(bias)
 
     def reduced(self, x: Tensor, right: Tensor) -> Tensor:
         """Return (…, k)."""

@@ -1,6 +1,7 @@
 """Factorise each site of a model once: its components, and the energy of each."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,8 @@ def spectra(
     basis = chosen_basis(basis, calibration)
     with torch.inference_mode(False), unwrapped(model) as plain:
         found = find_sites(plain, layers)
-        skipped = survey(plain)[1]
-        skipped |= {n: "it was not asked for" for n in find_sites(plain) if n not in found}
+        sites, skipped = survey(plain)
+        skipped |= {name: "it was not asked for" for name in sites if name not in found}
         skipped |= {
             region.name: f"a region of the program that stays closed, {region.params:,} numbers"
             for region in closed_regions(plain)
@@ -95,8 +96,8 @@ def spectra(
         counted = counted_macs(plain, found, example)
         results = [
             spectrum
-            for name, each in observed.items()
-            for spectrum in FORMATS[format].spectra(basis, [_placed(each, name, counted)])
+            for each in observed.values()
+            for spectrum in FORMATS[format].spectra(basis, [_placed(each, counted)])
         ]
         places = {name: place for place, (name, _) in enumerate(plain.named_modules())}
         listed = sorted(skipped.items(), key=lambda item: places.get(item[0], len(places)))
@@ -119,11 +120,11 @@ def _formed(sites: Mapping[str, Site], format: str, skipped: dict[str, str], ask
     return {name: site for name, site in sites.items() if name not in refused}
 
 
-def _placed(observed: Observed, name: str, counted: Counted | None) -> Observed:
+def _placed(observed: Observed, counted: Counted | None) -> Observed:
     """Note how many rows the site's matrix multiplies per input row, where the site has several positions."""
     if counted is None or not observed.site.positional:
         return observed
-    return Observed(name, observed.site, observed.moments, observed.metric, counted.positions.get(name, 1.0))
+    return replace(observed, positions=counted.positions.get(observed.name, 1.0))
 
 
 def _told(batches: Sequence[Tensor], progress: Callable[[int, int], None] | None) -> Iterator[Tensor]:

@@ -240,10 +240,10 @@ class LabelDraws:
         return torch.searchsorted(sums, wanted, right=True).clamp_max(classes - 1)
 
 
-def damped(fisher: Tensor) -> Tensor:
-    """Add 1 % of its mean diagonal to the Fisher information (…, out, out), so that it has an inverse."""
-    mean = fisher.diagonal(dim1=-2, dim2=-1).mean(-1)
-    # where a layer does not affect the loss at all, every direction counts alike
+def damped(second: Tensor) -> Tensor:
+    """Add 1 % of its mean diagonal to second moments E[v v^T] (…, n, n), so that they have an inverse."""
+    mean = second.diagonal(dim1=-2, dim2=-1).mean(-1)
+    # where all are zero, as for a layer that does not affect the loss at all, every direction counts alike
     level = torch.where(mean > 0, DAMPING * mean, 1.0)
-    one = torch.eye(fisher.shape[-1], dtype=fisher.dtype, device=fisher.device)
-    return fisher + level[..., None, None] * one
+    one = torch.eye(second.shape[-1], dtype=second.dtype, device=second.device)
+    return second + level[..., None, None] * one
