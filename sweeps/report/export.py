@@ -1,13 +1,11 @@
-"""The front as files for other programs: CSV and JSON."""
+"""The front as CSV files for other programs."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from arsvd.evaluation.latency import BATCHES
 from sweeps.ledger.records import Front, FrontPoint
-from sweeps.ledger.storage import Folder
 from sweeps.report.numbers import shown
 from sweeps.report.rows import OWN_FRONT, title
 from sweeps.tracking.versions import ranks_text
@@ -73,16 +71,6 @@ def write_baselines_csv(front: Front, path: Path) -> None:
             for entry in baseline.points
         ],
     )
-
-
-def write_front_json(front: Front, path: Path) -> None:
-    """Write a front as JSON that `Front.from_dict` reads.
-
-    Args:
-        front: front to write.
-        path: path of the file; replaced where it exists.
-    """
-    Folder(path.parent).write(path.name, json.dumps(front.to_dict(), allow_nan=False).encode())
 
 
 def _write(path: Path, records: list[dict[str, Any]]) -> None:
